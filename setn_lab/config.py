@@ -1,0 +1,291 @@
+"""Configs: flat frozen dataclasses whose fields are the parameters of a notebook.
+
+papermill only warns on a misspelt parameter and guesses types (`false` becomes a text, `4e2` a float), so a
+config checks names, types and bounds strictly. A config is declared as
+
+    @dataclass(frozen=True, kw_only=True)
+    class SearchConfig:
+        epochs: int = number(400, at_least=1)
+        strategy: Literal["setn", "setn-lr"] = "setn"
+        run_dir: str | None = placement(None)
+
+        def __post_init__(self) -> None:
+            validate(self)
+
+with annotations among int, float, bool, str, Literal[...] and each of these `| None`.
+"""
+
+import ast
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Config = TypeVar("Config")
+
+_WORDS = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
+_NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
+
+
+class ConfigError(ValueError):
+    """A parameter is unknown, missing, or has a value that is not allowed: one line for each problem."""
+
+
+def number(
+    default: float | None,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A field for a number that must lie within these bounds."""
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
+    return dataclasses.field(default=default, metadata={k: v for k, v in bounds.items() if v is not None})
+
+
+def placement(default: Any) -> Any:
+    """A field that says where things lie or how they are shown: it has no part in `identity`."""
+    return dataclasses.field(default=default, metadata={"identity": False})
+
+
+def validate(config: Any) -> None:
+    """Check every field against its annotation and bounds; an integer in a float field becomes a float.
+
+    Raises ConfigError naming every field at fault, and TypeError for an annotation that no config may have.
+    """
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    checked, problems = _check(type(config), values)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for name, value in checked.items():
+        object.__setattr__(config, name, value)
+
+
+def build(cls: type[Config], values: Mapping[str, object]) -> Config:
+    """The config with these values and defaults for the rest.
+
+    Raises ConfigError for unknown and missing names and for values that are not allowed, all in one message.
+    """
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    problems = []
+    for name, value in values.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            fix = f"did you mean {near[0]}?" if near else "leave it out."
+            allowed = ", ".join(names)
+            problems.append(
+                f"{name}: {_given(value)}; {cls.__name__} has no such parameter: {fix} Allowed: {allowed}"
+            )
+    checked, wrong = _check(cls, {name: value for name, value in values.items() if name in names})
+    if problems or wrong:
+        raise ConfigError("\n".join(problems + wrong))
+    return cls(**checked)
+
+
+def from_notebook(cls: type[Config], shell: Any) -> Config:
+    """The config from the parameter cells last run in a notebook; `shell` is what `get_ipython()` returns.
+
+    Parameter cells begin with the line `# Parameters`: the notebook's own and the one papermill puts behind
+    it. Every name assigned in them must be a field of `cls`. Raises ConfigError as `build` does, and when no
+    such cell was run.
+    """
+    block: list[ast.Module] = []
+    for source in reversed(shell.user_ns["In"]):
+        try:
+            tree = ast.parse(source)
+        except SyntaxError:  # it was never run, so what counts is what was run before it
+            continue
+        if source.startswith("# Parameters"):
+            block.append(tree)
+        elif source.strip() and block:
+            break
+    if not block:
+        raise ConfigError(
+            "no parameters given; the cell that begins with `# Parameters` sets them: "
+            "run it first, then this cell"
+        )
+    names = [name for tree in reversed(block) for statement in tree.body for name in _assigned(statement)]
+    unset = [name for name in names if name not in shell.user_ns]
+    if unset:
+        raise ConfigError(
+            f"{', '.join(unset)}: not set, as the parameters cell failed: correct it and run it again"
+        )
+    return build(cls, {name: shell.user_ns[name] for name in names})
+
+
+def to_json(config: Any) -> str:
+    """All fields as JSON that YAML 1.1 reads as the same values, so that `papermill -f` repeats the run."""
+    lines = [f"  {_text(f.name)}: {_text(getattr(config, f.name))}" for f in dataclasses.fields(config)]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """The fields that decide the result: all but those declared with `placement`."""
+    fields = dataclasses.fields(config)
+    return {f.name: getattr(config, f.name) for f in fields if f.metadata.get("identity", True)}
+
+
+def digest(config: Any) -> str:
+    """10 hexadecimal characters that two configs share when their class and their identity are the same."""
+    text = json.dumps([type(config).__name__, identity(config)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """What differs between `a` (there) and `b` (here), as "epochs: 3 there, 4 here"."""
+    lines = []
+    for name in [*a, *(name for name in b if name not in a)]:
+        there, here = (repr(values[name]) if name in values else "absent" for values in (a, b))
+        same_kind = isinstance(a.get(name), bool) == isinstance(b.get(name), bool)  # True == 1 in Python
+        if (name in a) != (name in b) or a[name] != b[name] or not same_kind:
+            lines.append(f"{name}: {there} there, {here} here")
+    return lines
+
+
+def _assigned(statement: ast.stmt) -> list[str]:
+    """The names that a top-level statement assigns."""
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
+    else:
+        return []
+    return [node.id for target in targets for node in ast.walk(target) if _is_stored_name(node)]  # type: ignore[attr-defined]
+
+
+def _is_stored_name(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
+def _check(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values as they are to be stored, and one line for each that is missing or not allowed."""
+    hints = get_type_hints(cls)
+    checked: dict[str, Any] = {}
+    problems: list[str] = []
+    for f in dataclasses.fields(cls):
+        kinds = _kinds(hints[f.name])
+        allowed = " or ".join(_describe(kind, f.metadata) for kind in kinds) + " is allowed"
+        if f.name not in values:
+            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                problems.append(f"{f.name}: not given; {allowed}: it has no default, give it")
+            continue
+        value = values[f.name]
+        fitting = [kind for kind in kinds if _fits(value, kind, f.metadata)]
+        if not fitting or _is_text_for_none(value, kinds):
+            problems.append(f"{f.name}: {_given(value)}; {allowed}: {_fix(f, value, kinds)}")
+        else:
+            checked[f.name] = float(value) if fitting == [float] else value
+    return checked, problems
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of an annotation: (int, NoneType) for `int | None`."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    for kind in kinds:
+        if kind not in _NAMES and get_origin(kind) is not Literal:
+            raise TypeError(
+                f"{kind} given; a config's field is int, float, bool, str, Literal or one of them | None"
+            )
+    return kinds
+
+
+def _fits(value: Any, kind: Any, bounds: Mapping[str, Any]) -> bool:
+    if get_origin(kind) is Literal:
+        return any(type(value) is type(option) and value == option for option in get_args(kind))
+    if kind not in (int, float):
+        return isinstance(value, kind)
+    if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+        return False
+    return (
+        (kind is int or abs(value) <= sys.float_info.max)  # false for nan and inf, and for 10**400
+        and value >= bounds.get("at_least", value)
+        and value <= bounds.get("at_most", value)
+        and ("above" not in bounds or value > bounds["above"])
+        and ("below" not in bounds or value < bounds["below"])
+    )
+
+
+def _is_text_for_none(value: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether a text was meant to be None: it would pass as the name of a folder."""
+    return NoneType in kinds and isinstance(value, str) and value.lower() in ("none", "null")
+
+
+def _given(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__}) given"
+
+
+def _describe(kind: Any, bounds: Mapping[str, Any]) -> str:
+    """What a kind allows, as "an integer of at least 1"."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(repr(option) for option in get_args(kind))
+    limits = " and ".join(f"{word} {bounds[key]}" for key, word in _WORDS.items() if key in bounds)
+    if kind not in (int, float) or not limits:
+        return _NAMES[kind]
+    return f"{_NAMES[kind]} {'of ' if limits.startswith('at') else ''}{limits}"
+
+
+def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
+    """What to write instead."""
+    is_text = isinstance(value, str)
+    if _is_text_for_none(value, kinds):
+        return f"write None, as in -p {f.name} None"
+    if bool in kinds:
+        turned = is_text and value.lower() in ("true", "false")
+        why = f"papermill turns {value} into a text: " if turned else ""
+        return (
+            f"{why}write True or False, as in -p {f.name} {value.capitalize() if turned else bool(f.default)}"
+        )
+    if int in kinds and _fits(whole := _whole(value), int, f.metadata):
+        what = "quotes, exponent or point" if is_text else "exponent or point"
+        return f"write it without {what}, as in -p {f.name} {whole}"
+    if float in kinds and is_text and re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", value):
+        pointed = _with_point(value)
+        return f"write {pointed}" + (
+            f", as YAML takes {value} for a text" if pointed != value else " without quotes"
+        )
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            near = difflib.get_close_matches(str(value), [str(option) for option in get_args(kind)], n=1)
+            if near:
+                return f"did you mean {near[0]}? Write -p {f.name} {near[0]}"
+    if str in kinds:
+        return f"give it as a text, as in -r {f.name} {value}"
+    if f.default is dataclasses.MISSING:
+        return "write such a value"
+    return f"write such a value, as in -p {f.name} {f.default}"
+
+
+def _whole(value: Any) -> int | None:
+    """The integer that a float or a text with an integral value was meant to be."""
+    if not isinstance(value, (float, str)):
+        return None
+    try:
+        meant = float(value)
+    except ValueError:
+        return None
+    return int(meant) if meant.is_integer() else None
+
+
+def _with_point(text: str) -> str:
+    """A float's text as YAML 1.1 knows it, with a point and a signed exponent: 1e-3 becomes 1.0e-3."""
+    mantissa, e, exponent = text.lower().partition("e")
+    if e and "." not in mantissa:
+        mantissa += ".0"
+    if e and exponent[0] not in "+-":
+        exponent = "+" + exponent
+    return mantissa + e + exponent
+
+
+def _text(value: Any) -> str:
+    """One value as JSON that YAML 1.1 reads alike."""
+    if isinstance(value, float):
+        return _with_point(repr(float(value)))
+    if isinstance(value, str):  # YAML does not join JSON's surrogate pairs, so characters beyond 16 bits stay
+        return '"' + "".join(c if c > "\uffff" else json.dumps(c)[1:-1] for c in value) + '"'
+    return json.dumps(value)

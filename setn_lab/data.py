@@ -1,0 +1,471 @@
+"""Image sets as uint8 tensors on the device: loading, the search split, batch order, augmentation.
+
+A set of CIFAR's size (184 MB) fits on the device whole, so a step needs no loader: `batch_indices` says
+which images, `ImageSet.take` gathers them, and `augment` or `prepare` makes the float batch, none of them
+waiting for the device. Images stay channels last ([n, h, w, c]) from the decoder to the network.
+"""
+
+import difflib
+import functools
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from setn_lab.streams import generator
+
+BUILT_IN = ("digits", "cifar10", "cifar100")
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in any case
+GREY_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+GREY = ("1", "L", *GREY_16_BIT)  # Pillow's modes; all others become RGB
+NO_LEVELS = ("I", "F")  # 32-bit: what is white is not stated in the file, so there is no right scale
+
+
+class DataError(ValueError):
+    """Bad data or a bad data parameter; the message names it, what was given, what is allowed and the fix."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Square images and their labels, on one device.
+
+    images: uint8 [n, h, w, c] (channels last, h = w, c is 1 or 3); labels: int64 [n], each the position of
+    the image's class in `classes`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    @property
+    def image_size(self) -> int:
+        """The side of the images in pixels."""
+        return self.images.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        return self.images.shape[3]
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """The same set on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def take(self, indices: Tensor) -> "ImageSet":
+        """The images at `indices` (int64 [m], on the host or on the device), in that order, as a copy."""
+        indices = _to_device(indices, self.images.device)
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+
+def load(
+    dataset: str, data_dir: str | None = None, split: str = "train", cache_dir: Path | None = None
+) -> ImageSet:
+    """Load one split of a data set into host memory.
+
+    dataset: `digits` (scikit-learn's 1,797 grey 8 x 8 images, every fifth one is the test split), `cifar10`,
+    `cifar100`, or a folder (`~` allowed) that holds `<split>/<class>/*` images of one square size. A folder
+    whose images are all grey has one channel; otherwise all become RGB (transparency is dropped). Hidden
+    files and files with other extensions are ignored; classes and files are in the order of their names.
+    data_dir: where CIFAR lies or is downloaded to on first use; the other data sets do not use it.
+    cache_dir: where the decoded images of a folder are kept. Both default to $SETN_LAB_CACHE, or
+    $XDG_CACHE_HOME/setn_lab, or ~/.cache/setn_lab.
+    split: `train` or `test`, for a folder any sub-folder's name.
+
+    Raises DataError: unknown data set or split, no network, unreadable, mixed or non-square images, fewer
+    than two classes, a class without images.
+    """
+    cache = Path(cache_dir) if cache_dir is not None else _default_cache()
+    if dataset not in BUILT_IN:
+        return _load_folder(dataset, split, cache)
+    if split not in ("train", "test"):
+        raise DataError(f"split: {split!r} given; {dataset} has 'train' and 'test'. Pass one of them.")
+    if dataset == "digits":
+        return _load_digits(split)
+    return _load_cifar(dataset, Path(os.path.expanduser(data_dir)) if data_dir else cache, split)
+
+
+def search_split(
+    images: ImageSet,
+    train_fraction: float,
+    seed: int,
+    limit_train: int | None = None,
+    limit_valid: int | None = None,
+) -> tuple[ImageSet, ImageSet]:
+    """Split the training images at random into D_train and D_val of Algorithm 1.
+
+    D_train holds round(n * train_fraction) images, D_val the others. A limit keeps the first images of its
+    part; one larger than the part keeps them all. The permutation does not depend on fraction or limits.
+
+    Raises DataError: train_fraction not in (0, 1), a limit below 1, or a part without images.
+    """
+    if not 0 < train_fraction < 1:
+        raise DataError(
+            f"train_fraction: {train_fraction} given, but both parts need images. "
+            "Pass a number greater than 0 and less than 1, such as the paper's 0.5."
+        )
+    for name, limit in (("limit_train", limit_train), ("limit_valid", limit_valid)):
+        if limit is not None and limit < 1:
+            raise DataError(f"{name}: {limit} given. Pass at least 1, or None to keep all images.")
+    count = round(len(images) * train_fraction)
+    if not 0 < count < len(images):
+        raise DataError(
+            f"train_fraction: {train_fraction} of {len(images)} images leaves {count} for training and "
+            f"{len(images) - count} for validation; both need at least one. Pass a fraction nearer to 0.5."
+        )
+    order = torch.from_numpy(generator(seed, "search split").permutation(len(images)))
+    return images.take(order[:count][:limit_train]), images.take(order[count:][:limit_valid])
+
+
+@dataclass(frozen=True, eq=False)
+class Normalization:
+    """Per-channel mean and standard deviation (float32 [c]) of pixels scaled to 0..1."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, images: ImageSet) -> "Normalization":
+        """Measure a set; the population standard deviation, at least one grey level (1/255).
+
+        The floor keeps a constant channel from dividing by zero.
+        """
+        level = torch.arange(256, dtype=torch.float64) / 255
+        mean, std = [], []
+        # A histogram is exact and needs no float copy of the images, which would be four times their size.
+        for channel in images.images.unbind(dim=3):
+            share = torch.bincount(channel.flatten(), minlength=256).cpu().double() / channel.numel()
+            mean.append((share * level).sum())
+            std.append((share * (level - mean[-1]) ** 2).sum().sqrt().clamp(min=1 / 255))
+        device = images.images.device
+        return cls(torch.stack(mean).float().to(device), torch.stack(std).float().to(device))
+
+    def to(self, device: torch.device | str) -> "Normalization":
+        """The same numbers on `device`."""
+        return Normalization(self.mean.to(device), self.std.to(device))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How `augment` changes training images; raises DataError on a negative length.
+
+    padding: black pixels added on each side before a random crop of the old size, 0 is off; flip: mirror
+    left-right with probability 1/2; cutout: side in pixels of the square that is zeroed, 0 is off.
+    """
+
+    padding: int
+    flip: bool
+    cutout: int
+
+    def __post_init__(self) -> None:
+        """Refuse negative lengths."""
+        for name, value in (("padding", self.padding), ("cutout", self.cutout)):
+            if value < 0:
+                raise DataError(f"{name}: {value} given. Pass a number of pixels, 0 to switch it off.")
+
+
+def prepare(images_u8: Tensor, normalization: Normalization) -> Tensor:
+    """Scale to 0..1 and normalize: uint8 [b, h, w, c] -> float32 [b, c, h, w], channels last in memory.
+
+    Raises DataError if the normalization is for another number of channels.
+    """
+    given, measured = images_u8.shape[3], len(normalization.mean)
+    if given != measured:  # one channel would broadcast to three without a word
+        raise DataError(
+            f"normalization: measured on {measured} channels, but the images have {given}. "
+            "Measure it on images of the same data set, Normalization.of(images)."
+        )
+    pixels = images_u8.float().div_(255).sub_(normalization.mean).div_(normalization.std)
+    return pixels.permute(0, 3, 1, 2)  # a view: channels last is the memory order that it already has
+
+
+def augment(
+    images_u8: Tensor, normalization: Normalization, augmentation: Augmentation, rng: np.random.Generator
+) -> Tensor:
+    """Crop, flip, normalize, cut out: uint8 [b, h, w, c] -> float32 [b, c, h, w], channels last in memory.
+
+    The padding is black before normalizing. The cutout square is zeroed after normalizing (it is the mean
+    colour); its centre, the pixel at side // 2 from its first row and column, is uniform over the image's
+    pixels and the part that lies outside is lost (DeVries & Taylor's code).
+
+    All draws are one call, rng.random((5, b)), with one row each for the crop's top and left (times
+    2 * padding + 1), the flip (from 1/2 on), the cutout's centre row and column (times h, w), rounded
+    down. They are made whatever is switched off, so that a switch does not change what the others draw.
+
+    Raises DataError if the normalization is for another number of channels.
+    """
+    batch, height, width, _ = images_u8.shape
+    padding, side, device = augmentation.padding, augmentation.cutout, images_u8.device
+    ranges = np.array([2 * padding + 1, 2 * padding + 1, 2, height, width])
+    draws = torch.from_numpy((rng.random((5, batch)) * ranges[:, None]).astype(np.int64))
+    # Five [b, 1] columns from one copy; the draws of a batch are its only transfer to the device.
+    top, left, mirrored, centre_row, centre_column = _to_device(draws, device)[:, :, None].unbind()
+    row = torch.arange(height, device=device)  # [h]
+    column = torch.arange(width, device=device)  # [w]
+
+    from_column = torch.where(mirrored == 1, column.flip(0), column) if augmentation.flip else column
+    image = torch.arange(batch, device=device)[:, None, None]
+    padded = F.pad(images_u8, (0, 0, padding, padding, padding, padding))
+    cropped = padded[image, (top + row)[:, :, None], (left + from_column)[:, None, :]]  # [b, h, w, c]
+    pixels = prepare(cropped, normalization)
+    if side:
+        first_row, first_column = centre_row - side // 2, centre_column - side // 2
+        in_rows = (row >= first_row) & (row < first_row + side)  # [b, h]
+        in_columns = (column >= first_column) & (column < first_column + side)  # [b, w]
+        pixels.masked_fill_((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)
+    return pixels
+
+
+def batch_indices(count: int, batch_size: int, seed: int, stream: str, step: int) -> Tensor:
+    """The images of global step `step` (from 0): int64 [batch_size], on the host.
+
+    The steps run through endless passes, each a fresh permutation of `count` images drawn from
+    generator(seed, stream, pass). A pass has count // batch_size batches; what is left over is dropped.
+
+    Raises DataError: batch_size below 1 or above `count`, or a negative step.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size: {batch_size} given. Pass at least 1.")
+    if count < batch_size:
+        raise DataError(
+            f"batch_size: {batch_size} given, but there are only {count} images, not one full batch. "
+            f"Pass a batch_size of at most {count}, or use more images (a larger limit or data set)."
+        )
+    if step < 0:
+        raise DataError(f"step: {step} given. Steps count from 0.")
+    pass_number, batch = divmod(step, count // batch_size)
+    order = _permutation(count, seed, stream, pass_number)
+    return order[batch * batch_size : (batch + 1) * batch_size].clone()  # the caller must not hold the cache
+
+
+@functools.lru_cache(maxsize=8)  # a search interleaves a few streams; each needs its current pass only
+def _permutation(count: int, seed: int, stream: str, pass_number: int) -> Tensor:
+    return torch.from_numpy(generator(seed, stream, pass_number).permutation(count))
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy without waiting: from pageable memory even a `non_blocking` copy to CUDA may block."""
+    if tensor.device == device:
+        return tensor
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _default_cache() -> Path:
+    chosen = os.environ.get("SETN_LAB_CACHE")
+    if chosen:
+        return Path(os.path.expanduser(chosen))
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "setn_lab"
+
+
+def _load_digits(split: str) -> ImageSet:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    levels = digits.images.astype(np.int64)  # 0..16, whole numbers
+    images = ((levels * 255 + 8) // 16).astype(np.uint8)[..., None]  # level * 255/16, to nearest, half up
+    held_out = np.arange(len(images)) % 5 == 4
+    chosen = held_out if split == "test" else ~held_out
+    labels = torch.from_numpy(digits.target[chosen].astype(np.int64))
+    return ImageSet(torch.from_numpy(images[chosen]), labels, tuple(map(str, digits.target_names)))
+
+
+def _load_cifar(dataset: str, root: Path, split: str) -> ImageSet:
+    from torchvision import datasets
+
+    kind, archive = {
+        "cifar10": (datasets.CIFAR10, "cifar-10-python.tar.gz"),
+        "cifar100": (datasets.CIFAR100, "cifar-100-python.tar.gz"),
+    }[dataset]
+    try:
+        cifar: Any = kind(str(root), train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:  # a URLError is an OSError; a wrong MD5 is a RuntimeError
+        raise DataError(
+            f"dataset: {dataset!r} is not in {root} and could not be downloaded or unpacked there ({error}). "
+            f"Put {archive} from {kind.url} into {root}, or pass as data_dir the folder that holds it, "
+            "or pass as dataset a folder of images, <split>/<class>/*."
+        ) from error
+    images = torch.from_numpy(np.ascontiguousarray(cifar.data))
+    return ImageSet(images, torch.tensor(cifar.targets, dtype=torch.int64), tuple(cifar.classes))
+
+
+def _load_folder(dataset: str, split: str, cache: Path) -> ImageSet:
+    folder = Path(os.path.expanduser(dataset))
+    if not dataset or not folder.is_dir():
+        near = difflib.get_close_matches(dataset.lower(), BUILT_IN, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = " It is a file: unpack it and pass the folder." if folder.is_file() else hint
+        raise DataError(
+            f"dataset: {dataset!r} is neither {', '.join(map(repr, BUILT_IN))} nor a folder of images "
+            f"(<split>/<class>/*).{hint}"
+        )
+    folder = folder.resolve()
+    classes, files = _list_images(folder, split)
+    labels = torch.tensor([label for _, label, _ in files], dtype=torch.int64)
+    paths = [path for path, _, _ in files]
+    # The name is a digest of all that the images depend on, so a changed folder never finds an old cache.
+    # "1" is the version of the decoding rules below.
+    listing = [[path.relative_to(folder).as_posix(), *stamp] for path, _, stamp in files]
+    identity = json.dumps([1, str(folder), split, listing]).encode()
+    cached = cache / f"{hashlib.blake2b(identity, digest_size=16).hexdigest()}.npz"
+    images = _read_cache(cached, len(paths)) if os.path.lexists(cached) else None
+    if images is None:
+        images = _decode_all(paths)
+        _write_cache(cached, images)
+    return ImageSet(torch.from_numpy(images), labels, classes)
+
+
+def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int, tuple[int, int]]]]:
+    """The class names, and of each image its path, label and (bytes, time of change), in a fixed order."""
+    if not (folder / split).is_dir():
+        found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        raise DataError(
+            f"dataset: {folder} has no folder {split!r}; its folders are {_some(found)}. "
+            f"Pass a folder that holds {split}/<class>/* images."
+        )
+    # iterdir's order differs between file systems: sort, by code points, so that no locale matters either.
+    entries = sorted((folder / split).iterdir(), key=lambda entry: entry.name)
+    class_folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    if len(class_folders) < 2:
+        raise DataError(
+            f"dataset: {folder / split} has {len(class_folders)} class folders "
+            f"({_some([entry.name for entry in class_folders])}), at least 2 are needed. "
+            f"Put the images of each class into a folder of its own, {split}/<class>/*."
+        )
+    files: list[tuple[Path, int, tuple[int, int]]] = []
+    for label, class_folder in enumerate(class_folders):
+        paths = [path for path in class_folder.iterdir() if path.suffix.lower() in EXTENSIONS]
+        paths = sorted((path for path in paths if not path.name.startswith(".")), key=lambda path: path.name)
+        if not paths:
+            raise DataError(
+                f"dataset: the class folder {class_folder} has no images ({', '.join(EXTENSIONS)}). "
+                "Put images into it or remove it."
+            )
+        for path in paths:
+            with _naming(path):  # a link to nowhere fails here: a silent gap would be worse
+                status = path.stat()
+            files.append((path, label, (status.st_size, status.st_mtime_ns)))
+    return tuple(entry.name for entry in class_folders), files
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "") or "none"
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever reading the file raises becomes a DataError that names it."""
+    try:
+        yield
+    except Exception as error:  # decoders of broken files raise nearly anything
+        raise DataError(
+            f"dataset: the image {path} cannot be read ({type(error).__name__}: {error}). "
+            "It must be a complete image file of 8 or 16 bits a channel. Replace or remove it."
+        ) from error
+
+
+def _decode_all(paths: list[Path]) -> np.ndarray:
+    """Decode to uint8 [n, h, w, c]; the headers come first, so one array of the right size is filled."""
+    with ThreadPoolExecutor() as pool:  # Pillow's decoders release the interpreter lock
+        headers = list(pool.map(_header, paths))
+        (width, height), _ = headers[0]
+        for path, (size, _) in zip(paths, headers, strict=True):
+            if size != (width, height):
+                raise DataError(
+                    f"dataset: the images differ in size: {paths[0]} is {width} x {height}, {path} is "
+                    f"{size[0]} x {size[1]} (width x height). All must have one size; resize them."
+                )
+        if width != height:
+            raise DataError(
+                f"dataset: the images are not square: {paths[0]} is {width} x {height} (width x height). "
+                "Width and height must be equal; crop or resize them."
+            )
+        channels = 1 if all(mode in GREY for _, mode in headers) else 3
+        images = np.empty((len(paths), height, width, channels), dtype=np.uint8)
+
+        def fill(index: int) -> None:
+            images[index] = _decode(paths[index])
+
+        for _ in pool.map(fill, range(len(paths))):
+            pass  # reading the results raises what a thread raised
+    return images
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str]:
+    """An image's (width, height) in pixels and Pillow's mode."""
+    with _naming(path), Image.open(path) as image:
+        if image.mode in NO_LEVELS:
+            raise ValueError(f"32-bit pixels, mode {image.mode!r}")
+        return image.size, image.mode
+
+
+def _decode(path: Path) -> np.ndarray:
+    """One image as uint8 [h, w, 1] or [h, w, 3]; a grey one among colours is left to broadcasting."""
+    with _naming(path), Image.open(path) as image:
+        if image.mode in GREY_16_BIT:  # Pillow would clip at 255; 65535 / 257 = 255, rounded to nearest
+            return ((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8)[..., None]
+        if image.mode in GREY:
+            return np.asarray(image.convert("L"))[..., None]
+        if "transparency" in image.info:  # straight to RGB, Pillow warns about some palettes
+            return np.asarray(image.convert("RGBA"))[..., :3]
+        return np.asarray(image.convert("RGB"))
+
+
+def _read_cache(path: Path, count: int) -> np.ndarray | None:
+    """The cached images, or None with a warning. Nothing in the file is ever executed."""
+    try:
+        # Opened here, as numpy leaves a broken archive open. Zip checksums find changed bytes.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            images = archive["images"]
+        shape = images.shape
+        fits = len(shape) == 4 and shape[0] == count and shape[1] == shape[2] > 0 and shape[3] in (1, 3)
+        if not fits or images.dtype != np.uint8:
+            raise ValueError(f"{images.dtype} {list(shape)} for {count} images")
+        return images
+    except Exception as error:  # a cache can hold anything, and no fault in it may end a run
+        warnings.warn(
+            f"{path} is not a valid cache ({type(error).__name__}: {error}); "
+            "the images are decoded again and it is replaced.",
+            stacklevel=4,
+        )
+        return None
+
+
+def _write_cache(path: Path, images: np.ndarray) -> None:
+    """Write a temporary file and rename it, so that no other process ever sees half a cache."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            temporary = file.name
+            np.savez(file, images=images)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        warnings.warn(
+            f"The decoded images could not be cached in {path.parent} ({error}); the next run decodes them "
+            "again. Set SETN_LAB_CACHE to a folder that can be written.",
+            stacklevel=4,
+        )
+    finally:
+        if temporary is not None:  # not only on OSError: an interrupted run leaves no rubbish either
+            Path(temporary).unlink(missing_ok=True)

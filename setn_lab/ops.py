@@ -1,0 +1,161 @@
+"""The candidate operations, one module each: C channels in, C channels out, stride 1 or 2.
+
+An operation with weights is ReLU, convolutions, batch norm. It has one method beside `forward`, for the mixed
+pass: `activated(active, factor)` starts from active = relu(x), which all operations on one input share, and
+multiplies the result by a scalar inside the batch norm, so that no weighted copy of it is ever written.
+"""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm over the statistics of the batch, in training and in evaluation, with an optional factor.
+
+    One operation of the template serves many candidates, so running averages would belong to none: there are
+    none, unless `candidates.recalibrate` collects them for one candidate. The template's norms are not affine:
+    a learned scale could undo the mixing weights of Eq. 10.
+    """
+
+    def __init__(self, channels: int, affine: bool) -> None:
+        super().__init__(channels, affine=affine, track_running_stats=False)
+
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """(b, C, h, w), normalised per channel, times the scalar `factor`."""
+        if factor is None:
+            return super().forward(x)
+        scale = factor.expand(self.num_features) if self.weight is None else factor * self.weight
+        shift = None if self.bias is None else factor * self.bias
+        return F.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
+
+
+class Convolution(nn.Module):
+    """An operation with weights: ReLU, the `body`, batch norm."""
+
+    def __init__(self, body: nn.Module, channels: int, affine: bool) -> None:
+        super().__init__()
+        self.body = body
+        self.norm = BatchNorm(channels, affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, inputs, h, w) to (b, channels, ceil(h/stride), ceil(w/stride))."""
+        return self.activated(F.relu(x))
+
+    def activated(self, active: Tensor, factor: Tensor | None = None) -> Tensor:
+        """The same from active = relu(x), times the scalar `factor`."""
+        return self.norm(self.body(active), factor)
+
+
+class ShiftedPair(nn.Module):
+    """Halves the resolution by two 1x1 convolutions of stride 2, the second one pixel further, side by side.
+
+    An odd number of output channels is split as C//2 and C - C//2.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.even = nn.Conv2d(inputs, outputs // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(inputs, outputs - outputs // 2, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, inputs, h, w) to (b, outputs, ceil(h/2), ceil(w/2))."""
+        height, width = x.shape[2:]
+        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]  # an odd side gets one more zero
+        return torch.cat([self.even(x), self.odd(shifted)], dim=1)
+
+
+class Pool(nn.Module):
+    """3x3 pooling, maximum or average; the average leaves the padding out."""
+
+    def __init__(self, kind: str, stride: int) -> None:
+        super().__init__()
+        self.kind, self.stride = kind, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, C, h, w) to (b, C, ceil(h/stride), ceil(w/stride))."""
+        if self.kind == "max":
+            return F.max_pool2d(x, 3, self.stride, padding=1)
+        return F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
+
+
+def pointwise_conv(inputs: int, outputs: int, affine: bool) -> Convolution:
+    """ReLU, a 1x1 convolution, batch norm."""
+    return Convolution(nn.Conv2d(inputs, outputs, 1, bias=False), outputs, affine)
+
+
+def factorized_reduction(inputs: int, outputs: int, affine: bool) -> Convolution:
+    """ReLU, a `ShiftedPair`, batch norm: the stride-2 form of a 1x1 convolution and of the skip connection."""
+    return Convolution(ShiftedPair(inputs, outputs), outputs, affine)
+
+
+def separable_conv(channels: int, kernel: int, stride: int, affine: bool) -> Convolution:
+    """ReLU, depthwise, pointwise, batch norm, applied twice; the first depthwise has the stride."""
+    body = nn.Sequential(
+        depthwise(channels, kernel, stride),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        BatchNorm(channels, affine),
+        nn.ReLU(),
+        depthwise(channels, kernel, 1),
+        nn.Conv2d(channels, channels, 1, bias=False),
+    )
+    return Convolution(body, channels, affine)
+
+
+def dilated_conv(channels: int, kernel: int, stride: int, affine: bool) -> Convolution:
+    """ReLU, a depthwise convolution with dilation 2, pointwise, batch norm: applied once."""
+    body = nn.Sequential(
+        depthwise(channels, kernel, stride, dilation=2), nn.Conv2d(channels, channels, 1, bias=False)
+    )
+    return Convolution(body, channels, affine)
+
+
+def row_column_conv(channels: int, stride: int, affine: bool) -> Convolution:
+    """ReLU, dense 1x3 with stride (1, s), dense 3x1 with stride (s, 1), one batch norm."""
+    body = nn.Sequential(
+        nn.Conv2d(channels, channels, (1, 3), (1, stride), padding=(0, 1), bias=False),
+        nn.Conv2d(channels, channels, (3, 1), (stride, 1), padding=(1, 0), bias=False),
+    )
+    return Convolution(body, channels, affine)
+
+
+def depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> nn.Conv2d:
+    """A depthwise convolution that keeps the size at stride 1."""
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+
+
+def build(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
+    """The module of one operation of the search spaces, C channels to C channels. Raises KeyError if unknown."""
+    match name:
+        case "max_pool_3x3" | "avg_pool_3x3":
+            return Pool(name[:3], stride)
+        case "skip_connect":
+            return nn.Identity() if stride == 1 else factorized_reduction(channels, channels, affine)
+        case "sep_conv_3x3" | "sep_conv_5x5":
+            return separable_conv(channels, int(name[-1]), stride, affine)
+        case "dil_conv_3x3" | "dil_conv_5x5":
+            return dilated_conv(channels, int(name[-1]), stride, affine)
+        case "conv_3x1_1x3":
+            return row_column_conv(channels, stride, affine)
+    raise KeyError(f"no module implements the operation {name!r}")
+
+
+def initialize(module: nn.Module, rng: np.random.Generator) -> None:
+    """Fill every parameter from `rng`: weights uniform within 1/sqrt(fan in), as torch does; norms at (1, 0).
+
+    The draws do not depend on the device, and the global random generator is not touched.
+    """
+    for part in module.modules():
+        if isinstance(part, BatchNorm) and part.affine:
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Conv2d | nn.Linear):
+            bound = 1 / math.sqrt(part.weight[0].numel())
+            for parameter in part.parameters(recurse=False):
+                values = rng.uniform(-bound, bound, tuple(parameter.shape))
+                with torch.no_grad():
+                    parameter.copy_(torch.from_numpy(values))

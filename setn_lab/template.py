@@ -1,0 +1,181 @@
+"""The template network: every candidate of the search space, its weights shared by all of them.
+
+Weights belong to one (cell, node, input, operation). Two ways through them:
+- `Template.sampled` (Eq. 1) follows one architecture and touches only what it uses;
+- `Template.mixed` (Eq. 10) weighs every operation on every input by the evaluator's probabilities.
+
+The macro-structure is section 3's for CIFAR: stem, N normal cells, a reduction cell, N normal cells, a reduction
+cell, N normal cells, mean over the image, linear classifier. Channels double at each reduction.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from setn_lab import ops
+from setn_lab.space import INPUTS, SearchSpace
+
+NORMAL, REDUCE = 0, 1  # the index of a cell's kind in quadruples, mixing weights and genotypes
+STEM_MULTIPLIER = 3
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """Where one cell stands: its kind, its channels, and those of its two inputs."""
+
+    kind: int
+    channels: int
+    before_previous: int
+    previous: int
+    after_reduction: bool  # the input before the previous one then has twice the resolution
+
+
+def plan(space: SearchSpace, channels: int, repeats: int) -> list[CellPlan]:
+    """The cells of the CIFAR macro-structure: 3 N normal ones, and a reduction after each third but the last."""
+    kinds = ([NORMAL] * repeats + [REDUCE]) * 2 + [NORMAL] * repeats
+    before = previous = STEM_MULTIPLIER * channels
+    cells, after_reduction = [], False
+    for kind in kinds:
+        channels *= 2 if kind == REDUCE else 1
+        cells.append(CellPlan(kind, channels, before, previous, after_reduction))
+        before, previous, after_reduction = previous, space.nodes * channels, kind == REDUCE
+    return cells
+
+
+def edge_stride(kind: int, state: int) -> int:
+    """In a reduction cell only the edges from its two inputs have stride 2."""
+    return 2 if kind == REDUCE and state < INPUTS else 1
+
+
+def stem(image_channels: int, channels: int, affine: bool) -> nn.Sequential:
+    """A 3x3 convolution to 3 C channels and a batch norm."""
+    return nn.Sequential(
+        nn.Conv2d(image_channels, STEM_MULTIPLIER * channels, 3, padding=1, bias=False),
+        ops.BatchNorm(STEM_MULTIPLIER * channels, affine),
+    )
+
+
+def preprocessing(cell: CellPlan, affine: bool) -> tuple[ops.Convolution, ops.Convolution]:
+    """What brings a cell's two inputs to its channels, and the first one to its resolution."""
+    first = ops.factorized_reduction if cell.after_reduction else ops.pointwise_conv
+    return (
+        first(cell.before_previous, cell.channels, affine),
+        ops.pointwise_conv(cell.previous, cell.channels, affine),
+    )
+
+
+class TemplateCell(nn.Module):
+    """One cell with all its operations on all its edges: `edges[node][state][operation]`."""
+
+    def __init__(self, space: SearchSpace, cell: CellPlan) -> None:
+        super().__init__()
+        self.preprocess0, self.preprocess1 = preprocessing(cell, affine=False)
+        self.edges = nn.ModuleList(
+            nn.ModuleList(
+                nn.ModuleList(
+                    ops.build(name, cell.channels, edge_stride(cell.kind, state), affine=False)
+                    for name in space.operations
+                )
+                for state in range(space.inputs(node))
+            )
+            for node in range(space.nodes)
+        )
+
+    def sampled(self, before: Tensor, previous: Tensor, quadruples: np.ndarray, keep: Tensor | None) -> Tensor:
+        """Eq. 1 for one architecture: quadruples (B, 4) of this cell.
+
+        `keep` (B, 2, b) is the path dropout of the two operations of each node, one factor a sample; None is
+        none. The identity is never dropped.
+        """
+        states = [self.preprocess0(before), self.preprocess1(previous)]
+        for node, (r1, r2, t, u) in enumerate(quadruples.tolist()):
+            terms = []
+            for side, (operation, state) in enumerate(((r1, t), (r2, u))):
+                module = self.edges[node][state][operation]
+                term = module(states[state])
+                if keep is not None and not isinstance(module, nn.Identity):
+                    term = term * keep[node, side, :, None, None, None]
+                terms.append(term)
+            states.append(terms[0] + terms[1])  # H_i = f1(I1) + f2(I2)
+        return torch.cat(states[INPUTS:], dim=1)
+
+    def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
+        """Eq. 10 with `weights` (edges, |O|), the factor of each operation on each edge (see `mixing_weights`)."""
+        states = [self.preprocess0(before), self.preprocess1(previous)]
+        active: list[Tensor] = []  # relu of each state, shared by all operations that start with it
+        shared: list[dict[int, Tensor]] = []  # results without weights of their own, the same on every edge
+        edge = iter(weights)
+        for node in self.edges:
+            total = None
+            for state, operations in enumerate(node):
+                if state == len(active):
+                    active.append(F.relu(states[state]))
+                    shared.append({})
+                factors = next(edge)
+                for index, module in enumerate(operations):
+                    if isinstance(module, ops.Convolution):
+                        term = module.activated(active[state], factors[index])
+                    else:
+                        if index not in shared[state]:
+                            shared[state][index] = module(states[state])
+                        term = factors[index] * shared[state][index]
+                    total = term if total is None else total + term
+            states.append(total)
+        return torch.cat(states[INPUTS:], dim=1)
+
+
+class Template(nn.Module):
+    """The weight-sharing network of a search space, for images of `image_channels` and `num_classes` classes.
+
+    Weights are filled from `rng` alone. They are kept channels-last, the layout in which depthwise convolutions
+    are fast on every device.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        channels: int,
+        repeats: int,
+        image_channels: int,
+        num_classes: int,
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__()
+        self.space = space
+        with torch.device("meta"):  # modules are laid out without drawing weights from the global generator
+            self.plan = plan(space, channels, repeats)
+            self.stem = stem(image_channels, channels, affine=False)
+            self.cells = nn.ModuleList(TemplateCell(space, cell) for cell in self.plan)
+            self.classifier = nn.Linear(space.nodes * self.plan[-1].channels, num_classes)
+        self.to_empty(device="cpu")
+        ops.initialize(self, rng)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def sampled(self, images: Tensor, quadruples: np.ndarray, keep: Tensor | None = None) -> Tensor:
+        """Logits (b, classes) of one architecture per cell (Eq. 1).
+
+        images: (b, c, h, w), normalised. quadruples: (cells, B, 4), one architecture for each cell of the
+        network. keep: path dropout factors (cells, B, 2, b), or None.
+        """
+        before = previous = self.stem(images)
+        for index, cell in enumerate(self.cells):
+            dropout = None if keep is None else keep[index]
+            before, previous = previous, cell.sampled(before, previous, quadruples[index], dropout)
+        return self.classifier(previous.mean((2, 3)))  # a mean: adaptive pooling is not deterministic on CUDA
+
+    def mixed(self, images: Tensor, weights: Tensor) -> Tensor:
+        """Logits (b, classes) with every operation weighed (Eq. 10).
+
+        images: (b, c, h, w), normalised. weights: (2, edges, |O|), normal cells first.
+        """
+        before = previous = self.stem(images)
+        for spot, cell in zip(self.plan, self.cells, strict=True):
+            before, previous = previous, cell.mixed(before, previous, weights[spot.kind])
+        return self.classifier(previous.mean((2, 3)))
+
+    def per_cell(self, quadruples: np.ndarray) -> np.ndarray:
+        """One architecture (2, B, 4), a normal and a reduction cell, as the (cells, B, 4) that `sampled` takes."""
+        return quadruples[[spot.kind for spot in self.plan]]

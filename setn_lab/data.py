@@ -254,6 +254,11 @@ def batch_indices(count: int, batch_size: int, seed: int, stream: str, step: int
     return order[batch * batch_size : (batch + 1) * batch_size].clone()  # the caller must not hold the cache
 
 
+def scoring_batches(count: int, batch_size: int) -> list[Tensor]:
+    """All of `count` images in order, in the fewest batches of at most `batch_size`; sizes differ by at most 1."""
+    return list(torch.arange(count).tensor_split(-(-count // batch_size)))
+
+
 @functools.lru_cache(maxsize=8)  # a search interleaves a few streams; each needs its current pass only
 def _permutation(count: int, seed: int, stream: str, pass_number: int) -> Tensor:
     return torch.from_numpy(generator(seed, stream, pass_number).permutation(count))

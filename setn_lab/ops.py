@@ -22,7 +22,19 @@ class BatchNorm(nn.BatchNorm2d):
     """
 
     def __init__(self, channels: int, affine: bool) -> None:
-        super().__init__(channels, affine=affine, track_running_stats=False)
+        super().__init__(channels, affine=affine, track_running_stats=False, momentum=None)
+
+    def collect(self, device: torch.device) -> None:
+        """Average the statistics of the batches that follow in training mode, for use in evaluation mode."""
+        self.track_running_stats = True
+        self.running_mean = torch.zeros(self.num_features, device=device)
+        self.running_var = torch.ones(self.num_features, device=device)
+        self.num_batches_tracked = torch.tensor(0, device=device)
+
+    def forget(self) -> None:
+        """Back to the statistics of the batch."""
+        self.track_running_stats = False
+        self.running_mean = self.running_var = self.num_batches_tracked = None
 
     def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
         """(b, C, h, w), normalised per channel, times the scalar `factor`."""
@@ -129,10 +141,15 @@ def depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> nn.
 
 
 def build(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
-    """The module of one operation of the search spaces, C channels to C channels. Raises KeyError if unknown."""
+    """The module of one operation of the search spaces, C channels to C channels. Raises KeyError if unknown.
+
+    affine: as in a final network. Without it, as in the template, a batch norm follows the pools too: sums of
+    pooled states that nothing normalizes grow with depth, and the template then hardly learns.
+    """
     match name:
         case "max_pool_3x3" | "avg_pool_3x3":
-            return Pool(name[:3], stride)
+            pool = Pool(name[:3], stride)
+            return pool if affine else nn.Sequential(pool, BatchNorm(channels, affine))
         case "skip_connect":
             return nn.Identity() if stride == 1 else factorized_reduction(channels, channels, affine)
         case "sep_conv_3x3" | "sep_conv_5x5":

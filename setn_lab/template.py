@@ -84,7 +84,9 @@ class TemplateCell(nn.Module):
             for node in range(space.nodes)
         )
 
-    def sampled(self, before: Tensor, previous: Tensor, quadruples: np.ndarray, keep: Tensor | None) -> Tensor:
+    def sampled(
+        self, before: Tensor, previous: Tensor, quadruples: np.ndarray, keep: Tensor | None
+    ) -> Tensor:
         """Eq. 1 for one architecture: quadruples (B, 4) of this cell.
 
         `keep` (B, 2, b) is the path dropout of the two operations of each node, one factor a sample; None is

@@ -69,7 +69,8 @@ def test_published_genotypes_round_trip(name):
 
 def test_the_zoo_is_what_was_published():
     darts = (
-        "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
+        "Genotype("
+        "normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "
         "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], "
         "normal_concat=[2, 3, 4, 5], reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), "
         "('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), "
@@ -106,7 +107,12 @@ def test_several_nodes_flat_and_nested():
     one = ZOO["GDAS"].genotype
     lists = [[list(map(list, node)) for node in cell] for _, cell, _ in one.cells]
     nested = text(repr(lists[0]), "range(2, 6)", repr(lists[1]), "list(range(2, 6))")
-    flat = text(repr(sum(lists[0], [])), "range(2, 6)", repr(sum(one.reduce, ())), "(2, 3, 4, 5)")
+    flat = text(
+        repr([edge for node in lists[0] for edge in node]),
+        "range(2, 6)",
+        repr(tuple(edge for node in one.reduce for edge in node)),
+        "(2, 3, 4, 5)",
+    )
     assert fields(Genotype.from_darts(nested)) == fields(Genotype.from_darts(flat)) == fields(one)
 
 

@@ -1,0 +1,159 @@
+"""Algorithm 1, second half: draw T candidates, score each with the template's weights, select one."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from setn_lab import data, ops
+from setn_lab.genotype import Genotype
+from setn_lab.prepare import Search
+from setn_lab.runs import Run, RunError
+from setn_lab.search import Observer, Progress, naming_memory
+from setn_lab.space import Quadruples
+from setn_lab.steps import one_shot
+from setn_lab.streams import generator
+
+Source = Literal["evaluator", "uniform", "argmax"]
+RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scored architecture: its one-shot loss and accuracy over `images` images of D_val.
+
+    draws: how often it was drawn among the T. log_probability: under the evaluator.
+    """
+
+    genotype: Genotype
+    loss: float
+    accuracy: float
+    images: int
+    draws: int
+    log_probability: float
+
+
+def draw(search: Search, source: Source, count: int) -> Quadruples:
+    """`count` architectures, canonical quadruples (count, 2, B, 4); one for `argmax`, the paper's T = 1.
+
+    Each source has a stream of its own, so the same seed draws the same architectures in every process.
+    """
+    rng = generator(search.config.seed, f"candidates from {source}")
+    if source == "uniform":
+        drawn = search.space.sample(rng, count, 2)
+    elif source == "evaluator":
+        drawn = search.evaluator.distributions().sample(rng, count)
+    else:
+        drawn = search.evaluator.distributions().argmax()[None]
+    return search.space.canonical(drawn)
+
+
+def score(
+    search: Search,
+    run: Run,
+    source: Source,
+    count: int,
+    journal: str = "candidates",
+    observe: Observer = lambda progress: None,
+) -> list[Candidate]:
+    """Draw `count` architectures and score the distinct ones, each once on all of D_val.
+
+    Appends one line a candidate to `journal`; those that are there already are not scored again. Returns all in
+    the order of their first draw. Raises SearchError when memory is short, RunError where the journal holds
+    candidates that this search does not draw.
+    """
+    drawn = draw(search, source, count)
+    draws = Counter(tuple(architecture.ravel().tolist()) for architecture in drawn)
+    distinct = [np.array(key).reshape(drawn.shape[1:]) for key in draws]  # in the order of their first draw
+    log_probability = search.evaluator.distributions().log_probability(np.stack(distinct))
+    done = [_from_record(record) for record in run.read(journal)]
+    if [candidate.genotype for candidate in done] != [
+        search.space.genotype(a) for a in distinct[: len(done)]
+    ]:
+        raise RunError(
+            f"{run.folder / journal}.jsonl: holds candidates that this search does not draw; it was edited or belongs "
+            "to another run: move it away to score again"
+        )
+    for index in range(len(done), len(distinct)):
+        with naming_memory("scoring_batch_size"):
+            loss, accuracy = evaluate(search, distinct[index])
+        candidate = Candidate(
+            genotype=search.space.genotype(distinct[index]),
+            loss=loss,
+            accuracy=accuracy,
+            images=len(search.valid),
+            draws=list(draws.values())[index],
+            log_probability=float(log_probability[index]),
+        )
+        run.append(journal, _to_record(candidate))
+        done.append(candidate)
+        observe(Progress("score", index + 1, len(distinct), _to_record(candidate)))
+    return done
+
+
+@torch.no_grad()
+def evaluate(search: Search, architecture: Quadruples) -> tuple[float, float]:
+    """The one-shot loss and accuracy of one architecture (2, B, 4) on all of D_val, without augmentation.
+
+    Batches are the same for every candidate and of nearly equal size, since batch statistics depend on both.
+    """
+    quadruples = search.template.per_cell(architecture)
+    total = torch.zeros(2, device=search.device)
+    with _statistics(search, quadruples):
+        for indices in data.scoring_batches(len(search.valid), search.config.scoring_batch_size):
+            chosen = search.valid.take(indices)
+            logits = one_shot(search, chosen.images, quadruples)
+            correct = (logits.argmax(1) == chosen.labels).sum()
+            total += torch.stack([F.cross_entropy(logits, chosen.labels, reduction="sum"), correct])
+    loss, accuracy = (total / len(search.valid)).tolist()  # the only wait for the device
+    return loss, accuracy
+
+
+def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Candidate:
+    """The candidate of the lowest loss (Algorithm 1) or highest accuracy (section 5.3); the first among equals."""
+    if by == "loss":
+        return min(candidates, key=lambda candidate: candidate.loss)
+    return max(candidates, key=lambda candidate: candidate.accuracy)
+
+
+@contextmanager
+def _statistics(search: Search, quadruples: np.ndarray) -> Iterator[None]:
+    """Normalize by each batch, or (`recalibrated`) by averages over batches of D_train for this architecture."""
+    if search.config.batch_norm == "batch":
+        yield
+        return
+    norms = [module for module in search.template.modules() if isinstance(module, ops.BatchNorm)]
+    try:
+        for norm in norms:
+            norm.collect(search.device)
+        for step in range(RECALIBRATION_BATCHES):
+            indices = data.batch_indices(
+                len(search.train),
+                min(search.config.scoring_batch_size, len(search.train)),
+                search.config.seed,
+                "recalibration order",
+                step,
+            )
+            one_shot(search, search.train.take(indices).images, quadruples)
+        search.template.eval()
+        yield
+    finally:
+        search.template.train()
+        for norm in norms:
+            norm.forget()
+
+
+def _to_record(candidate: Candidate) -> dict[str, Any]:
+    record = {
+        name: getattr(candidate, name) for name in ("loss", "accuracy", "images", "draws", "log_probability")
+    }
+    return {"genotype": candidate.genotype.to_darts(), **record}
+
+
+def _from_record(record: dict[str, Any]) -> Candidate:
+    return Candidate(**{**record, "genotype": Genotype.from_darts(record["genotype"])})

@@ -1,0 +1,162 @@
+"""From parameters to everything a search works on: the config, the images, template and evaluator."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from setn_lab import data
+from setn_lab.config import ConfigError, number, placement, validate
+from setn_lab.costs import CostTable, cost_table
+from setn_lab.evaluator import Evaluator
+from setn_lab.runs import Run
+from setn_lab.space import OPERATION_SETS, SearchSpace
+from setn_lab.streams import generator
+from setn_lab.template import Template
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """The parameters of a search, section 5.1's values as defaults. Raises ConfigError."""
+
+    dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
+    data_dir: str | None = placement(None)  # where CIFAR lies or is downloaded to
+    space: Literal["small", "large"] = "small"  # 6 or 8 operations
+    channels: int = number(16, at_least=1)  # C
+    repeats: int = number(2, at_least=1)  # N
+    nodes: int = number(4, at_least=1)  # B
+    strategy: Literal["setn", "setn-lr", "setn-non"] = "setn"
+    candidate_source: Literal["evaluator", "uniform", "argmax"] = "evaluator"
+    candidates: int = number(1000, at_least=1)  # T
+    baseline_candidates: int = number(0, at_least=0)  # uniform ones, scored with the same template to compare
+    select_by: Literal["loss", "accuracy"] = "loss"
+    epochs: int = number(400, at_least=1)
+    evaluator_start: int = number(0, at_least=0)  # epochs of the template alone before the evaluator joins
+    batch_size: int = number(64, at_least=2)
+    scoring_batch_size: int = number(256, at_least=2)
+    weight_lr: float = number(0.025, above=0)
+    weight_momentum: float = number(0.9, at_least=0, below=1)
+    weight_decay: float = number(3e-4, at_least=0)
+    evaluator_lr: float = number(3e-3, above=0)
+    evaluator_weight_decay: float = number(1e-3, at_least=0)
+    gradient_clip: float = number(10.0, above=0)  # norm
+    path_dropout: float = number(0.1, at_least=0, below=1)
+    batch_norm: Literal["batch", "recalibrated"] = "batch"  # statistics when candidates are scored
+    train_fraction: float = number(0.5, above=0, below=1)
+    limit_train: int | None = number(None, at_least=2)
+    limit_valid: int | None = number(None, at_least=2)
+    crop_padding: int = number(4, at_least=0)
+    flip: bool = True
+    cutout: int = number(0, at_least=0)
+    cost_weight: float = number(0.0, at_least=0)  # of the expected cost in the evaluator's loss, footnote 3
+    cost_metric: Literal["parameters", "multiply_adds", "latency"] = "parameters"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    seed: int = number(0, at_least=0)
+    run_dir: str | None = placement(None)  # None: named from the config's digest
+    interactive: bool = placement(True)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        validate(self)
+        if self.evaluator_start >= self.epochs:
+            raise ConfigError(
+                f"evaluator_start: {self.evaluator_start} given; an integer below epochs ({self.epochs}) is allowed, "
+                "or the evaluator would never be trained"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search works on: the two networks, the two halves of the images, all on the device."""
+
+    config: SearchConfig
+    device: torch.device
+    space: SearchSpace
+    template: Template
+    evaluator: Evaluator
+    train: data.ImageSet
+    valid: data.ImageSet
+    normalization: data.Normalization
+    cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch: full batches of D_train."""
+        return len(self.train) // self.config.batch_size
+
+
+def prepare(config: SearchConfig, run: Run | None = None) -> Search:
+    """Load the data, build template and evaluator, and move them to the device.
+
+    A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
+    DataError for bad data, ConfigError for a device that this machine lacks.
+    """
+    device = choose_device(config.device)
+    images = data.load(config.dataset, config.data_dir)
+    train, valid = data.search_split(
+        images, config.train_fraction, config.seed, config.limit_train, config.limit_valid
+    )
+    for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
+        data.batch_indices(len(part), config.batch_size, config.seed, "check", 0)
+    space = SearchSpace(OPERATION_SETS[config.space], config.nodes)
+    size = config.channels, config.repeats, images.channels
+    template = Template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    cost = None
+    if config.cost_weight > 0:
+        cost = _relative_costs(config, space, images, device, run)
+    return Search(
+        config,
+        device,
+        space,
+        template.to(device),
+        Evaluator(space).to(device),
+        train.to(device),
+        valid.to(device),
+        data.Normalization.of(train).to(device),
+        cost,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA, else MPS, else CPU. Raises ConfigError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device: {name!r} given, which this machine cannot use ({reason}); auto, cpu, cuda, cuda:N or mps is "
+            "allowed: write auto to take what there is"
+        ) from error
+    return device
+
+
+def _relative_costs(
+    config: SearchConfig, space: SearchSpace, images: data.ImageSet, device: torch.device, run: Run | None
+) -> CostTable:
+    """The cost table of the searched network, as a multiple of a uniformly drawn architecture's mean cost."""
+    kept = run.folder / "costs.json" if run is not None and config.cost_metric == "latency" else None
+    if kept is not None and kept.exists():
+        stored = json.loads(kept.read_text())
+        return CostTable(space, config.cost_metric, np.array(stored["operations"]), stored["fixed"])
+    table = cost_table(
+        space,
+        config.channels,
+        config.repeats,
+        images.channels,
+        images.image_size,
+        len(images.classes),
+        config.cost_metric,
+        device=device,
+        batch_size=config.batch_size,
+    )
+    uniform = float(table.expected(Evaluator(space).distributions().mixing_weights()))
+    table = CostTable(space, config.cost_metric, table.operations / uniform, table.fixed / uniform)
+    if kept is not None and run is not None:
+        run.write(kept.name, json.dumps({"operations": table.operations.tolist(), "fixed": table.fixed}))
+    return table

@@ -1,0 +1,146 @@
+"""One step of the template's weights and one of the evaluator, the two halves of Algorithm 1's loop."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from setn_lab import data
+from setn_lab.prepare import Search, SearchConfig
+from setn_lab.streams import generator
+
+
+def learning_rate(config: SearchConfig, step: int, steps: int) -> float:
+    """The weights' rate at a step: a half cosine from `weight_lr` down to 0 over all steps."""
+    return config.weight_lr * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+class Trainer:
+    """The two optimizers and one step of each; every random draw of a step comes from its number alone."""
+
+    def __init__(self, search: Search) -> None:
+        config = search.config
+        self.search = search
+        self.augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
+        self.weights = torch.optim.SGD(
+            search.template.parameters(),
+            config.weight_lr,
+            momentum=config.weight_momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.alpha = torch.optim.Adam(
+            search.evaluator.parameters(), config.evaluator_lr, weight_decay=config.evaluator_weight_decay
+        )
+
+    def weight_step(self, step: int) -> Tensor:
+        """One update of the template's weights on D_train through Eq. 1; returns (loss, accuracy), not read."""
+        config, template = self.search.config, self.search.template
+        images, labels = self.batch(self.search.train, "train", step)
+        template.requires_grad_(True)
+        with autocast(self.search):
+            if config.strategy == "setn-non":  # without randomness: Eq. 10 with the evaluator as it is
+                logits = template.mixed(images, self.search.evaluator.mixing_weights().detach())
+            else:
+                logits = template.sampled(
+                    images, self.architecture(step), self.path_dropout(step, len(images))
+                )
+            loss = F.cross_entropy(logits, labels)
+        for group in self.weights.param_groups:
+            group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)
+        self._update(self.weights, template, loss)
+        return _outcome(loss, logits, labels)
+
+    def evaluator_step(self, step: int) -> Tensor:
+        """One update of the evaluator on D_val through Eq. 10; returns (loss, accuracy), not read.
+
+        First order: the template's weights are constants here, so no gradient of theirs is computed.
+        """
+        config, template, evaluator = self.search.config, self.search.template, self.search.evaluator
+        images, labels = self.batch(self.search.valid, "valid", step)
+        template.requires_grad_(False)
+        mixing = evaluator.mixing_weights()
+        with autocast(self.search):
+            logits = template.mixed(images, mixing)
+            loss = F.cross_entropy(logits, labels)
+        objective = loss
+        if self.search.cost is not None:  # footnote 3
+            objective = loss + config.cost_weight * self.search.cost.expected(mixing)
+        self._update(self.alpha, evaluator, objective)
+        return _outcome(loss, logits, labels)
+
+    def scoring_step(self, step: int) -> Tensor:
+        """One batch of scoring, for timing it."""
+        count = min(self.search.config.scoring_batch_size, len(self.search.valid))
+        with torch.no_grad():
+            return one_shot(self.search, self.search.valid.images[:count], self.architecture(step))
+
+    def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, objective: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)  # what was not sampled keeps no gradient, and is not decayed
+        objective.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(module.parameters(), self.search.config.gradient_clip)
+        optimizer.step()
+
+    def batch(self, images: data.ImageSet, stream: str, step: int) -> tuple[Tensor, Tensor]:
+        """The augmented images and labels of one step."""
+        config = self.search.config
+        indices = data.batch_indices(len(images), config.batch_size, config.seed, f"{stream} order", step)
+        chosen = images.take(indices)
+        rng = generator(config.seed, f"{stream} augmentation", step)
+        return data.augment(chosen.images, self.search.normalization, self.augmentation, rng), chosen.labels
+
+    def architecture(self, step: int) -> np.ndarray:
+        """The uniformly drawn architecture of one step, quadruples (cells, B, 4) (Eq. 2-3).
+
+        SETN draws one for each cell of the network; SETN-LR one for each kind of cell, shared by its cells.
+        """
+        rng = generator(self.search.config.seed, "architecture", step)
+        if self.search.config.strategy == "setn-lr":
+            return self.search.template.per_cell(self.search.space.sample(rng, 2))
+        return self.search.space.sample(rng, len(self.search.template.plan))
+
+    def path_dropout(self, step: int, batch: int) -> Tensor | None:
+        """Factors (cells, B, 2, b): 0 with the probability of path dropout, else such that the mean is 1."""
+        rate = self.search.config.path_dropout
+        if rate == 0:
+            return None
+        shape = len(self.search.template.plan), self.search.space.nodes, 2, batch
+        kept = generator(self.search.config.seed, "path dropout", step).random(shape) >= rate
+        return torch.from_numpy((kept / (1 - rate)).astype(np.float32)).to(
+            self.search.device, non_blocking=True
+        )
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds; no random state is among it."""
+        return {
+            "template": self.search.template.state_dict(),
+            "evaluator": self.search.evaluator.state_dict(),
+            "weight_optimizer": self.weights.state_dict(),
+            "evaluator_optimizer": self.alpha.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.search.template.load_state_dict(state["template"])
+        self.search.evaluator.load_state_dict(state["evaluator"])
+        self.weights.load_state_dict(state["weight_optimizer"])
+        self.alpha.load_state_dict(state["evaluator_optimizer"])
+
+
+def one_shot(search: Search, images: Tensor, quadruples: np.ndarray) -> Tensor:
+    """Logits (b, classes) of uint8 images under one architecture (cells, B, 4) and the template's weights."""
+    with autocast(search):
+        return search.template.sampled(data.prepare(images, search.normalization), quadruples).float()
+
+
+def autocast(search: Search) -> torch.autocast:
+    """The precision of forward passes."""
+    return torch.autocast(search.device.type, torch.bfloat16, enabled=search.config.precision == "bfloat16")
+
+
+def _outcome(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """(loss, accuracy) of a batch, left on the device so that nothing waits for it."""
+    accuracy = (logits.detach().argmax(1) == labels).float().mean()
+    return torch.stack([loss.detach().float(), accuracy])

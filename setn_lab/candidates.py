@@ -121,6 +121,20 @@ def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Cand
     return max(candidates, key=lambda candidate: candidate.accuracy)
 
 
+def search_candidates(search: Search, run: Run, observe: Observer = lambda progress: None) -> Candidate:
+    """The second half of Algorithm 1 as the config says: score T candidates, select one, write genotype.json.
+
+    Scores `baseline_candidates` uniform ones with the same template too, into the journal `baseline`.
+    """
+    config = search.config
+    if config.baseline_candidates:
+        score(search, run, "uniform", config.baseline_candidates, "baseline", observe)
+    scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
+    chosen = select(scored, config.select_by)
+    run.write("genotype.json", chosen.genotype.to_json() + "\n")
+    return chosen
+
+
 @contextmanager
 def _statistics(search: Search, quadruples: np.ndarray) -> Iterator[None]:
     """Normalize by each batch, or (`recalibrated`) by averages over batches of D_train for this architecture."""

@@ -1,0 +1,100 @@
+"""Progress in a notebook: one display updated in place, and a line an epoch."""
+
+import time
+
+from IPython.display import display
+
+from setn_lab.search import Estimate, Progress, Search
+
+INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each of them
+
+
+class Live:
+    """An observer that shows the rate and the time left, and prints one line an epoch."""
+
+    def __init__(self) -> None:
+        """Open the display."""
+        self._text = "starting"
+        self._display = display(self, display_id=True)
+        self._began: tuple[float, int] | None = None
+        self._shown = -INTERVAL
+
+    def _repr_markdown_(self) -> str:
+        return self._text
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/plain": self._text, "text/markdown": self._text}
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of how far the phase is."""
+        now = time.perf_counter()
+        record = progress.record
+        if record is not None and "epoch" in record:
+            print(epoch_line(record))
+        if self._began is None:
+            self._began = now, progress.done
+        finished = progress.done == progress.total
+        if now - self._shown < INTERVAL and not finished:
+            return
+        self._shown = now
+        began, before = self._began
+        rate = (progress.done - before) / (now - began) if now > began else 0.0
+        unit = {"train": "steps", "score": "candidates"}[progress.phase]
+        self._text = f"{progress.done} of {progress.total} {unit}"
+        if rate > 0:
+            self._text += f", {rate:.2f} a second, {duration((progress.total - progress.done) / rate)} left"
+        if self._display is not None:
+            self._display.update(self)
+
+
+def epoch_line(record: dict[str, float]) -> str:
+    """The losses, accuracies and entropy of one epoch, as one line."""
+    line = f"epoch {record['epoch']}: weights {record['weight_loss']:.3f} {record['weight_accuracy']:.1%}"
+    if record["evaluator_loss"] is not None:
+        line += f", evaluator {record['evaluator_loss']:.3f} {record['evaluator_accuracy']:.1%}"
+    return f"{line}, entropy {record['entropy']:.2f} nats, {record['seconds']:.0f} s"
+
+
+def duration(seconds: float) -> str:
+    """A number of seconds as a reader takes it in: "42 s", "3 min 5 s", "2 h 7 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def describe_search(search: Search) -> str:
+    """The split, the space and the template as Markdown."""
+    config, train, valid = search.config, search.train, search.valid
+    template = sum(parameter.numel() for parameter in search.template.parameters())
+    return "\n".join(
+        [
+            "| | |",
+            "|---|---|",
+            f"| images | {train.image_size} x {train.image_size}, {train.channels} channels, "
+            f"{len(train.classes)} classes |",
+            f"| D_train | {len(train):,} images, {search.steps} steps of {config.batch_size} an epoch |",
+            f"| D_val | {len(valid):,} images |",
+            f"| search space | {len(search.space.operations)} operations, {search.space.nodes} nodes, "
+            f"{search.space.count_architectures():.3g} distinct architectures |",
+            f"| template | C = {config.channels}, N = {config.repeats}, {len(search.template.plan)} cells, "
+            f"{template:,} parameters |",
+            f"| strategy | {config.strategy}, candidates from {config.candidate_source} |",
+            f"| device | {search.device} |",
+        ]
+    )
+
+
+def describe_estimate(search: Search, estimate: Estimate) -> str:
+    """How long the whole run takes and what memory it needs, as Markdown."""
+    config = search.config
+    total = duration(estimate.training + estimate.scoring)
+    return (
+        f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
+        f"{config.epochs} epochs ({1000 * estimate.weight_step:.0f} ms a weight step, "
+        f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
+        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each). "
+        f"It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
+    )

@@ -1,0 +1,255 @@
+"""The figures and tables of a run, drawn from its folder alone, so that they can be drawn again in seconds.
+
+`python -m setn_lab.report RUN_FOLDER TARGET_FOLDER` writes them with a page that says which run made them.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import graphviz
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from setn_lab import cells, plots
+from setn_lab.costs import cost_table
+from setn_lab.genotype import Genotype
+from setn_lab.progress import duration
+from setn_lab.runs import read_journal
+from setn_lab.space import OPERATION_SETS, SearchSpace, pair_operations
+
+SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
+FINAL_SIZE = 36, 6  # C and N of the paper's CIFAR networks
+
+
+def curves(folder: Path) -> Figure:
+    """Losses, accuracies and the evaluator's entropy over the epochs."""
+    metrics = read_journal(folder / "metrics.jsonl")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
+    plots.plot_loss(metrics, axes[0])
+    plots.plot_accuracy(metrics, axes[1])
+    plots.plot_entropy(read_journal(folder / "evaluator.jsonl"), axes[2])
+    return figure
+
+
+def evaluator(folder: Path) -> Figure:
+    """The mixing weights of Eq. 10 after the last epoch, for the normal and the reduction cell."""
+    space = _space(folder)
+    records = read_journal(folder / "evaluator.jsonl")
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), layout="constrained")
+    names = [f"{state_name(state)} → node {node}" for node, state in space.edges]
+    for axis, kind, title in zip(axes, (0, 1), ("normal cell", "reduction cell"), strict=True):
+        if records:
+            weights = mixing_weights(space, records[-1])[kind]
+            plots.plot_mixing(weights, names, space.operations, axis, title)
+    return figure
+
+
+def mixing_weights(space: SearchSpace, record: dict[str, Any]) -> np.ndarray:
+    """The weights (2, edges, |O|) of Eq. 10 from one line of evaluator.jsonl."""
+    from setn_lab.evaluator import Distributions
+
+    return Distributions(space, *(np.array(record[name]) for name in "fgh")).mixing_weights()
+
+
+def histogram(folder: Path) -> Figure:
+    """One-shot accuracy and loss of the candidates, beside uniform ones where they were scored."""
+    scored = {name: read_journal(folder / f"{journal}.jsonl") for journal, name in SOURCES.items()}
+    scored = {name: records for name, records in scored.items() if records}
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    accuracy = {name: [100 * one["accuracy"] for one in records] for name, records in scored.items()}
+    plots.plot_candidates(accuracy, axes[0])
+    loss = {name: [one["loss"] for one in records] for name, records in scored.items()}
+    plots.plot_candidates(loss, axes[1], xlabel="one-shot loss [nats]")
+    return figure
+
+
+def winner(folder: Path) -> graphviz.Digraph:
+    """The discovered cells, captioned with the sizes of the paper's CIFAR network."""
+    genotype = Genotype.from_json((folder / "genotype.json").read_text())
+    (_, _, parameters, multiply_adds) = sizes(folder)[-1]
+    channels, repeats = FINAL_SIZE
+    caption = (
+        f"C = {channels}, N = {repeats}, 32x32: {parameters / 1e6:.2f} M parameters, "
+        f"{multiply_adds / 1e6:.0f} M multiply-adds"
+    )
+    return cells.draw(genotype, caption)
+
+
+def sizes(folder: Path) -> list[tuple[int, int, int, int]]:
+    """(C, N, parameters, multiply-adds) of the winner's network at the searched and at the paper's size.
+
+    Both for 32x32 colour images and 10 classes, without an auxiliary head.
+    """
+    config, space = _config(folder), _space(folder)
+    quadruples = space.quadruples(Genotype.from_json((folder / "genotype.json").read_text()))
+    rows = []
+    for channels, repeats in ((config["channels"], config["repeats"]), FINAL_SIZE):
+        costs = [
+            int(cost_table(space, channels, repeats, 3, 32, 10, metric).of(quadruples))
+            for metric in ("parameters", "multiply_adds")
+        ]
+        rows.append((channels, repeats, *costs))
+    return rows  # type: ignore[return-value]
+
+
+def summary(folder: Path) -> list[dict[str, Any]]:
+    """One row per source: candidates, images, and mean, standard deviation and best of loss and accuracy."""
+    rows = []
+    for journal, name in SOURCES.items():
+        records = read_journal(folder / f"{journal}.jsonl")
+        if not records:
+            continue
+        loss = np.array([one["loss"] for one in records])
+        accuracy = np.array([one["accuracy"] for one in records])
+        rows.append(
+            {
+                "source": name,
+                "draws": sum(one["draws"] for one in records),
+                "distinct": len(records),
+                "images": records[0]["images"],
+                "loss": loss.mean(),
+                "loss_std": loss.std(ddof=1) if len(loss) > 1 else 0.0,
+                "best_loss": loss.min(),
+                "accuracy": accuracy.mean(),
+                "accuracy_std": accuracy.std(ddof=1) if len(loss) > 1 else 0.0,
+                "best_accuracy": accuracy.max(),
+            }
+        )
+    return rows
+
+
+def summary_table(folder: Path) -> str:
+    """`summary` as Markdown."""
+    lines = [
+        "| source | draws | distinct | images | loss | lowest loss | accuracy | highest accuracy |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in summary(folder):
+        lines.append(
+            f"| {row['source']} | {row['draws']} | {row['distinct']} | {row['images']} "
+            f"| {row['loss']:.4f} ± {row['loss_std']:.4f} | {row['best_loss']:.4f} "
+            f"| {row['accuracy']:.2%} ± {row['accuracy_std']:.2%} | {row['best_accuracy']:.2%} |"
+        )
+    return "\n".join(lines)
+
+
+def sizes_table(folder: Path) -> str:
+    """`sizes` as Markdown."""
+    lines = ["| C | N | parameters | multiply-adds, 32x32 |", "|---|---|---|---|"]
+    lines += [f"| {c} | {n} | {parameters:,} | {adds:,} |" for c, n, parameters, adds in sizes(folder)]
+    return "\n".join(lines)
+
+
+CONTENTS = {
+    "config.json": "every parameter; `papermill -f` on it repeats the run",
+    "environment.json": "versions, commit, machine, threads",
+    "metrics.jsonl": "losses and accuracies, a line an epoch",
+    "evaluator.jsonl": "the evaluator's probabilities, a line an epoch",
+    "candidates.jsonl": "a line a scored candidate",
+    "baseline.jsonl": "the same for uniform candidates",
+    "genotype.json": "the winner",
+    "checkpoints": "the newest two checkpoints",
+    "curves.svg": "figure",
+    "evaluator.svg": "figure",
+    "candidates.svg": "figure",
+    "cells.svg": "figure",
+}
+
+
+def contents(folder: Path) -> str:
+    """What lies where in a run folder, as Markdown."""
+    lines = [f"- `{folder / name}`: {what}" for name, what in CONTENTS.items() if (folder / name).exists()]
+    return "\n".join(["Everything of this run lies in its folder:", "", *lines])
+
+
+def state_name(state: int) -> str:
+    """What the drawings call a state."""
+    return ("c_{k-2}", "c_{k-1}")[state] if state < 2 else f"node {state - 2}"
+
+
+def save(folder: Path, target: Path | None = None) -> list[Path]:
+    """Write the figures as SVG into `target`, by default the run folder itself; returns their paths."""
+    target = target or folder
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in (("curves", curves), ("evaluator", evaluator), ("candidates", histogram)):
+        figure = draw(folder)
+        paths.append(target / f"{name}.svg")
+        # a fixed salt and no date: the same run gives the same file
+        with plt.rc_context({"svg.hashsalt": "setn_lab", "svg.fonttype": "none"}):
+            figure.savefig(paths[-1], metadata={"Date": None})
+        plt.close(figure)
+    paths.append(target / "cells.svg")
+    paths[-1].write_bytes(cells.render(winner(folder), "svg"))
+    return paths
+
+
+def write(folder: Path, target: Path) -> Path:
+    """Write the figures and a page with the run's config, machine, duration and numbers; returns the page."""
+    save(folder, target)
+    config, environment = _config(folder), json.loads((folder / "environment.json").read_text())
+    metrics = read_journal(folder / "metrics.jsonl")
+    trained = sum(record["seconds"] for record in metrics)
+    genotype = Genotype.from_json((folder / "genotype.json").read_text())
+    (target / "genotype.json").write_text(genotype.to_json() + "\n")
+    (target / "config.json").write_text((folder / "config.json").read_text())
+    used = {name: value for name, value in environment.items() if name not in ("resumed_in", "kind")}
+    last = metrics[-1]
+    lines = [
+        f"# Search run {folder.name}",
+        "",
+        f"{config['dataset_name']}, {config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, "
+        f"seed {config['seed']}; training took {duration(trained)}. `config.json` holds every parameter: "
+        "`papermill -f config.json` repeats the run.",
+        "",
+        f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
+        f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
+        f"quadruples {metrics[0]['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        "",
+        "![curves](curves.svg)",
+        "",
+        "## Candidates",
+        "",
+        summary_table(folder),
+        "",
+        "![candidates](candidates.svg)",
+        "",
+        "## The evaluator",
+        "",
+        "![mixing weights](evaluator.svg)",
+        "",
+        "## The winner",
+        "",
+        "![cells](cells.svg)",
+        "",
+        sizes_table(folder),
+        "",
+        f"`{genotype.to_darts()}`",
+        "",
+        "## Machine",
+        "",
+        *(f"- {name}: {value}" for name, value in used.items()),
+        "",
+    ]
+    page = target / "README.md"
+    page.write_text("\n".join(lines))
+    return page
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text())
+    return {**config, "dataset_name": Path(config["dataset"]).name}
+
+
+def _space(folder: Path) -> SearchSpace:
+    config = _config(folder)
+    return SearchSpace(OPERATION_SETS[config["space"]], config["nodes"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python -m setn_lab.report RUN_FOLDER TARGET_FOLDER")
+    print(write(Path(sys.argv[1]), Path(sys.argv[2])))

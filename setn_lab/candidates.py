@@ -72,9 +72,7 @@ def score(
     distinct = [np.array(key).reshape(drawn.shape[1:]) for key in draws]  # in the order of their first draw
     log_probability = search.evaluator.distributions().log_probability(np.stack(distinct))
     done = [_from_record(record) for record in run.read(journal)]
-    if [candidate.genotype for candidate in done] != [
-        search.space.genotype(a) for a in distinct[: len(done)]
-    ]:
+    if [candidate.genotype for candidate in done] != [search.space.genotype(a) for a in distinct[: len(done)]]:
         raise RunError(
             f"{run.folder / journal}.jsonl: holds candidates that this search does not draw; it was edited or belongs "
             "to another run: move it away to score again"
@@ -163,9 +161,7 @@ def _statistics(search: Search, quadruples: np.ndarray) -> Iterator[None]:
 
 
 def _to_record(candidate: Candidate) -> dict[str, Any]:
-    record = {
-        name: getattr(candidate, name) for name in ("loss", "accuracy", "images", "draws", "log_probability")
-    }
+    record = {name: getattr(candidate, name) for name in ("loss", "accuracy", "images", "draws", "log_probability")}
     return {"genotype": candidate.genotype.to_darts(), **record}
 
 

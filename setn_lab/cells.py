@@ -49,9 +49,7 @@ def draw(genotype: Genotype, caption: str | None = None) -> graphviz.Digraph:
     """
     graph = graphviz.Digraph("genotype")
     graph.attr(bgcolor="white", fontname="Helvetica", pad="0.15", margin="0", nodesep="0.2", ranksep="0.45")
-    graph.attr(
-        remincross="false"
-    )  # a second pass over all clusters would swap c_{k-2} and c_{k-1} in some cells
+    graph.attr(remincross="false")  # a second pass over all clusters would swap c_{k-2} and c_{k-1} in some cells
     graph.attr("node", fontname="Helvetica", shape="box", style="filled,rounded", color="#404040")
     graph.attr("edge", arrowsize="0.7")
     if caption is not None:

@@ -75,9 +75,7 @@ def load_latest(folder: Path) -> tuple[int, dict[str, Any]] | None:
             reasons.append(f"{path.name}: {error}")
             continue
         for reason in reasons:
-            warnings.warn(
-                f"{folder}: bad checkpoint {reason}; using {path.name}, the one before it", stacklevel=2
-            )
+            warnings.warn(f"{folder}: bad checkpoint {reason}; using {path.name}, the one before it", stacklevel=2)
         return _step(path), state
     if paths:
         raise CheckpointError(
@@ -103,13 +101,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise _BadFileError("its content does not fit the checksum in its name, so it is damaged or cut off")
     try:
         return _unpack(content)
-    except (
-        Exception
-    ) as error:  # torch's own text advises to load it with weights_only=False: not repeated here
+    except Exception as error:  # torch's own text advises to load it with weights_only=False: not repeated here
         kind = type(error).__name__
-        raise _BadFileError(
-            f"torch.load refuses it as no plain state of tensors and numbers ({kind})"
-        ) from error
+        raise _BadFileError(f"torch.load refuses it as no plain state of tensors and numbers ({kind})") from error
 
 
 def _unpack(content: bytes) -> dict[str, Any]:

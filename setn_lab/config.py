@@ -79,9 +79,7 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
             near = difflib.get_close_matches(name, names, n=1)
             fix = f"did you mean {near[0]}?" if near else "leave it out."
             allowed = ", ".join(names)
-            problems.append(
-                f"{name}: {_given(value)}; {cls.__name__} has no such parameter: {fix} Allowed: {allowed}"
-            )
+            problems.append(f"{name}: {_given(value)}; {cls.__name__} has no such parameter: {fix} Allowed: {allowed}")
     checked, wrong = _check(cls, {name: value for name, value in values.items() if name in names})
     if problems or wrong:
         raise ConfigError("\n".join(problems + wrong))
@@ -107,15 +105,12 @@ def from_notebook(cls: type[Config], shell: Any) -> Config:
             break
     if not block:
         raise ConfigError(
-            "no parameters given; the cell that begins with `# Parameters` sets them: "
-            "run it first, then this cell"
+            "no parameters given; the cell that begins with `# Parameters` sets them: run it first, then this cell"
         )
     names = [name for tree in reversed(block) for statement in tree.body for name in _assigned(statement)]
     unset = [name for name in names if name not in shell.user_ns]
     if unset:
-        raise ConfigError(
-            f"{', '.join(unset)}: not set, as the parameters cell failed: correct it and run it again"
-        )
+        raise ConfigError(f"{', '.join(unset)}: not set, as the parameters cell failed: correct it and run it again")
     return build(cls, {name: shell.user_ns[name] for name in names})
 
 
@@ -189,9 +184,7 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     for kind in kinds:
         if kind not in _NAMES and get_origin(kind) is not Literal:
-            raise TypeError(
-                f"{kind} given; a config's field is int, float, bool, str, Literal or one of them | None"
-            )
+            raise TypeError(f"{kind} given; a config's field is int, float, bool, str, Literal or one of them | None")
     return kinds
 
 
@@ -238,17 +231,13 @@ def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
     if bool in kinds:
         turned = is_text and value.lower() in ("true", "false")
         why = f"papermill turns {value} into a text: " if turned else ""
-        return (
-            f"{why}write True or False, as in -p {f.name} {value.capitalize() if turned else bool(f.default)}"
-        )
+        return f"{why}write True or False, as in -p {f.name} {value.capitalize() if turned else bool(f.default)}"
     if int in kinds and _fits(whole := _whole(value), int, f.metadata):
         what = "quotes, exponent or point" if is_text else "exponent or point"
         return f"write it without {what}, as in -p {f.name} {whole}"
     if float in kinds and is_text and re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", value):
         pointed = _with_point(value)
-        return f"write {pointed}" + (
-            f", as YAML takes {value} for a text" if pointed != value else " without quotes"
-        )
+        return f"write {pointed}" + (f", as YAML takes {value} for a text" if pointed != value else " without quotes")
     for kind in kinds:
         if get_origin(kind) is Literal:
             near = difflib.get_close_matches(str(value), [str(option) for option in get_args(kind)], n=1)

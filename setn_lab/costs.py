@@ -109,9 +109,7 @@ def cost_table(
     return CostTable(space, metric, table, fixed)
 
 
-def _pricing(
-    metric: Metric, device: torch.device, batch_size: int
-) -> Callable[[nn.Module, tuple[int, ...]], float]:
+def _pricing(metric: Metric, device: torch.device, batch_size: int) -> Callable[[nn.Module, tuple[int, ...]], float]:
     """The function that measures a module (laid out on the meta device) for one input of the given shape."""
     if metric == "parameters":
         return lambda module, shape: sum(parameter.numel() for parameter in module.parameters())

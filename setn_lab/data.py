@@ -74,9 +74,7 @@ class ImageSet:
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
 
-def load(
-    dataset: str, data_dir: str | None = None, split: str = "train", cache_dir: Path | None = None
-) -> ImageSet:
+def load(dataset: str, data_dir: str | None = None, split: str = "train", cache_dir: Path | None = None) -> ImageSet:
     """Load one split of a data set into host memory.
 
     dataset: `digits` (scikit-learn's 1,797 grey 8 x 8 images, every fifth one is the test split), `cifar10`,

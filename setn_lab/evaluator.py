@@ -113,7 +113,7 @@ class Distributions:
         weights = self.f[..., :, None] * p1[..., None, :] + self.g[..., :, None] * p2[..., None, :]
         return np.stack([weights[:, node, state] for node, state in self.space.edges], axis=1)
 
-    def to_record(self) -> dict[str, list]:  # type: ignore[type-arg]
+    def to_record(self) -> dict[str, list]:
         """The probabilities as nested lists, a line of evaluator.jsonl."""
         return {"f": self.f.tolist(), "g": self.g.tolist(), "h": self.h.tolist()}
 

@@ -114,16 +114,10 @@ class Genotype:
             call = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError) as error:
             raise GenotypeError(f"this is not a DARTS genotype: {error}") from error
-        if not (
-            isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"
-        ):
-            raise GenotypeError(
-                "this is not a DARTS genotype: the text must be one call Genotype(normal=..., ...)"
-            )
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
+            raise GenotypeError("this is not a DARTS genotype: the text must be one call Genotype(normal=..., ...)")
         if call.args:
-            raise GenotypeError(
-                f"a DARTS genotype names its fields: {', '.join(FIELDS)}; one without a name given"
-            )
+            raise GenotypeError(f"a DARTS genotype names its fields: {', '.join(FIELDS)}; one without a name given")
         return _from_fields({str(word.arg): _literal(word.value) for word in call.keywords})
 
 
@@ -143,9 +137,7 @@ def _literal(node: ast.expr) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise GenotypeError(
-            f"{ast.unparse(node)[:80]}: only names in quotes, numbers, lists and ranges"
-        ) from error
+        raise GenotypeError(f"{ast.unparse(node)[:80]}: only names in quotes, numbers, lists and ranges") from error
 
 
 def _from_fields(fields: Any) -> Genotype:
@@ -157,9 +149,7 @@ def _from_fields(fields: Any) -> Genotype:
         cell = _tuples(fields[name])
         if isinstance(cell, tuple) and cell and all(_is_edge(entry) for entry in cell):
             if len(cell) % 2:
-                raise GenotypeError(
-                    f"{name}: {len(cell)} (operation, state) pairs given; each node takes two"
-                )
+                raise GenotypeError(f"{name}: {len(cell)} (operation, state) pairs given; each node takes two")
             cell = tuple(zip(cell[::2], cell[1::2], strict=True))  # flat, as DARTS prints it
         cells[name] = cell
     return Genotype(cells["normal"], fields["normal_concat"], cells["reduce"], fields["reduce_concat"])
@@ -170,9 +160,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _is_edge(value: Any) -> bool:
-    return (
-        isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
-    )
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
 
 
 def _check_cell(name: str, cell: Any) -> None:

@@ -119,9 +119,7 @@ def separable_conv(channels: int, kernel: int, stride: int, affine: bool) -> Con
 
 def dilated_conv(channels: int, kernel: int, stride: int, affine: bool) -> Convolution:
     """ReLU, a depthwise convolution with dilation 2, pointwise, batch norm: applied once."""
-    body = nn.Sequential(
-        depthwise(channels, kernel, stride, dilation=2), nn.Conv2d(channels, channels, 1, bias=False)
-    )
+    body = nn.Sequential(depthwise(channels, kernel, stride, dilation=2), nn.Conv2d(channels, channels, 1, bias=False))
     return Convolution(body, channels, affine)
 
 

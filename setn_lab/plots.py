@@ -245,9 +245,7 @@ def _heat_map(
     for row, column in np.argwhere(np.isfinite(values)):
         value = values[row, column]
         dark = value > 0.6 * top
-        ax.text(
-            column, row, form.format(value), ha="center", va="center", fontsize=7, color="w" if dark else "k"
-        )
+        ax.text(column, row, form.format(value), ha="center", va="center", fontsize=7, color="w" if dark else "k")
     if title is not None:
         ax.set_title(title, fontsize="medium")
     return ax

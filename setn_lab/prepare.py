@@ -96,9 +96,7 @@ def prepare(config: SearchConfig, run: Run | None = None) -> Search:
     """
     device = choose_device(config.device)
     images = data.load(config.dataset, config.data_dir)
-    train, valid = data.search_split(
-        images, config.train_fraction, config.seed, config.limit_train, config.limit_valid
-    )
+    train, valid = data.search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
         data.batch_indices(len(part), config.batch_size, config.seed, "check", 0)
     space = SearchSpace(OPERATION_SETS[config.space], config.nodes)

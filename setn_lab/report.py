@@ -18,7 +18,7 @@ from setn_lab.costs import cost_table
 from setn_lab.genotype import Genotype
 from setn_lab.progress import duration
 from setn_lab.runs import read_journal
-from setn_lab.space import OPERATION_SETS, SearchSpace, pair_operations
+from setn_lab.space import OPERATION_SETS, SearchSpace
 
 SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
 FINAL_SIZE = 36, 6  # C and N of the paper's CIFAR networks

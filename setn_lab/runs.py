@@ -155,9 +155,7 @@ class Run:
 
     def _path(self, name: str) -> Path:
         if self._lock is None:
-            raise RunError(
-                f"{self.folder / name}: the run is closed, so another may write here: open it again"
-            )
+            raise RunError(f"{self.folder / name}: the run is closed, so another may write here: open it again")
         return self.folder / name
 
 
@@ -261,9 +259,7 @@ def _take_lock(folder: Path, wait: float) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                holder = (
-                    path.read_text(errors="replace").strip() or "a process that has not written its name yet"
-                )
+                holder = path.read_text(errors="replace").strip() or "a process that has not written its name yet"
                 if holder.startswith(f"{me} "):
                     raise RunError(
                         f"{folder} is open in this process already ({holder}): close that run first, "
@@ -297,9 +293,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError("no JSON object")
     except ValueError as error:
-        raise RunError(
-            f"{path} is damaged ({error}): restore it from a copy, or give another run_dir"
-        ) from error
+        raise RunError(f"{path} is damaged ({error}): restore it from a copy, or give another run_dir") from error
     return content
 
 
@@ -359,9 +353,7 @@ def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
         except ValueError as error:
             if index == len(lines) - 1 and not tail:
                 break
-            raise RunError(
-                f"{path}, line {index + 1} is damaged ({error}): restore the file from a copy"
-            ) from error
+            raise RunError(f"{path}, line {index + 1} is damaged ({error}): restore the file from a copy") from error
         parsed.append((line + b"\n", record))
     return parsed
 
@@ -380,9 +372,7 @@ def _checkout() -> Path | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):  # no git, or no repository
         return None
     return done.stdout.strip()

@@ -45,7 +45,7 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
     Appends a line an epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
     the lines of `metrics`. Raises SearchError when a loss is no longer finite; the checkpoints stay.
     """
-    config, template, evaluator = search.config, search.template, search.evaluator
+    config, evaluator = search.config, search.evaluator
     trainer = Trainer(search)
     begin = _resume(search, trainer, run)
     for epoch in range(begin, config.epochs):
@@ -161,9 +161,7 @@ def naming_memory(parameter: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(
-            error
-        )
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
         if not short:
             raise
         raise SearchError(

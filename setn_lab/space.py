@@ -131,9 +131,7 @@ class SearchSpace:
         inputs, whose two orders are two encodings of one architecture.
         """
         size = len(self.operations)
-        return self._both_cells(
-            lambda inputs: size * (size - 1) // 2 * inputs**2 + size * inputs * (inputs + 1) // 2
-        )
+        return self._both_cells(lambda inputs: size * (size - 1) // 2 * inputs**2 + size * inputs * (inputs + 1) // 2)
 
     def count_paper(self) -> int:
         """Section 3's formula: two different inputs, unordered, and two operations, ordered."""

@@ -44,9 +44,7 @@ class Trainer:
             if config.strategy == "setn-non":  # without randomness: Eq. 10 with the evaluator as it is
                 logits = template.mixed(images, self.search.evaluator.mixing_weights().detach())
             else:
-                logits = template.sampled(
-                    images, self.architecture(step), self.path_dropout(step, len(images))
-                )
+                logits = template.sampled(images, self.architecture(step), self.path_dropout(step, len(images)))
             loss = F.cross_entropy(logits, labels)
         for group in self.weights.param_groups:
             group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)
@@ -79,7 +77,7 @@ class Trainer:
 
     def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, objective: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)  # what was not sampled keeps no gradient, and is not decayed
-        objective.backward()  # type: ignore[no-untyped-call]
+        objective.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), self.search.config.gradient_clip)
         optimizer.step()
 
@@ -108,9 +106,7 @@ class Trainer:
             return None
         shape = len(self.search.template.plan), self.search.space.nodes, 2, batch
         kept = generator(self.search.config.seed, "path dropout", step).random(shape) >= rate
-        return torch.from_numpy((kept / (1 - rate)).astype(np.float32)).to(
-            self.search.device, non_blocking=True
-        )
+        return torch.from_numpy((kept / (1 - rate)).astype(np.float32)).to(self.search.device, non_blocking=True)
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint holds; no random state is among it."""

@@ -9,6 +9,7 @@ cell, N normal cells, mean over the image, linear classifier. Channels double at
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +71,8 @@ def preprocessing(cell: CellPlan, affine: bool) -> tuple[ops.Convolution, ops.Co
 class TemplateCell(nn.Module):
     """One cell with all its operations on all its edges: `edges[node][state][operation]`."""
 
+    edges: Any  # nested ModuleLists, whose elements type checkers cannot know
+
     def __init__(self, space: SearchSpace, cell: CellPlan) -> None:
         super().__init__()
         self.preprocess0, self.preprocess1 = preprocessing(cell, affine=False)
@@ -84,9 +87,7 @@ class TemplateCell(nn.Module):
             for node in range(space.nodes)
         )
 
-    def sampled(
-        self, before: Tensor, previous: Tensor, quadruples: np.ndarray, keep: Tensor | None
-    ) -> Tensor:
+    def sampled(self, before: Tensor, previous: Tensor, quadruples: np.ndarray, keep: Tensor | None) -> Tensor:
         """Eq. 1 for one architecture: quadruples (B, 4) of this cell.
 
         `keep` (B, 2, b) is the path dropout of the two operations of each node, one factor a sample; None is
@@ -135,6 +136,8 @@ class Template(nn.Module):
     Weights are filled from `rng` alone. They are kept channels-last, the layout in which depthwise convolutions
     are fast on every device.
     """
+
+    cells: Any  # a ModuleList of TemplateCells
 
     def __init__(
         self,

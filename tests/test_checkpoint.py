@@ -86,10 +86,7 @@ DAMAGES = {
     "half": lambda data: data[: len(data) // 2],
     "last byte gone": lambda data: data[:-1],
     "a byte more": lambda data: data + b"\0",
-    **{
-        f"bit flipped at {place}": lambda data, place=place: flip(data, place)
-        for place in (0, 0.2, 0.5, 0.9, 1)
-    },
+    **{f"bit flipped at {place}": lambda data, place=place: flip(data, place) for place in (0, 0.2, 0.5, 0.9, 1)},
 }
 
 
@@ -218,9 +215,7 @@ def test_a_file_that_holds_no_dict_is_bad(tmp_path):
         load_latest(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "value", [np.float64(0.5), lambda: 0, Payload("x")], ids=["numpy", "function", "object"]
-)
+@pytest.mark.parametrize("value", [np.float64(0.5), lambda: 0, Payload("x")], ids=["numpy", "function", "object"])
 def test_a_state_that_could_not_be_loaded_is_refused_when_saved(tmp_path, value):
     save(tmp_path, 1, make_state(1))
     with pytest.raises(CheckpointError, match="the state after step 2 could not be loaded again"):

@@ -221,9 +221,7 @@ def decode_positions(padding, flip, count, size=5, seed=0):
     """Crop offsets and flips read from the images alone: each pixel's value tells its row and column."""
     ramp = torch.arange(1, size * size + 1, dtype=torch.uint8).reshape(1, size, size, 1)
     one = Normalization(torch.zeros(1), torch.ones(1))
-    batch = augment(
-        ramp.expand(count, -1, -1, -1), one, Augmentation(padding, flip, 0), np.random.default_rng(seed)
-    )
+    batch = augment(ramp.expand(count, -1, -1, -1), one, Augmentation(padding, flip, 0), np.random.default_rng(seed))
     values = (batch[:, 0] * 255).round().long()
     middle = values[:, size // 2, size // 2] - 1  # with padding <= size // 2 the middle is never padding
     top, column = middle // size - size // 2 + padding, middle % size
@@ -316,10 +314,7 @@ def test_each_pass_is_its_own_permutation(count, batch_size):
         assert set(order) <= set(range(count))
         assert order == generator(1, "train", number).permutation(count)[:used].tolist()
     assert len({tuple(order) for order in passes}) == 4
-    assert (
-        len({tuple(read_pass(count, batch_size, s, n, 0)) for s, n in [(1, "train"), (2, "train"), (1, "v")]})
-        == 3
-    )
+    assert len({tuple(read_pass(count, batch_size, s, n, 0)) for s, n in [(1, "train"), (2, "train"), (1, "v")]}) == 3
     data._permutation.cache_clear()
     assert read_pass(count, batch_size, 1, "train", 3) == passes[3], "a pass must not depend on those before"
 
@@ -497,14 +492,10 @@ def test_folder_layout_errors(folder, cache):
         load(str(folder), split="training", cache_dir=cache)
 
 
-@pytest.mark.parametrize(
-    ("given", "near"), [("CIFAR10", "cifar10"), ("cifar-100", "cifar100"), ("digit", "digits")]
-)
+@pytest.mark.parametrize(("given", "near"), [("CIFAR10", "cifar10"), ("cifar-100", "cifar100"), ("digit", "digits")])
 def test_unknown_dataset_offers_the_nearest(given, near, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        DataError, match=rf"'{given}' is neither 'digits', 'cifar10', 'cifar100' nor a folder"
-    ) as e:
+    with pytest.raises(DataError, match=rf"'{given}' is neither 'digits', 'cifar10', 'cifar100' nor a folder") as e:
         load(given)
     assert f"Did you mean '{near}'?" in str(e.value)
 
@@ -679,9 +670,7 @@ def test_cifar_through_torchvision(tmp_path, monkeypatch):
         def __init__(self, root, train, download):
             assert (root, download) == (str(tmp_path), True)
             chosen = slice(0, 4) if train else slice(4, 6)
-            self.data = (
-                pixels.transpose(0, 3, 1, 2).copy().transpose(0, 2, 3, 1)[chosen]
-            )  # as torchvision: a view
+            self.data = pixels.transpose(0, 3, 1, 2).copy().transpose(0, 2, 3, 1)[chosen]  # as torchvision: a view
             self.targets = [2, 0, 1, 2, 1, 0][chosen]
             self.classes = ["plane", "car", "bird"]
 

@@ -19,20 +19,14 @@ def random_genotype(rng, nodes):
     cells, concats = [], []
     for _ in range(2):
         cells.append(
-            tuple(
-                tuple((rng.choice(OPERATIONS), rng.randrange(node + 2)) for _ in range(2))
-                for node in range(nodes)
-            )
+            tuple(tuple((rng.choice(OPERATIONS), rng.randrange(node + 2)) for _ in range(2)) for node in range(nodes))
         )
         concats.append(tuple(rng.sample(range(2, 2 + nodes), rng.randint(1, nodes))))
     return Genotype(cells[0], concats[0], cells[1], concats[1])
 
 
 def text(normal=CELL, normal_concat="[2]", reduce=CELL, reduce_concat="[2]"):
-    return (
-        f"Genotype(normal={normal}, normal_concat={normal_concat}, "
-        f"reduce={reduce}, reduce_concat={reduce_concat})"
-    )
+    return f"Genotype(normal={normal}, normal_concat={normal_concat}, reduce={reduce}, reduce_concat={reduce_concat})"
 
 
 def fields(genotype):
@@ -223,9 +217,7 @@ def test_malformed_json_is_refused(broken):
     "broken",
     [
         pytest.param("[" * 100_000, id="deep lists"),
-        pytest.param(
-            Genotype(NODES, (2,), NODES, (2,)).to_json()[:-1] + ', "normal_concat": [2]}', id="a field twice"
-        ),
+        pytest.param(Genotype(NODES, (2,), NODES, (2,)).to_json()[:-1] + ', "normal_concat": [2]}', id="a field twice"),
     ],
 )
 @pytest.mark.xfail(strict=True, reason="known defects of from_json, reported; remove this mark with the fix")

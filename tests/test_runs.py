@@ -352,9 +352,7 @@ def test_a_journal_is_cut_to_a_count(tmp_path):
             run.keep("metrics", -1)
 
 
-@pytest.mark.parametrize(
-    "torn", [b'{"epoch": 2', b'{"epoch": 2}', b'{"epo\n', b"\0\0\0", b"\0\0\n", b'{"\xc3', b"7\n"]
-)
+@pytest.mark.parametrize("torn", [b'{"epoch": 2', b'{"epoch": 2}', b'{"epo\n', b"\0\0\0", b"\0\0\n", b'{"\xc3', b"7\n"])
 def test_a_torn_last_line_is_passed_over_and_cut_when_opened_to_write(tmp_path, torn):
     with open_run(tmp_path / "r") as run:
         for i in range(2):

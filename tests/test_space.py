@@ -25,9 +25,7 @@ def all_nodes(operations, inputs):
     """Every quadruple of Eq. 2-3 with r2 <= r1, by four loops."""
     return [
         (r1, r2, t, u)
-        for r1, r2, t, u in itertools.product(
-            range(operations), range(operations), range(inputs), range(inputs)
-        )
+        for r1, r2, t, u in itertools.product(range(operations), range(operations), range(inputs), range(inputs))
         if r2 <= r1
     ]
 
@@ -137,9 +135,7 @@ def test_sampling_is_a_function_of_its_stream():
 def test_canonical_is_equal_exactly_for_equal_architectures():
     space = SearchSpace(SMALL[:3], 2)
     for node in range(2):
-        rows = list(
-            itertools.product(range(3), range(3), range(node + 2), range(node + 2))
-        )  # r2 > r1 as well
+        rows = list(itertools.product(range(3), range(3), range(node + 2), range(node + 2)))  # r2 > r1 as well
         canonical = [tuple(row) for row in space.canonical(np.array(rows)).tolist()]
         for row, one in zip(rows, canonical, strict=True):
             assert architecture(row) == architecture(one)

@@ -1,0 +1,40 @@
+# `make search` and `make test` do all of their own set-up: a virtual environment in .venv, made with pip.
+PYTHON ?= python3
+BIN := .venv/bin
+# Idle threads sleep instead of spinning: other work on the same cores then costs little. Results are the same.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: search lab test benchmark gain clean
+
+search: .venv/installed
+	mkdir -p reports/runs
+	$(BIN)/papermill notebooks/search.ipynb reports/runs/search.ipynb -f notebooks/presets/quick.yaml
+
+lab: .venv/installed
+	$(BIN)/jupyter lab notebooks
+
+test: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+# Timings and memory of the mixed step, and what the evaluator gains on the quick preset over three seeds.
+benchmark: .venv/installed
+	$(BIN)/python benchmarks/mixed_step.py
+
+gain: .venv/installed
+	$(BIN)/python benchmarks/evaluator_gain.py
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv

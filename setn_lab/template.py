@@ -157,7 +157,7 @@ class Template(nn.Module):
             self.classifier = nn.Linear(space.nodes * self.plan[-1].channels, num_classes)
         self.to_empty(device="cpu")
         ops.initialize(self, rng)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def sampled(self, images: Tensor, quadruples: np.ndarray, keep: Tensor | None = None) -> Tensor:
         """Logits (b, classes) of one architecture per cell (Eq. 1).

@@ -23,7 +23,7 @@ test: .venv/installed-dev
 benchmark: .venv/installed
 	$(BIN)/python benchmarks/mixed_step.py
 
-gain: .venv/installed
+gain: .venv/installed-dev
 	$(BIN)/python benchmarks/evaluator_gain.py
 
 .venv/installed: pyproject.toml

@@ -62,7 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     preset = yaml.safe_load(args.preset.read_text())
     lines = [
-        "| evaluator | seed | entropy [nats] | loss: drawn | uniform | gain | best drawn | best uniform | correlation |",
+        "| evaluator | seed | entropy | loss: drawn | uniform | gain | best drawn | best uniform | correlation |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     summary = ["| evaluator | gain in mean loss, over seeds | gain in the best | correlation |", "|---|---|---|---|"]
@@ -86,8 +86,8 @@ def main() -> None:
         "# Does the evaluator pay on the quick preset?",
         "",
         f"Made by `make gain`: {args.preset.name} with seeds {', '.join(map(str, args.seeds))}; {platform.machine()}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}; {duration(seconds)} of training in all. A gain is "
-        "the uniform candidates' one-shot loss less that of the evaluator's (above 0: the evaluator's are better), "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}; {duration(seconds)} of training in all. "
+        "Entropy is in nats. A gain is the uniform candidates' one-shot loss less that of the evaluator's (above 0: the evaluator's are better), "
         f"{preset['candidates']} of each under the same template; ± is the standard deviation over seeds.",
         "",
         *summary,

@@ -6,12 +6,9 @@ record a line), products, `checkpoints/` and the lock. A resumed run and every f
 
 import contextlib
 import fcntl
-import importlib.metadata
 import json
 import os
-import platform
 import socket
-import subprocess
 import time
 import warnings
 from datetime import datetime
@@ -20,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import setn_lab.config
+from setn_lab.environment import checkout, environment
 
 
 class RunError(RuntimeError):
@@ -168,7 +166,7 @@ def default_folder(config: Any, kind: str) -> Path:
     if root := os.environ.get("SETN_LAB_RUNS"):
         parent = Path(root).expanduser()
     else:
-        parent = (_checkout() or Path()) / "reports" / "runs"
+        parent = (checkout() or Path()) / "reports" / "runs"
     return parent / f"{kind}-{setn_lab.config.digest(config)}"
 
 
@@ -179,28 +177,6 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     invalid line.
     """
     return [record for _, record in _parse(path)]
-
-
-def environment() -> dict[str, Any]:
-    """What else than the config decides the bits of a result: the machine, versions, threads and commit."""
-    import torch
-
-    commit = None
-    if checkout := _checkout():
-        commit = _git(checkout, "rev-parse", "HEAD")
-        if commit and _git(checkout, "status", "--porcelain", "--", "setn_lab"):
-            commit += " dirty"
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        **{name: _version(name) for name in ("torch", "torchvision", "numpy", "setn_lab")},
-        "threads": torch.get_num_threads(),
-        "cuda_device": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "git_commit": commit,
-    }
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -362,33 +338,3 @@ def _cut_torn_line(path: Path) -> None:
     length = sum(len(line) for line, _ in _parse(path))
     if length < path.stat().st_size:
         os.truncate(path, length)
-
-
-def _checkout() -> Path | None:
-    """The folder of the checkout that this file lies in; None when setn_lab is installed elsewhere."""
-    folder = Path(__file__).resolve().parent.parent
-    return folder if (folder / "pyproject.toml").exists() and (folder / "notebooks").is_dir() else None
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
-        return None
-    return done.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # imported from a folder without being installed
-        return None
-
-
-def _cpu() -> str:
-    """The processor's model, which decides what kernels torch takes."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from setn_lab import data
+from setn_lab import data, folders
 from setn_lab.data import (
     Augmentation,
     DataError,
@@ -527,7 +527,7 @@ def test_second_load_does_not_decode(folder, cache, monkeypatch):
     pixels = write_folder(folder, {"a": 2, "b": 2})
     load(str(folder), cache_dir=cache)
     the_cache_file(cache)
-    monkeypatch.setattr(data, "_decode", no_decoding)
+    monkeypatch.setattr(folders, "_decode", no_decoding)
     images = load(str(folder), cache_dir=cache)
     assert np.array_equal(images.images, pixels)
     assert images.labels.tolist() == [0, 0, 1, 1]
@@ -610,7 +610,7 @@ def test_an_invalid_cache_is_refused_and_replaced(folder, cache, tmp_path, kind,
     assert not marker.exists()
     assert np.array_equal(images.images, pixels)
     assert the_cache_file(cache) == path
-    monkeypatch.setattr(data, "_decode", no_decoding)
+    monkeypatch.setattr(folders, "_decode", no_decoding)
     assert np.array_equal(load(str(folder), cache_dir=cache).images, pixels)
 
 

@@ -209,7 +209,7 @@ def test_extreme_texts_are_refused_too(broken):
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "null", "3", '{"normal": []}', "NaN"])
 def test_malformed_json_is_refused(broken):
-    with pytest.raises(GenotypeError, match="not JSON|are needed, each once"):
+    with pytest.raises(GenotypeError, match=r"not JSON|are needed, each once"):
         Genotype.from_json(broken)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from setn_lab import environment as machine
 from setn_lab import runs
 from setn_lab.config import build, digest, number, placement, to_json, validate
 from setn_lab.runs import Run, RunError, default_folder, read_journal
@@ -34,7 +35,7 @@ class Search:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch, tmp_path):
-    """What runs.environment() returns, to be changed by a test; the real one has a test of its own."""
+    """What machine.environment() returns, to be changed by a test; the real one has a test of its own."""
     values = dict(ENVIRONMENT)
     monkeypatch.setattr(runs, "environment", lambda: dict(values))
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
@@ -164,7 +165,7 @@ def test_the_default_folder_is_named_from_the_config(tmp_path, monkeypatch):
     monkeypatch.setenv("SETN_LAB_RUNS", "~/x")
     assert default_folder(config, "search").parent == Path.home() / "x"
     monkeypatch.delenv("SETN_LAB_RUNS")
-    monkeypatch.setattr(runs, "__file__", str(tmp_path / "site" / "setn_lab" / "runs.py"))
+    monkeypatch.setattr(machine, "__file__", str(tmp_path / "site" / "setn_lab" / "runs.py"))
     assert default_folder(config, "search").parent == Path("reports/runs")
     (tmp_path / "site" / "notebooks").mkdir(parents=True)
     (tmp_path / "site" / "pyproject.toml").write_text("")
@@ -208,7 +209,7 @@ def test_the_real_environment(monkeypatch):
     monkeypatch.undo()
     import torch
 
-    found = runs.environment()
+    found = machine.environment()
     assert json.loads(json.dumps(found)) == found
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
@@ -239,17 +240,17 @@ def test_the_commit_tells_whether_the_code_was_changed(tmp_path, monkeypatch):
         folder.mkdir()
     (tmp_path / "pyproject.toml").write_text("")
     code.write_text("a = 1")
-    monkeypatch.setattr(runs, "__file__", str(code))
+    monkeypatch.setattr(machine, "__file__", str(code))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert runs.environment()["git_commit"] is None
+    assert machine.environment()["git_commit"] is None
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "a")
     commit = git("rev-parse", "HEAD")
     (tmp_path / "notebooks" / "out.ipynb").write_text("")  # outputs are not code
-    assert runs.environment()["git_commit"] == commit
+    assert machine.environment()["git_commit"] == commit
     code.write_text("a = 2")
-    assert runs.environment()["git_commit"] == f"{commit} dirty"
+    assert machine.environment()["git_commit"] == f"{commit} dirty"
 
 
 # -- lock

@@ -40,7 +40,8 @@ class BatchNorm(nn.BatchNorm2d):
         """(b, C, h, w), normalised per channel, times the scalar `factor`."""
         if factor is None:
             return super().forward(x)
-        scale = factor.expand(self.num_features) if self.weight is None else factor * self.weight
+        # contiguous: torch's CPU kernel reads C numbers from the scale's first address, whatever its strides say
+        scale = factor.expand(self.num_features).contiguous() if self.weight is None else factor * self.weight
         shift = None if self.bias is None else factor * self.bias
         return F.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
 

@@ -1,6 +1,6 @@
 """What the evaluator's candidates gain over uniform ones under the same template, over several seeds.
 
-Runs the quick preset with three evaluator settings and three seeds, as ordinary search runs that resume, and writes
+Runs the quick preset with its own and the paper's evaluator settings and three seeds, as ordinary search runs that resume, and writes
 the table to reports/search-digits/README.md. "Correlation" is Spearman's rho between the evaluator's log-probability
 and the one-shot loss over the uniform candidates, as far as the evaluator ranks what it was not asked to draw:
 negative is right.
@@ -27,7 +27,6 @@ from setn_lab.search import SearchConfig, prepare, train
 REPORT = Path(__file__).parent.parent / "reports" / "search-digits" / "README.md"
 SETTINGS: dict[str, dict[str, Any]] = {
     "preset: joins late, high rate": {},
-    "preset's rate from the first epoch": {"evaluator_start": 0},
     "paper's rate, from the first epoch": {"evaluator_start": 0, "evaluator_lr": 0.003},
 }
 
@@ -87,8 +86,8 @@ def main() -> None:
         "",
         f"Made by `make gain`: {args.preset.name} with seeds {', '.join(map(str, args.seeds))}; {platform.machine()}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; {duration(seconds)} of training in all. "
-        "Entropy is in nats. A gain is the uniform candidates' one-shot loss less that of the evaluator's (above 0: the evaluator's are better), "
-        f"{preset['candidates']} of each under the same template; ± is the standard deviation over seeds.",
+        "Entropy is in nats. A gain is the uniform candidates' one-shot loss less that of the evaluator's (above 0: the "
+        f"evaluator's are better), {preset['candidates']} of each under the same template; ± is the standard deviation over seeds.",
         "",
         *summary,
         "",

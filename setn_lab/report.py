@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from setn_lab import cells, plots
 from setn_lab.costs import cost_table
+from setn_lab.evaluator import Distributions
 from setn_lab.genotype import Genotype
 from setn_lab.progress import duration
 from setn_lab.runs import read_journal
@@ -49,8 +50,6 @@ def evaluator(folder: Path) -> Figure:
 
 def mixing_weights(space: SearchSpace, record: dict[str, Any]) -> np.ndarray:
     """The weights (2, edges, |O|) of Eq. 10 from one line of evaluator.jsonl."""
-    from setn_lab.evaluator import Distributions
-
     return Distributions(space, *(np.array(record[name]) for name in "fgh")).mixing_weights()
 
 
@@ -166,8 +165,8 @@ def contents(folder: Path) -> str:
 
 
 def state_name(state: int) -> str:
-    """What the drawings call a state."""
-    return ("c_{k-2}", "c_{k-1}")[state] if state < 2 else f"node {state - 2}"
+    """What the drawings call a state, as matplotlib writes it."""
+    return ("$c_{k-2}$", "$c_{k-1}$")[state] if state < 2 else f"node {state - 2}"
 
 
 def save(folder: Path, target: Path | None = None) -> list[Path]:

@@ -178,9 +178,7 @@ def test_unknown_operation_is_a_key_error():
 
 
 def test_initialize_is_a_function_of_its_generator():
-    modules = [
-        nn.ModuleList([*(ops.build(name, 6, 2, True) for name in LARGE), nn.Linear(9, 4)]) for _ in range(3)
-    ]
+    modules = [nn.ModuleList([*(ops.build(name, 6, 2, True) for name in LARGE), nn.Linear(9, 4)]) for _ in range(3)]
     torch.manual_seed(5)
     before = torch.get_rng_state()
     for module, seed in zip(modules, (0, 0, 1), strict=True):

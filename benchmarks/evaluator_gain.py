@@ -1,9 +1,9 @@
 """What the evaluator's candidates gain over uniform ones under the same template, over several seeds.
 
-Runs the quick preset with its own and the paper's evaluator settings and three seeds, as ordinary search runs that resume, and writes
-the table to reports/search-digits/README.md. "Correlation" is Spearman's rho between the evaluator's log-probability
-and the one-shot loss over the uniform candidates, as far as the evaluator ranks what it was not asked to draw:
-negative is right.
+Runs the quick preset with its own and the paper's evaluator settings and three seeds, as ordinary search runs that
+resume, and writes the table to reports/search-digits/README.md. "Correlation" is
+Spearman's rho between the evaluator's log-probability and the one-shot loss over the uniform candidates, as far as the
+evaluator ranks what it was not asked to draw: negative is right.
 
     python benchmarks/evaluator_gain.py [--preset notebooks/presets/quick.yaml] [--seeds 0 1 2]
 """
@@ -86,8 +86,10 @@ def main() -> None:
         "",
         f"Made by `make gain`: {args.preset.name} with seeds {', '.join(map(str, args.seeds))}; {platform.machine()}, "
         f"{torch.get_num_threads()} threads, torch {torch.__version__}; {duration(seconds)} of training in all. "
-        "Entropy is in nats. A gain is the uniform candidates' one-shot loss less that of the evaluator's (above 0: the "
-        f"evaluator's are better), {preset['candidates']} of each under the same template; ± is the standard deviation over seeds.",
+        "Entropy is in nats. A gain is the uniform candidates' one-shot loss less that of the evaluator's (above 0: "
+        f"the evaluator's are better), {preset['candidates']} of each under the same template; "
+        "± is the standard deviation over seeds. The correlation is Spearman's, between the evaluator's "
+        "log-probability and the one-shot loss over the uniform candidates: negative is right.",
         "",
         *summary,
         "",

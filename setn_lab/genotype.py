@@ -89,8 +89,8 @@ class Genotype:
     def from_json(cls, text: str) -> "Genotype":
         """Read what `to_json` writes. Raises GenotypeError."""
         try:
-            fields = json.loads(text)
-        except ValueError as error:
+            fields = json.loads(text, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
             raise GenotypeError(f"this is not JSON: {error}") from error
         return _from_fields(fields)
 
@@ -112,13 +112,24 @@ class Genotype:
         """
         try:
             call = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             raise GenotypeError(f"this is not a DARTS genotype: {error}") from error
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
             raise GenotypeError("this is not a DARTS genotype: the text must be one call Genotype(normal=..., ...)")
         if call.args:
             raise GenotypeError(f"a DARTS genotype names its fields: {', '.join(FIELDS)}; one without a name given")
-        return _from_fields({str(word.arg): _literal(word.value) for word in call.keywords})
+        try:
+            return _from_fields(_once([(str(word.arg), _literal(word.value)) for word in call.keywords]))
+        except RecursionError as error:
+            raise GenotypeError("this is not a DARTS genotype: it is nested too deeply") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary of fields that each occur once."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise GenotypeError(f"each field may be given once; {', '.join(names)} given")
+    return dict(pairs)
 
 
 def _literal(node: ast.expr) -> Any:
@@ -126,10 +137,9 @@ def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
         arguments = [_literal(argument) for argument in node.args]
         if node.func.id == "range" and 1 <= len(arguments) <= 3 and all(type(a) is int for a in arguments):
-            numbers = range(*arguments) if 0 not in arguments[2:] else range(0)
-            if len(numbers) > 1000:
-                raise GenotypeError(f"{ast.unparse(node)}: a cell has fewer than 1000 states")
-            return list(numbers)
+            if any(abs(argument) > 1000 for argument in arguments):  # before a list of that length is made
+                raise GenotypeError(f"range{tuple(arguments)!s:.80}: a cell has fewer than 1000 states")
+            return list(range(*arguments)) if 0 not in arguments[2:] else []
         if node.func.id in ("list", "tuple") and len(arguments) == 1:
             return arguments[0]
     if isinstance(node, ast.List | ast.Tuple):

@@ -15,6 +15,7 @@ class Live:
     def __init__(self) -> None:
         """Open the display."""
         self._text = "starting"
+        self._last = ""  # the newest losses and accuracies
         self._display = display(self, display_id=True)
         self._began: tuple[float, int] | None = None
         self._shown = -INTERVAL
@@ -30,7 +31,10 @@ class Live:
         now = time.perf_counter()
         record = progress.record
         if record is not None and "epoch" in record:
-            print(epoch_line(record))
+            self._last = epoch_line(record)
+            print(self._last)
+        elif record is not None:
+            self._last = f"last: loss {record['loss']:.3f}, accuracy {record['accuracy']:.1%}"
         if self._began is None:
             self._began = now, progress.done
         finished = progress.done == progress.total
@@ -43,6 +47,7 @@ class Live:
         self._text = f"{progress.done} of {progress.total} {unit}"
         if rate > 0:
             self._text += f", {rate:.2f} a second, {duration((progress.total - progress.done) / rate)} left"
+        self._text += f"; {self._last}" if self._last else ""
         if self._display is not None:
             self._display.update(self)
 

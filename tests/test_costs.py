@@ -48,12 +48,12 @@ def convolution_costs(inputs, outputs, kernel, side, groups=1):
     return weights, weights * side * side
 
 
-def hand(name, C, stride, size, affine):
-    """(parameters, multiply-adds) of one operation, C channels, size x size pixels in."""
-    side = math.ceil(size / stride)
-    norm = 2 * C if affine else 0
+def hand(name, channels, stride, size):
+    """(parameters, multiply-adds) of one operation of a final network, size x size pixels in."""
+    C, side = channels, math.ceil(size / stride)
+    norm = 2 * C
     if "pool" in name or (name == "skip_connect" and stride == 1):
-        return 0, 0  # the norm of a final network's pool is left out, and this is not called for the template's
+        return 0, 0  # a final network has no norm after its pools
     if name == "skip_connect":
         halves = [convolution_costs(C, C // 2, 1, side), convolution_costs(C, C - C // 2, 1, side)]
         return sum(p for p, _ in halves) + norm, sum(m for _, m in halves)
@@ -88,7 +88,7 @@ def test_tables_are_hand_formulas(channels, image):
         for index, (_, state) in enumerate(edges):
             stride, size = (2, entrance) if kind == 1 and state < 2 else (1, side)
             for number, name in enumerate(LARGE):
-                parameters, multiply_adds = hand(name, width, stride, size, affine=True)
+                parameters, multiply_adds = hand(name, width, stride, size)
                 expected["parameters"][kind, index, number] += parameters
                 expected["multiply_adds"][kind, index, number] += multiply_adds
     for metric, table in tables.items():

@@ -177,7 +177,8 @@ def test_nodes_and_cells_are_drawn_independently():
     evaluator = random_evaluator(space, scale=0.5)
     drawn = evaluator.distributions().sample(generator(1, "draws"), 20_000)
     for one, other in itertools.combinations(itertools.product(range(2), range(2)), 2):
-        joint = Counter((tuple(a), tuple(b)) for a, b in zip(drawn[:, *one].tolist(), drawn[:, *other].tolist()))
+        couples = zip(drawn[:, *one].tolist(), drawn[:, *other].tolist(), strict=True)
+        joint = Counter((tuple(a), tuple(b)) for a, b in couples)
         expected = {
             (a, b): p * q
             for a, p in node_probabilities(evaluator, *one).items()

@@ -201,7 +201,6 @@ def test_a_malformed_text_says_what_is_wrong(broken, message):
         pytest.param(text()[:-1] + f", normal={CELL})", id="a field twice"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="known defects of from_darts, reported; remove this mark with the fix")
 def test_extreme_texts_are_refused_too(broken):
     with pytest.raises(GenotypeError):
         Genotype.from_darts(broken)
@@ -220,7 +219,6 @@ def test_malformed_json_is_refused(broken):
         pytest.param(Genotype(NODES, (2,), NODES, (2,)).to_json()[:-1] + ', "normal_concat": [2]}', id="a field twice"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="known defects of from_json, reported; remove this mark with the fix")
 def test_extreme_json_is_refused_too(broken):
     with pytest.raises(GenotypeError):
         Genotype.from_json(broken)

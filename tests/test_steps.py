@@ -1,6 +1,7 @@
 """The two steps of Algorithm 1 against steps written by hand, and what a step may change."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -128,11 +129,10 @@ def test_weights_that_are_not_sampled_keep_every_bit():
             for r, state in ((r1, t), (r2, u))
         }
         for name, parameter in template.named_parameters():
-            sampled = ".edges." not in name or any(name.startswith(prefix) for prefix in used)
-            if not sampled:
+            if ".edges." in name and not any(name.startswith(prefix) for prefix in used):
                 assert torch.equal(parameter, before[name]), name
                 ever = ever or bool(trainer.weights.state.get(parameter))
-            else:
+            elif name.startswith(("classifier.", "cells.4.edges.")):  # of other cells, what later ones may not read
                 assert not torch.equal(parameter, before[name]), name
     assert ever, "no weight with momentum was left out, so that was not tested"
 
@@ -243,7 +243,7 @@ def test_cosine_rate():
     assert rates[0] == config.weight_lr
     assert rates[50] == pytest.approx(config.weight_lr / 2)
     assert 0 < rates[99] < 0.001 * config.weight_lr
-    assert all(a > b for a, b in zip(rates, rates[1:]))
+    assert all(a > b for a, b in itertools.pairwise(rates))
     for step in range(100):
         expected = config.weight_lr * math.cos(math.pi * step / 200) ** 2
         assert rates[step] == pytest.approx(expected, rel=1e-9)
@@ -285,7 +285,7 @@ def test_cost_penalty_lowers_the_expected_cost():
         costs.append(expected)
     penalized, free = costs
     assert penalized[0] == free[0]
-    assert all(a > b for a, b in zip(penalized, penalized[1:]))
+    assert all(a > b for a, b in itertools.pairwise(penalized))
     assert penalized[-1] < free[-1] - 0.05
 
 

@@ -214,7 +214,7 @@ def test_per_cell_gives_reduction_cells_the_second_architecture():
 
 def test_sampled_gives_gradients_to_exactly_what_it_samples():
     space = SearchSpace(LARGE, 4)
-    rng = np.random.default_rng(8)
+    rng = np.random.default_rng(8)  # no draw of this seed leaves an input of a cell, or a cell, that nothing reads
     for _ in range(4):
         template = template_of(space)
         quadruples = space.sample(rng, 5)

@@ -1,0 +1,72 @@
+"""Tiny searches, and what they come to, for the tests that compare whole runs."""
+
+import json
+import struct
+
+import pytest
+import torch
+
+from setn_lab.checkpoint import load_latest
+from setn_lab.prepare import SearchConfig
+from setn_lab.runs import read_journal
+
+TINY = {
+    "dataset": "digits",
+    "channels": 2,
+    "repeats": 1,
+    "nodes": 2,
+    "batch_size": 16,
+    "limit_train": 32,
+    "limit_valid": 32,
+    "epochs": 3,
+    "candidates": 6,
+    "crop_padding": 1,
+    "flip": False,
+    "device": "cpu",
+}
+
+
+def bits(value: object) -> object:
+    """The value with every tensor and float replaced by its bits, to be compared with ==."""
+    if isinstance(value, torch.Tensor):
+        return (str(value.dtype), tuple(value.shape), value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    if isinstance(value, dict):
+        return {key: bits(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [bits(item) for item in value]
+    return struct.pack("<d", value) if isinstance(value, float) else value
+
+
+def search_outcome(folder) -> dict[str, object]:
+    """All that a finished search has come to, bit by bit; only the measured seconds are left out."""
+    step, state = load_latest(folder / "checkpoints")
+    lines = read_journal(folder / "metrics.jsonl")
+    outcome: dict[str, object] = {"step": step, "metrics": [json.dumps({**line, "seconds": 0}) for line in lines]}
+    for part in ("template", "evaluator", "weight_optimizer", "evaluator_optimizer"):
+        outcome[part] = bits(state.pop(part))
+    assert not state, "a checkpoint has parts that are not compared"
+    for name in ("evaluator.jsonl", "candidates.jsonl", "baseline.jsonl", "genotype.json"):
+        outcome[name] = (folder / name).read_bytes() if (folder / name).exists() else None
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The values of a search of seconds."""
+    return dict(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """tiny_config(folder, epochs=2): the config of a search of seconds."""
+    return lambda folder, **values: SearchConfig(**{**TINY, "run_dir": str(folder), **values})
+
+
+@pytest.fixture(scope="session")
+def outcome():
+    return search_outcome
+
+
+@pytest.fixture(scope="session")
+def as_bits():
+    return bits

@@ -1,0 +1,347 @@
+"""Drawing, scoring and selecting candidates, against slow references and with the memory running out."""
+
+import json
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from setn_lab import candidates as module
+from setn_lab import data, ops
+from setn_lab.candidates import Candidate, draw, evaluate, score, search_candidates, select
+from setn_lab.genotype import Genotype
+from setn_lab.prepare import SearchConfig, prepare
+from setn_lab.runs import Run, RunError
+from setn_lab.search import SearchError
+from setn_lab.streams import generator
+
+TINY = {
+    "dataset": "digits",
+    "channels": 2,
+    "repeats": 1,
+    "nodes": 1,
+    "batch_size": 16,
+    "scoring_batch_size": 16,
+    "limit_train": 64,
+    "limit_valid": 40,
+    "epochs": 1,
+    "device": "cpu",
+}
+
+
+def search_of(scale=1.0, **changes):
+    """A search whose evaluator prefers some architectures, so that some are drawn often."""
+    search = prepare(SearchConfig(**{**TINY, **changes}))
+    rng = np.random.default_rng(0)
+    for parameter in search.evaluator.parameters():
+        parameter.data.copy_(torch.from_numpy(rng.normal(scale=scale, size=tuple(parameter.shape))))
+    return search
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A folder for journals; scoring does not read its config."""
+    with Run.open(SearchConfig(**TINY, run_dir=str(tmp_path / "run")), "search") as opened:
+        yield opened
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Scores made from the architecture alone; the list of those that were asked for."""
+    asked = []
+
+    def cheap(search, architecture):
+        asked.append(architecture.tolist())
+        return float(architecture.sum()) + 0.5, 0.25
+
+    monkeypatch.setattr(module, "evaluate", cheap)
+    return asked
+
+
+def test_draw_is_a_function_of_seed_and_source():
+    search = search_of(nodes=4)
+    again = search_of(nodes=4)
+    drawn = {}
+    for source in ("evaluator", "uniform"):
+        torch.manual_seed(0)
+        drawn[source] = draw(search, source, 20)
+        np.random.default_rng(0).random()
+        torch.manual_seed(1)
+        assert drawn[source].shape == (20, 2, 4, 4)
+        assert np.array_equal(drawn[source], draw(again, source, 20))
+        assert np.array_equal(drawn[source], search.space.canonical(drawn[source]))
+        assert not np.array_equal(drawn[source], draw(search_of(nodes=4, seed=1), source, 20))
+    assert not np.array_equal(drawn["evaluator"], drawn["uniform"])
+    best = search.space.canonical(search.evaluator.distributions().argmax())
+    assert np.array_equal(draw(search, "argmax", 20), best[None])
+
+
+def test_evaluator_draws_follow_the_evaluator_and_uniform_ones_do_not():
+    search = search_of(scale=2.0, nodes=2)
+    log = search.evaluator.distributions().log_probability
+    means = {source: log(draw(search, source, 500)).mean() for source in ("evaluator", "uniform")}
+    assert means["evaluator"] > means["uniform"] + 1
+
+
+def test_equal_architectures_are_scored_once(run, fake):
+    search, T = search_of(), 300
+    scored = score(search, run, "evaluator", T)
+    drawn = [search.space.genotype(one) for one in draw(search, "evaluator", T)]
+    counts = Counter(drawn)
+    assert len(counts) < T, "no architecture was drawn twice, so nothing was tested"
+    assert len(fake) == len(scored) == len(counts)
+    assert [candidate.genotype for candidate in scored] == list(dict.fromkeys(drawn))  # order of the first draw
+    assert sum(candidate.draws for candidate in scored) == T
+    distributions = search.evaluator.distributions()
+    for candidate in scored:
+        assert candidate.draws == counts[candidate.genotype]
+        quadruples = search.space.quadruples(candidate.genotype)
+        assert candidate.loss == float(quadruples.sum()) + 0.5
+        assert candidate.images == 40
+        assert candidate.log_probability == pytest.approx(float(distributions.log_probability(quadruples)))
+    lines = run.read("candidates")
+    assert [Genotype.from_darts(line["genotype"]) for line in lines] == [one.genotype for one in scored]
+
+
+def test_scored_candidates_are_not_scored_again(run, fake):
+    search = search_of()
+    reports = []
+    first = score(search, run, "uniform", 30, observe=reports.append)
+    assert [(report.phase, report.done, report.total) for report in reports] == [
+        ("score", number + 1, len(first)) for number in range(len(first))
+    ]
+    assert [report.record for report in reports] == run.read("candidates")
+    asked = len(fake)
+    assert score(search, run, "uniform", 30, observe=reports.append) == first
+    assert len(fake) == asked
+    assert len(reports) == len(first)
+    run.keep("candidates", 4)
+    assert score(search, run, "uniform", 30) == first
+    assert len(fake) == asked + len(first) - 4
+
+
+def test_journal_of_other_candidates_is_refused(run, fake):
+    search = search_of(nodes=2)
+    score(search, run, "uniform", 5)
+    before = (run.folder / "candidates.jsonl").read_bytes()
+    for source, count in (("evaluator", 5), ("uniform", 2), ("argmax", 1)):
+        with pytest.raises(RunError, match=r"candidates\.jsonl"):
+            score(search, run, source, count)
+    lines = before.splitlines(keepends=True)
+    (run.folder / "candidates.jsonl").write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
+    with pytest.raises(RunError, match="does not draw"):
+        score(search, run, "uniform", 5)
+    assert len(fake) == 5
+    (run.folder / "candidates.jsonl").write_bytes(before)
+    assert len(score(search, run, "uniform", 5)) == 5
+
+
+def test_scoring_batches_cover_all_images_in_nearly_equal_batches():
+    for count in (1, 2, 39, 40, 41, 64):
+        for size in (2, 7, 16, 40, 100):
+            batches = data.scoring_batches(count, size)
+            assert torch.cat(batches).tolist() == list(range(count))
+            sizes = [len(batch) for batch in batches]
+            assert max(sizes) - min(sizes) <= 1
+            assert max(sizes) <= size
+            assert len(batches) == math.ceil(count / size)
+
+
+def reference_scores(search, architecture, logits_of):
+    """Loss and accuracy image by image in float64, over three nearly equal batches of 40 images."""
+    loss, correct = 0.0, 0
+    first = 0
+    for size in (14, 13, 13):
+        images = search.valid.images[first : first + size]
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        pixels = (pixels - search.normalization.mean) / search.normalization.std  # digits have one channel
+        kinds = (0, 1, 0, 1, 0)
+        logits = logits_of(pixels, np.array([architecture[kind] for kind in kinds])).double()
+        for row, label in zip(logits, search.valid.labels[first : first + size].tolist(), strict=True):
+            loss += math.log(sum(math.exp(value) for value in row.tolist())) - row[label].item()
+            correct += int(row.argmax()) == label
+        first += size
+    assert first == len(search.valid) == 40
+    return loss / 40, correct / 40
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_evaluate_is_the_mean_over_all_images(nodes):
+    search = search_of(nodes=nodes)
+    for architecture in search.space.sample(np.random.default_rng(1), 4, 2):
+        loss, accuracy = evaluate(search, architecture)
+        with torch.no_grad():
+            expected = reference_scores(search, architecture, search.template.sampled)
+        assert loss == pytest.approx(expected[0], rel=1e-4)
+        assert accuracy == pytest.approx(expected[1])
+        assert (loss, accuracy) == evaluate(search, architecture)
+
+
+def state_of(template):
+    values = {name: value.detach().clone() for name, value in template.state_dict().items()}
+    norms = [part for part in template.modules() if isinstance(part, ops.BatchNorm)]
+    assert all(norm.running_mean is None and not norm.track_running_stats for norm in norms)
+    return values, [part.training for part in template.modules()]
+
+
+def test_recalibrated_scores_use_averages_over_training_batches():
+    search, plain = search_of(batch_norm="recalibrated"), search_of(batch_norm="batch")
+    values, modes = state_of(search.template)
+    for architecture in search.space.sample(np.random.default_rng(2), 3, 2):
+        loss, accuracy = evaluate(search, architecture)
+        kept, kept_modes = state_of(search.template)
+        assert kept.keys() == values.keys()
+        assert all(torch.equal(value, values[name]) for name, value in kept.items())
+        assert kept_modes == modes
+        assert loss != evaluate(plain, architecture)[0]
+        assert (loss, accuracy) == evaluate(search, architecture)
+
+        # by hand: average each norm's inputs over the same eight batches, then normalize with these
+        statistics = {}
+
+        def watch(norm, inputs, output, statistics=statistics):
+            x = inputs[0].detach()
+            statistics.setdefault(norm, []).append((x.mean((0, 2, 3)), x.transpose(0, 1).flatten(1).var(1)))
+
+        def replace(norm, inputs, output, statistics=statistics):
+            mean, variance = (torch.stack(part).mean(0)[:, None, None] for part in zip(*statistics[norm], strict=True))
+            return (inputs[0] - mean) / (variance + norm.eps).sqrt()
+
+        norms = [part for part in plain.template.modules() if isinstance(part, ops.BatchNorm)]
+        quadruples = plain.template.per_cell(architecture)
+        with torch.no_grad():
+            hooks = [norm.register_forward_hook(watch) for norm in norms]
+            for step in range(8):
+                pass_number, number = divmod(step, 4)
+                order = generator(0, "recalibration order", pass_number).permutation(64)[16 * number : 16 * number + 16]
+                chosen = plain.train.images[torch.from_numpy(order)]
+                plain.template.sampled(data.prepare(chosen, plain.normalization), quadruples)
+            for hook in hooks:
+                hook.remove()
+            hooks = [norm.register_forward_hook(replace) for norm in norms]
+            expected = reference_scores(plain, architecture, plain.template.sampled)
+            for hook in hooks:
+                hook.remove()
+        assert loss == pytest.approx(expected[0], rel=1e-3)
+        assert accuracy == pytest.approx(expected[1], abs=1 / 40)
+
+
+def test_failed_recalibration_leaves_the_template_as_it_was(monkeypatch):
+    search = search_of(batch_norm="recalibrated")
+    values, modes = state_of(search.template)
+    architecture = search.space.sample(np.random.default_rng(2), 2)
+    real, calls = module.one_shot, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 9:  # the first batch after the eight of the recalibration
+            raise RuntimeError("broken")
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "one_shot", failing)
+    with pytest.raises(RuntimeError, match="broken"):
+        evaluate(search, architecture)
+    kept, kept_modes = state_of(search.template)
+    assert kept.keys() == values.keys()
+    assert kept_modes == modes
+
+
+MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+    MemoryError("Unable to allocate 2 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes."),
+    pytest.param(
+        MemoryError(),
+        marks=pytest.mark.xfail(raises=IndexError, strict=True, reason="naming_memory reads line 0 of an empty text"),
+    ),
+]
+
+
+@pytest.mark.parametrize("error", MEMORY, ids=repr)
+def test_short_memory_names_the_parameter_and_loses_nothing(run, monkeypatch, error):
+    search = search_of()
+    real, calls = search.template.sampled, []
+
+    def short(*arguments):
+        calls.append(1)
+        if len(calls) > 3 * 2:  # three batches a candidate: the third candidate fails
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(search.template, "sampled", short)
+    with pytest.raises(SearchError, match="scoring_batch_size") as caught:
+        score(search, run, "uniform", 6)
+    assert caught.value.__cause__ is error
+    kept = run.read("candidates")
+    assert len(kept) == 2
+
+    calls.clear()
+    monkeypatch.setattr(search.template, "sampled", lambda *arguments: calls.append(1) or real(*arguments))
+    scored = score(search, run, "uniform", 6)
+    assert len(calls) == 3 * (len(scored) - 2)
+    assert run.read("candidates")[:2] == kept
+    other = search_of()
+    assert [(one.loss, one.accuracy) for one in scored] == [
+        evaluate(other, other.space.quadruples(one.genotype)) for one in scored
+    ]
+
+
+def test_other_errors_are_not_called_short_memory(run, monkeypatch):
+    search = search_of()
+
+    def broken(*arguments):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(search.template, "sampled", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit") as caught:
+        score(search, run, "uniform", 2)
+    assert not isinstance(caught.value, SearchError)
+
+
+def test_argmax_scores_one(run):
+    search = search_of()
+    (one,) = score(search, run, "argmax", 1000)
+    assert one.draws == 1
+    best = search.evaluator.distributions().argmax()
+    assert one.genotype == search.space.genotype(best)
+    assert (one.loss, one.accuracy) == evaluate(search, search.space.canonical(best))
+
+
+def candidate(loss, accuracy, state=0):
+    node = ((("skip_connect", state), ("sep_conv_3x3", 1)),)
+    return Candidate(Genotype(node, (2,), node, (2,)), loss, accuracy, 40, 1, -1.0)
+
+
+def test_select_by_loss_and_by_accuracy_takes_the_first_of_equals():
+    a, b, c, d = candidate(2.0, 0.5), candidate(1.0, 0.25), candidate(1.0, 0.5, 1), candidate(3.0, 0.25, 1)
+    assert select([a, b, c, d], "loss") is b
+    assert select([d, c, b, a], "loss") is c
+    assert select([a, b, c, d], "accuracy") is a
+    assert select([d, c, b, a], "accuracy") is c
+    assert select([d], "loss") is select([d], "accuracy") is d
+
+
+@pytest.mark.parametrize("by", ["loss", "accuracy"])
+def test_search_candidates_writes_the_chosen_genotype(run, monkeypatch, by):
+    search = search_of(candidates=12, baseline_candidates=5, select_by=by)
+    monkeypatch.setattr(module, "evaluate", lambda search, one: (float(one.sum()), float(one[0].sum()) / 100))
+    chosen = search_candidates(search, run)
+    lines = run.read("candidates")
+    if by == "loss":
+        assert chosen.loss == min(line["loss"] for line in lines)
+    else:
+        assert chosen.accuracy == max(line["accuracy"] for line in lines)
+    assert sum(line["draws"] for line in lines) == 12
+    assert sum(line["draws"] for line in run.read("baseline")) == 5
+    text = (run.folder / "genotype.json").read_text()
+    assert Genotype.from_json(text) == chosen.genotype
+    assert json.loads(text)
+    uniform = {search.space.genotype(one) for one in draw(search, "uniform", 5)}
+    assert {Genotype.from_darts(line["genotype"]) for line in run.read("baseline")} == uniform
+
+
+def test_no_baseline_is_no_journal(run, fake):
+    search_candidates(search_of(candidates=3), run)
+    assert not (run.folder / "baseline.jsonl").exists()

@@ -1,8 +1,6 @@
 # `make search` and `make test` do all of their own set-up: a virtual environment in .venv, made with pip.
 PYTHON ?= python3
 BIN := .venv/bin
-# Idle threads sleep instead of spinning: other work on the same cores then costs little. Results are the same.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: search lab test benchmark gain clean
 

@@ -71,8 +71,15 @@ def score(
     draws = Counter(tuple(architecture.ravel().tolist()) for architecture in drawn)
     distinct = [np.array(key).reshape(drawn.shape[1:]) for key in draws]  # in the order of their first draw
     log_probability = search.evaluator.distributions().log_probability(np.stack(distinct))
-    done = [_from_record(record) for record in run.read(journal)]
-    if [candidate.genotype for candidate in done] != [search.space.genotype(a) for a in distinct[: len(done)]]:
+    expected = [
+        (search.space.genotype(architecture), draws[key]) for key, architecture in zip(draws, distinct, strict=True)
+    ]
+    try:
+        done = [_from_record(record) for record in run.read(journal)]
+        fits = [(candidate.genotype, candidate.draws) for candidate in done] == expected[: len(done)]
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
         raise RunError(
             f"{run.folder / journal}.jsonl: holds candidates that this search does not draw; it was edited or belongs "
             "to another run: move it away to score again"
@@ -81,11 +88,11 @@ def score(
         with naming_memory("scoring_batch_size"):
             loss, accuracy = evaluate(search, distinct[index])
         candidate = Candidate(
-            genotype=search.space.genotype(distinct[index]),
+            genotype=expected[index][0],
             loss=loss,
             accuracy=accuracy,
             images=len(search.valid),
-            draws=list(draws.values())[index],
+            draws=expected[index][1],
             log_probability=float(log_probability[index]),
         )
         run.append(journal, _to_record(candidate))

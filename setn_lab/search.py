@@ -166,5 +166,5 @@ def naming_memory(parameter: str) -> Iterator[None]:
             raise
         raise SearchError(
             f"memory is short: lower {parameter} (or channels). What was done so far is kept in the run folder. "
-            f"({str(error).splitlines()[0]})"
+            f"({(str(error).splitlines() or [type(error).__name__])[0]})"
         ) from error

@@ -252,10 +252,7 @@ MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
     MemoryError("Unable to allocate 2 GiB"),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes."),
-    pytest.param(
-        MemoryError(),
-        marks=pytest.mark.xfail(raises=IndexError, strict=True, reason="naming_memory reads line 0 of an empty text"),
-    ),
+    MemoryError(),
 ]
 
 

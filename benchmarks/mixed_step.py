@@ -3,7 +3,7 @@
 The baseline is DARTS' mixed operation transcribed: 84 separate calls a cell (one per operation on each edge), the
 contiguous layout, a multiplication by the mixing weight after each, and gradients for all weights. Both use the
 same operations and sizes, and are timed in turn in one run; each one's peak memory is measured in a process of its
-own. The peak of a whole search step (weights, then evaluator) is printed too.
+own, and that of a whole search step (weights, then evaluator). Writes reports/mixed-step.md.
 
     python benchmarks/mixed_step.py [--channels 16] [--repeats 2] [--batch 64] [--runs 5]
 """
@@ -11,13 +11,13 @@ own. The peak of a whole search step (weights, then evaluator) is printed too.
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,9 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from setn_lab import ops
+from setn_lab.environment import environment
 from setn_lab.evaluator import Evaluator
 from setn_lab.space import SearchSpace
 from setn_lab.template import REDUCE, Template, plan, preprocessing, stem
+
+
+REPORT = Path(__file__).parent.parent / "reports" / "mixed-step.md"
 
 
 class MixedOperation(nn.Module):
@@ -139,13 +143,27 @@ def main() -> None:
                 taken.append(time.perf_counter() - start)
     ratios = [a / b for a, b in zip(seconds["baseline"], seconds["mixed"], strict=True)]
     memory = {name: peak(name) for name in all_steps}
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"C = {args.channels}, N = {args.repeats}, batch {args.batch}, 32x32, 6 operations, {args.runs} runs")
-    for name in seconds:
-        print(f"{name}: median {statistics.median(seconds[name]):.2f} s, peak {memory[name]:.2f} GiB")
-    print(f"search step (weights, then evaluator): peak {memory['search']:.2f} GiB")
-    print(f"ratio: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-    print(f"memory ratio: {memory['mixed'] / memory['baseline']:.2f}")
+    page = f"""# The mixed step
+
+Made by `make benchmark`: Eq. 10, forward and backward to f, g and h, with C = {args.channels}, N = {
+        args.repeats
+    }, batch
+{args.batch}, 32x32, 6 operations; {environment()["cpu"]}, {torch.get_num_threads()} threads, torch {torch.__version__};
+both timed in turn, {args.runs} times each.
+
+| step | median | peak memory |
+|---|---|---|
+| as the field writes it (84 calls a cell, contiguous, gradients for all weights) | {
+        statistics.median(seconds["baseline"]):.2f} s | {memory["baseline"]:.2f} GiB |
+| `Template.mixed` | {statistics.median(seconds["mixed"]):.2f} s | {memory["mixed"]:.2f} GiB |
+| a search step (weights, then evaluator) | | {memory["search"]:.2f} GiB |
+
+The mixed step is **{statistics.median(ratios):.2f} times** faster (pair by pair {min(ratios):.2f} to {
+        max(ratios):.2f}) and
+takes {memory["mixed"] / memory["baseline"]:.2f} of the memory.
+"""
+    REPORT.write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the template computes Eq. 10. `alpha`, the paper's name for its parameters, is {
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,8 +85,8 @@ class Distributions:
         t, u, r = (p.argmax(-1) for p in (self.f, self.g, self.h))
         return np.stack([*pair_operations(r), t, u], axis=-1)
 
-    def log_probability(self, quadruples: Quadruples) -> NDArray[np.float64]:
-        """The logarithm of the probability that `sample` draws this architecture; (..., 2, B, 4) to (...).
+    def node_log_probability(self, quadruples: Quadruples) -> NDArray[np.float64]:
+        """The logarithm of the probability that `sample` draws each node as it is; (..., 2, B, 4) to (..., 2, B).
 
         The same operation twice on two different inputs has two encodings; both count.
         """
@@ -95,7 +96,11 @@ class Distributions:
         swapped = self.f[kind, node, u] * self.g[kind, node, t]
         inputs = inputs + np.where((r1 == r2) & (t != u), swapped, 0)
         with np.errstate(divide="ignore"):  # a probability that has underflowed to 0 gives -inf
-            return np.log(self.h[kind, node, pair_index(r1, r2)] * inputs).sum((-2, -1))
+            return np.log(self.h[kind, node, pair_index(r1, r2)] * inputs)
+
+    def log_probability(self, quadruples: Quadruples) -> NDArray[np.float64]:
+        """The logarithm of the probability that `sample` draws this architecture; (..., 2, B, 4) to (...)."""
+        return self.node_log_probability(quadruples).sum((-2, -1))
 
     def entropies(self) -> dict[str, NDArray[np.float64]]:
         """The entropy in nats of each distribution: f, g and h, each (2, B)."""
@@ -113,7 +118,12 @@ class Distributions:
         weights = self.f[..., :, None] * p1[..., None, :] + self.g[..., :, None] * p2[..., None, :]
         return np.stack([weights[:, node, state] for node, state in self.space.edges], axis=1)
 
-    def to_record(self) -> dict[str, list]:
+    @classmethod
+    def from_record(cls, space: SearchSpace, record: dict[str, Any]) -> "Distributions":
+        """From a line of evaluator.jsonl."""
+        return cls(space, *(np.array(record[name]) for name in ("f", "g", "h")))
+
+    def to_record(self) -> dict[str, Any]:
         """The probabilities as nested lists, a line of evaluator.jsonl."""
         return {"f": self.f.tolist(), "g": self.g.tolist(), "h": self.h.tolist()}
 

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from setn_lab import cells, plots
+from setn_lab.agreement import agreement
 from setn_lab.costs import cost_table
 from setn_lab.evaluator import Distributions
 from setn_lab.genotype import Genotype
@@ -21,6 +22,7 @@ from setn_lab.progress import duration
 from setn_lab.runs import read_journal
 from setn_lab.space import OPERATION_SETS, SearchSpace
 
+KIND_NAMES = "normal cell", "reduction cell"
 SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
 FINAL_SIZE = 36, 6  # C and N of the paper's CIFAR networks
 
@@ -41,16 +43,11 @@ def evaluator(folder: Path) -> Figure:
     records = read_journal(folder / "evaluator.jsonl")
     figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), layout="constrained")
     names = [f"{state_name(state)} → node {node}" for node, state in space.edges]
-    for axis, kind, title in zip(axes, (0, 1), ("normal cell", "reduction cell"), strict=True):
+    for axis, kind, title in zip(axes, (0, 1), KIND_NAMES, strict=True):
         if records:
-            weights = mixing_weights(space, records[-1])[kind]
+            weights = Distributions.from_record(space, records[-1]).mixing_weights()[kind]
             plots.plot_mixing(weights, names, space.operations, axis, title)
     return figure
-
-
-def mixing_weights(space: SearchSpace, record: dict[str, Any]) -> np.ndarray:
-    """The weights (2, edges, |O|) of Eq. 10 from one line of evaluator.jsonl."""
-    return Distributions(space, *(np.array(record[name]) for name in "fgh")).mixing_weights()
 
 
 def histogram(folder: Path) -> Figure:
@@ -216,6 +213,9 @@ def write(folder: Path, target: Path) -> Path:
         "",
         "![candidates](candidates.svg)",
         "",
+        "## Does the evaluator rank what the discrete networks rank?",
+        "",
+        *agreement_section(folder),
         "## The evaluator",
         "",
         "![mixing weights](evaluator.svg)",
@@ -236,6 +236,39 @@ def write(folder: Path, target: Path) -> Path:
     page = target / "README.md"
     page.write_text("\n".join(lines))
     return page
+
+
+def agreement_section(folder: Path) -> list[str]:
+    """The tables of `agreement`, as lines of Markdown; nothing where no uniform candidates were scored."""
+    uniform = read_journal(folder / "baseline.jsonl")
+    if len(uniform) < 3:
+        return ["No uniform candidates were scored.", ""]
+    space = _space(folder)
+    last = Distributions.from_record(space, read_journal(folder / "evaluator.jsonl")[-1])
+    quadruples = np.stack([space.quadruples(Genotype.from_darts(one["genotype"])) for one in uniform])
+    found = agreement(last, quadruples, np.array([one["loss"] for one in uniform]))
+    lines = [
+        f"Over the {len(uniform)} uniform candidates, Spearman's rho between the evaluator's log-probability and the "
+        f"one-shot loss is {found.overall:+.3f} (negative is right; without any relation it would lie within "
+        f"±{1.96 / (len(uniform) - 1) ** 0.5:.2f} in 95 of 100 cases). By node:",
+        "",
+        "| cell | " + " | ".join(f"node {node}" for node in range(space.nodes)) + " |",
+        "|---" * (space.nodes + 1) + "|",
+    ]
+    for name, row in zip(KIND_NAMES, found.nodes, strict=True):
+        lines.append(f"| {name} | " + " | ".join(f"{rho:+.2f}" for rho in row) + " |")
+    lines += [
+        "",
+        "By operation: its share in the evaluator's mixing weights over its share in uniform ones, and Spearman's rho "
+        "between how often a uniform candidate uses it and that candidate's loss (negative: it helps).",
+        "",
+        "| operation | normal: share | use and loss | reduction: share | use and loss |",
+        "|---|---|---|---|---|",
+    ]
+    for index, operation in enumerate(space.operations):
+        cells_of = (f"{found.shares[kind, index]:.2f} | {found.uses[kind, index]:+.2f}" for kind in (0, 1))
+        lines.append(f"| {cells.label(operation)} | " + " | ".join(cells_of) + " |")
+    return [*lines, ""]
 
 
 def _config(folder: Path) -> dict[str, Any]:

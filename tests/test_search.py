@@ -1,4 +1,5 @@
 import hashlib
+import json
 import math
 import os
 import pickle
@@ -191,7 +192,8 @@ class Bomb:
 def test_a_planted_pickle_runs_nothing(copy, finished, tmp_path, again, outcome):
     marker = tmp_path / "exploded"
     planted = pickle.dumps({"template": Bomb(marker)})
-    name = f"checkpoint-00099-{hashlib.sha256(planted).hexdigest()[:16]}.pt"
+    name = f"checkpoint-00003-{hashlib.sha256(planted).hexdigest()[:16]}.pt"
+    checkpoints(copy)[-1].unlink()
     (copy / "checkpoints" / name).write_bytes(planted)
     with pytest.warns(UserWarning, match=name):
         again(copy)
@@ -275,7 +277,9 @@ def test_a_rate_that_is_too_high_is_named(tmp_path, tiny_config):
 def test_a_loss_that_turns_infinite_keeps_the_checkpoints(tmp_path, finished, again, outcome, monkeypatch):
     real = steps.Trainer.weight_step
     with monkeypatch.context() as patch:
-        patch.setattr(steps.Trainer, "weight_step", lambda self, step: real(self, step) * (math.inf if step == 5 else 1))
+        patch.setattr(
+            steps.Trainer, "weight_step", lambda self, step: real(self, step) * (math.inf if step == 5 else 1)
+        )
         with pytest.raises(SearchError, match=r"not finite in epoch 3 \(steps 5 to 6, weight_lr 0.025"):
             again(tmp_path)
     assert [path.name[:16] for path in checkpoints(tmp_path)] == ["checkpoint-00001", "checkpoint-00002"]
@@ -309,12 +313,15 @@ def test_memory_that_is_short_in_scoring_names_the_scoring_batch_size(copy, fini
 
 @pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("CUDA out of memory.\nadvice")])
 def test_every_kind_of_short_memory(error):
-    with pytest.raises(SearchError, match=rf"lower batch_size.*\({str(error).splitlines()[0]}\)"), naming_memory("batch_size"):
+    with (
+        pytest.raises(SearchError, match=rf"lower batch_size.*\({str(error).splitlines()[0]}\)"),
+        naming_memory("batch_size"),
+    ):
         raise error
 
 
 def test_another_error_is_not_called_short_memory():
-    with pytest.raises(RuntimeError, match="^shapes differ$"), naming_memory("batch_size"):
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), naming_memory("batch_size"):
         raise RuntimeError("shapes differ")
 
 
@@ -366,7 +373,7 @@ DISK_FULL = """
 def test_a_full_disk_is_told_and_the_run_ends_the_same(tmp_path, finished, again, outcome, tiny):
     values = {**tiny, "baseline_candidates": 3, "run_dir": str(tmp_path)}
     child = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(DISK_FULL), __import__("json").dumps(values)],
+        [sys.executable, "-c", textwrap.dedent(DISK_FULL), json.dumps(values)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},

@@ -30,7 +30,6 @@ from setn_lab.evaluator import Evaluator
 from setn_lab.space import SearchSpace
 from setn_lab.template import REDUCE, Template, plan, preprocessing, stem
 
-
 REPORT = Path(__file__).parent.parent / "reports" / "mixed-step.md"
 
 

@@ -110,9 +110,9 @@ def plot_pair_triangle(
     `h` has shape (|O|(|O|+1)/2,). Raises ValueError for another shape.
     """
     size = len(operations)
-    values = _matrix(np.reshape(np.asarray(h, dtype=float), (1, -1)), 1, size * (size + 1) // 2)
+    values = _matrix(np.asarray(h, dtype=float)[np.newaxis], 1, size * (size + 1) // 2).ravel()
     triangle = np.full((size, size), np.nan)
-    triangle[pair_operations(np.arange(values.size))] = 100 * values[0]
+    triangle[pair_operations(np.arange(values.size))] = 100 * values
     names = list(map(operation_label, operations))
     ax = _heat_map(triangle, names, names, "{:.1f}%", ax, title)
     ax.set_xlabel("$r_2$")
@@ -218,6 +218,8 @@ def _decision(probabilities: ArrayLike | None, key: str) -> float:
 
 def _matrix(values: ArrayLike, rows: int | None, columns: int) -> NDArray[np.float64]:
     matrix = np.asarray(values, dtype=float)
+    if not matrix.size:
+        return np.empty((0, columns))  # nothing recorded yet, in whatever shape
     if matrix.ndim != 2 or matrix.shape != (len(matrix) if rows is None else rows, columns):
         wanted = f"({'nodes' if rows is None else rows}, {columns})"
         raise ValueError(f"an array of shape {matrix.shape} given; the labels need the shape {wanted}")
@@ -234,7 +236,7 @@ def _heat_map(
 ) -> Axes:
     """Cells shaded from 0 to the largest value, each with its value written in it; NaN is blank."""
     ax = _axis(ax, (0.5 * len(columns) + 1.6, 0.32 * len(rows) + 1.3))
-    if not values.size:
+    if not np.isfinite(values).any():
         return _message(ax, "no probabilities recorded yet")
     top = max(float(np.nanmax(values)), np.finfo(float).tiny)
     ax.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
@@ -244,7 +246,7 @@ def _heat_map(
     ax.spines[:].set_visible(False)
     for row, column in np.argwhere(np.isfinite(values)):
         value = values[row, column]
-        dark = value > 0.6 * top
+        dark = value > 0.715 * top  # where white on this shade becomes easier to read than black
         ax.text(column, row, form.format(value), ha="center", va="center", fontsize=7, color="w" if dark else "k")
     if title is not None:
         ax.set_title(title, fontsize="medium")

@@ -181,9 +181,9 @@ def plan(rng: random.Random) -> list[tuple[str, int]]:
         [("before checkpoint is begun", 1), ("before metrics.jsonl", 1)],  # and while what is ahead is cut off
     ]
     rng.shuffle(training)
+    # older checkpoints are deleted from the third epoch on, which is reached after most of the others
+    training.insert(rng.randint(7, len(training)), [("older checkpoint", 1)])
     middle = [moment for moments in training for moment in moments]
-    # older checkpoints are deleted from the third epoch on, which is long reached when the rest is
-    middle.insert(rng.randint(8, len(middle)), ("older checkpoint", 1))
     scoring = [
         ("half line of candidates", rng.randint(1, 4)),
         ("line of candidates", rng.randint(1, 3)),

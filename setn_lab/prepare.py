@@ -36,10 +36,10 @@ class SearchConfig:
     evaluator_start: int = number(0, at_least=0)  # epochs of the template alone before the evaluator joins
     batch_size: int = number(64, at_least=2)
     scoring_batch_size: int = number(256, at_least=2)
-    weight_lr: float = number(0.025, above=0)
+    weight_lr: float = number(0.025, above=0, at_most=1e30)
     weight_momentum: float = number(0.9, at_least=0, below=1)
     weight_decay: float = number(3e-4, at_least=0)
-    evaluator_lr: float = number(3e-3, above=0)
+    evaluator_lr: float = number(3e-3, above=0, at_most=1e30)
     evaluator_weight_decay: float = number(1e-3, at_least=0)
     gradient_clip: float = number(10.0, above=0)  # norm
     path_dropout: float = number(0.1, at_least=0, below=1)

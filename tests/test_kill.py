@@ -223,10 +223,10 @@ STREAMS = ["architecture", "path dropout", "train order", "train augmentation", 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_the_comparison_finds_a_stream_that_a_resumed_run_does_not_go_on_with(tmp_path, tiny, outcome, stream):
     for name in ("whole", "twin"):  # uninterrupted it is reproducible
-        assert launch(tmp_path / name, tiny, sabotage=stream, epochs=3) == 0
+        assert launch(tmp_path / name, tiny, sabotage=stream, epochs=2) == 0
     assert outcome(tmp_path / "whole") == outcome(tmp_path / "twin")
-    assert launch(tmp_path / "killed", tiny, ("train", 3), sabotage=stream, epochs=3) == -signal.SIGKILL
-    assert launch(tmp_path / "killed", tiny, sabotage=stream, epochs=3) == 0
+    assert launch(tmp_path / "killed", tiny, ("train", 3), sabotage=stream, epochs=2) == -signal.SIGKILL
+    assert launch(tmp_path / "killed", tiny, sabotage=stream, epochs=2) == 0
     assert outcome(tmp_path / "whole") != outcome(tmp_path / "killed")
 
 

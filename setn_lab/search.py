@@ -86,7 +86,7 @@ def _record(search: Search, epoch: int, sums: torch.Tensor, seconds: float) -> d
         raise SearchError(
             f"a loss is not finite in epoch {epoch + 1} (steps {epoch * search.steps + 1} to {last}, weight_lr "
             f"{search.config.weight_lr}, annealed to {rate:.3g}): weights {weight_loss}, evaluator {evaluator_loss}. "
-            "Checkpoints of earlier epochs are kept. Lower weight_lr, evaluator_lr or gradient_clip, which starts a new run."
+            "Checkpoints of earlier epochs are kept. Lower weight_lr or evaluator_lr, which starts a new run."
         )
     trained = epoch >= search.config.evaluator_start
     return {

@@ -12,6 +12,7 @@ import graphviz
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import mannwhitneyu
 
 from setn_lab import cells, plots
 from setn_lab.agreement import agreement
@@ -132,6 +133,24 @@ def summary_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def comparison(folder: Path) -> str:
+    """How the candidates' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
+    drawn, uniform = (
+        np.array([one["loss"] for one in read_journal(folder / f"{journal}.jsonl")]) for journal in SOURCES
+    )
+    if min(len(drawn), len(uniform)) < 2:
+        return ""
+    difference = drawn.mean() - uniform.mean()
+    error = np.sqrt(drawn.var(ddof=1) / len(drawn) + uniform.var(ddof=1) / len(uniform))
+    test = mannwhitneyu(drawn, uniform, method="asymptotic")
+    better = 1 - test.statistic / (len(drawn) * len(uniform))
+    return (
+        f"The candidates' mean loss differs from the uniform ones' by {difference:+.4f} ± {error:.4f} (standard error; "
+        f"negative is better). A candidate beats a uniform one in {better:.0%} of pairs (Mann-Whitney U, two-sided "
+        f"p = {test.pvalue:.2g})."
+    )
+
+
 def sizes_table(folder: Path) -> str:
     """`sizes` as Markdown."""
     lines = ["| C | N | parameters | multiply-adds, 32x32 |", "|---|---|---|---|"]
@@ -193,6 +212,7 @@ def write(folder: Path, target: Path) -> Path:
     (target / "genotype.json").write_text(genotype.to_json() + "\n")
     (target / "config.json").write_text((folder / "config.json").read_text())
     used = {name: value for name, value in environment.items() if name not in ("resumed_in", "kind")}
+    later = [f"started again at commit {start['git_commit']}" for start in environment["resumed_in"]]
     last = metrics[-1]
     lines = [
         f"# Search run {folder.name}",
@@ -210,6 +230,8 @@ def write(folder: Path, target: Path) -> Path:
         "## Candidates",
         "",
         summary_table(folder),
+        "",
+        comparison(folder),
         "",
         "![candidates](candidates.svg)",
         "",
@@ -231,6 +253,7 @@ def write(folder: Path, target: Path) -> Path:
         "## Machine",
         "",
         *(f"- {name}: {value}" for name, value in used.items()),
+        *(f"- {line}" for line in later),
         "",
     ]
     page = target / "README.md"

@@ -106,7 +106,7 @@ PARAMETER_ERRORS = [
     ("run_dir", "none", ["run_dir: 'none' (str) given", "a text or None is allowed", "-p run_dir None"]),
     ("epochs", "0", ["epochs: 0 (int) given", INTEGER]),
     ("channels", "0", ["channels: 0 (int) given", INTEGER]),
-    ("evaluator_lr", "-1", ["evaluator_lr: -1 (int) given", "a number above 0 is allowed"]),
+    ("evaluator_lr", "-1", ["evaluator_lr: -1 (int) given", "a number above 0"]),
     ("train_fraction", "1.0", ["train_fraction: 1.0 (float) given", "a number above 0 and below 1 is allowed"]),
     ("strategy", "darts", ["strategy: 'darts' (str) given", "one of 'setn', 'setn-lr', 'setn-non' is allowed"]),
     ("strategy", "setn_lr", ["strategy: 'setn_lr' (str) given", "did you mean setn-lr?"]),

@@ -20,7 +20,6 @@ from scipy.stats import spearmanr
 
 from setn_lab.candidates import Candidate, score
 from setn_lab.config import build
-from setn_lab.progress import duration
 from setn_lab.runs import Run
 from setn_lab.search import SearchConfig, prepare, train
 
@@ -46,7 +45,6 @@ def search(values: dict[str, Any]) -> dict[str, float]:
         "best drawn": column(drawn, "loss").min(),
         "best uniform": column(uniform, "loss").min(),
         "rho": float(rho),
-        "seconds": sum(record["seconds"] for record in metrics),
     }
 
 
@@ -65,7 +63,6 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     summary = ["| evaluator | gain in mean loss, over seeds | gain in the best | correlation |", "|---|---|---|---|"]
-    seconds = 0.0
     for name, change in SETTINGS.items():
         rows = [search({**preset, **change, "seed": seed}) for seed in args.seeds]
         for seed, row in zip(args.seeds, rows, strict=True):
@@ -80,12 +77,11 @@ def main() -> None:
         summary.append(
             "| " + " | ".join([name, *(f"{x.mean():+.4f} ± {x.std(ddof=1):.4f}" for x in (gains, best, rho))]) + " |"
         )
-        seconds += sum(row["seconds"] for row in rows)
     page = [
         "# Does the evaluator pay on the quick preset?",
         "",
         f"Made by `make gain`: {args.preset.name} with seeds {', '.join(map(str, args.seeds))}; {platform.machine()}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}; {duration(seconds)} of training in all. "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}. "
         "Entropy is in nats. A gain is the uniform candidates' one-shot loss less that of the evaluator's (above 0: "
         f"the evaluator's are better), {preset['candidates']} of each under the same template; "
         "± is the standard deviation over seeds. The correlation is Spearman's, between the evaluator's "

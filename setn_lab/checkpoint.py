@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from setn_lab.runs import replace_file
+from setn_lab.files import replace_file
 
 _NAME = re.compile(r"checkpoint-(\d{5,})-([0-9a-f]{16})\.pt")
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import setn_lab.config
 from setn_lab.environment import checkout, environment
+from setn_lab.files import replace_file, sync_folder
 
 
 class RunError(RuntimeError):
@@ -118,7 +119,7 @@ class Run:
             finally:
                 os.close(descriptor)
             if size == 0:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         except OSError as error:
             raise _write_error(path, error) from error
 
@@ -177,33 +178,6 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     invalid line.
     """
     return [record for _, record in _parse(path)]
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever the process or the machine dies, the old or the whole new one is there.
-
-    Raises OSError; then the old file is untouched and the temporary one (`.<name>.tmp` beside it) is removed.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a file's own fsync does not."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_error(path: Path, error: OSError) -> RunError:

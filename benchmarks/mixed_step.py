@@ -126,13 +126,16 @@ def main() -> None:
     parser.add_argument("--peak", choices=("baseline", "mixed", "search"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    all_steps = steps(args)
     if args.peak:
+        all_steps = steps(args)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in range(2):
             all_steps[args.peak]()
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
         return
+    # first, while this process is small: a child begins with the peak of its parent
+    memory = {name: peak(name) for name in ("baseline", "mixed", "search")}
+    all_steps = steps(args)
     seconds: dict[str, list[float]] = {"baseline": [], "mixed": []}
     for run in range(args.runs + 1):
         for name, taken in seconds.items():
@@ -141,7 +144,6 @@ def main() -> None:
             if run:  # the first of each warms up
                 taken.append(time.perf_counter() - start)
     ratios = [a / b for a, b in zip(seconds["baseline"], seconds["mixed"], strict=True)]
-    memory = {name: peak(name) for name in all_steps}
     page = f"""# The mixed step
 
 Made by `make benchmark`: Eq. 10, forward and backward to f, g and h, with C = {args.channels}, N = {

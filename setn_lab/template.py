@@ -125,7 +125,7 @@ class TemplateCell(nn.Module):
                         if index not in shared[state]:
                             shared[state][index] = module(states[state])
                         term = factors[index] * shared[state][index]
-                    total = term if total is None else total + term
+                    total = term if total is None else total.add_(term)  # in place: no copy per term
             states.append(total)
         return torch.cat(states[INPUTS:], dim=1)
 

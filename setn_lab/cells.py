@@ -22,6 +22,7 @@ FAMILIES = {
     "none": "#8C8C8C",
 }
 PNG_DPI = "200"  # Graphviz's own 96 dots an inch are too coarse to read on a screen
+NOTEBOOK_SIZE = "10,20"  # inches at most; graphviz scales down to it
 
 
 class RenderError(RuntimeError):
@@ -128,7 +129,9 @@ def show(digraph: graphviz.Digraph) -> Any:
     """What a notebook displays: an IPython SVG of the picture, else Markdown with a hint and the DOT text."""
     from IPython.display import SVG, Markdown
 
+    fitted = digraph.copy()
+    fitted.attr(size=NOTEBOOK_SIZE)  # JupyterLab would cut off what is wider than its cell
     try:
-        return SVG(data=render(digraph, "svg").decode())
+        return SVG(data=render(fitted, "svg").decode())
     except RenderError as error:
         return Markdown(f"The cell is not drawn: {error}\n\n```dot\n{digraph.source}```\n")

@@ -215,3 +215,10 @@ def test_two_equal_edges_are_drawn_twice():
     boxes, edges = graph_of(draw(one).source)
     assert len([1 for tail, head, _ in edges if head == "normal_output"]) == 1
     assert len(boxes) == 2 * (2 + 2 + 4 + 1)
+
+
+def test_a_notebook_shows_it_no_wider_than_a_cell():
+    wide = draw(ZOO["SETN"].genotype)
+    width = float(re.search(r'<svg width="([\d.]+)pt"', show(wide).data).group(1))
+    assert float(re.search(r'<svg width="([\d.]+)pt"', render(wide).decode()).group(1)) > 720
+    assert width <= 721  # ten inches, rounded up

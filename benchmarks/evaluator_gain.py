@@ -1,6 +1,6 @@
 """What the evaluator's candidates gain over uniform ones under the same template, over several seeds.
 
-Runs the quick preset with its own and the paper's evaluator settings and three seeds, as ordinary search runs that
+Runs the quick preset with several evaluator settings and three seeds, as ordinary search runs that
 resume, and writes the table to reports/search-digits/README.md. "Correlation" is
 Spearman's rho between the evaluator's log-probability and the one-shot loss over the uniform candidates, as far as the
 evaluator ranks what it was not asked to draw: negative is right.
@@ -26,7 +26,10 @@ from setn_lab.search import SearchConfig, prepare, train
 REPORT = Path(__file__).parent.parent / "reports" / "search-digits" / "README.md"
 SETTINGS: dict[str, dict[str, Any]] = {
     "preset: joins late, high rate": {},
-    "paper's rate, from the first epoch": {"evaluator_start": 0, "evaluator_lr": 0.003},
+    "preset without the evaluator's weight decay": {"evaluator_weight_decay": 0.0},
+    "joins late, paper's rate": {"evaluator_lr": 0.003},
+    "from the first epoch, high rate": {"evaluator_start": 0},
+    "from the first epoch, paper's rate": {"evaluator_start": 0, "evaluator_lr": 0.003},
 }
 
 

@@ -6,7 +6,7 @@ the template computes Eq. 10. `alpha`, the paper's name for its parameters, is {
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from setn_lab.space import Quadruples, SearchSpace, pair_index, pair_operations
 
 KINDS = 2  # normal and reduction cell
+Array = TypeVar("Array", NDArray[Any], Tensor)
 
 
 class Evaluator(nn.Module):
@@ -36,12 +37,8 @@ class Evaluator(nn.Module):
         self.f = nn.Parameter(torch.zeros(KINDS, space.nodes, states))
         self.g = nn.Parameter(torch.zeros(KINDS, space.nodes, states))
         self.h = nn.Parameter(torch.zeros(KINDS, space.nodes, space.pairs))
-        limits = torch.tensor([space.inputs(node) for node in range(space.nodes)])
-        self.register_buffer("readable", torch.arange(states) < limits[:, None], persistent=False)
-        r1, r2 = pair_operations(np.arange(space.pairs))
-        one_hot = torch.eye(len(space.operations))
-        self.register_buffer("first", one_hot[torch.from_numpy(r1)], persistent=False)  # (pairs, |O|): r1 = o
-        self.register_buffer("second", one_hot[torch.from_numpy(r2)], persistent=False)
+        for name, constant in zip(("readable", "first", "second"), _structure(space), strict=True):
+            self.register_buffer(name, torch.from_numpy(constant), persistent=False)
 
     def probabilities(self) -> tuple[Tensor, Tensor, Tensor]:
         """The softmax-normalised f, g (Eq. 4) and h (Eq. 7), differentiable; shapes as the logits'."""
@@ -49,16 +46,9 @@ class Evaluator(nn.Module):
         return f, g, self.h.softmax(-1)
 
     def mixing_weights(self) -> Tensor:
-        """The factor of operation o on input t in Eq. 10: (2, edges, |O|), edges as in `SearchSpace.edges`.
-
-        Eq. 10 sums over pairs r, and within them over t and u, so it factorizes: operation o reads state t with
-        the weight p1(o) f(t) + p2(o) g(t), where p1(o) is the sum of h(r) over the pairs with r1 = o, and p2(o)
-        that over the pairs with r2 = o. The weights of a node sum to 2.
-        """
+        """The weights of `mix` as they are now, differentiable: (2, edges, |O|)."""
         f, g, h = self.probabilities()
-        p1, p2 = h @ self.first.to(h.dtype), h @ self.second.to(h.dtype)  # (2, B, |O|)
-        weights = f[..., :, None] * p1[..., None, :] + g[..., :, None] * p2[..., None, :]
-        return weights[:, self.readable]
+        return mix(f, g, h, self.readable, self.first.to(h.dtype), self.second.to(h.dtype))
 
     def distributions(self) -> "Distributions":
         """The probabilities as they are now, on the host, for drawing, reading and storing."""
@@ -111,12 +101,8 @@ class Distributions:
         return float(sum(values.sum() for values in self.entropies().values()))
 
     def mixing_weights(self) -> NDArray[np.float64]:
-        """The marginal weights of Eq. 10, (2, edges, |O|); see `Evaluator.mixing_weights`."""
-        r1, r2 = pair_operations(np.arange(self.space.pairs))
-        one_hot = np.eye(len(self.space.operations))
-        p1, p2 = self.h @ one_hot[r1], self.h @ one_hot[r2]
-        weights = self.f[..., :, None] * p1[..., None, :] + self.g[..., :, None] * p2[..., None, :]
-        return np.stack([weights[:, node, state] for node, state in self.space.edges], axis=1)
+        """The weights of `mix`, (2, edges, |O|)."""
+        return mix(self.f, self.g, self.h, *_structure(self.space))
 
     @classmethod
     def from_record(cls, space: SearchSpace, record: dict[str, Any]) -> "Distributions":
@@ -126,6 +112,26 @@ class Distributions:
     def to_record(self) -> dict[str, Any]:
         """The probabilities as nested lists, a line of evaluator.jsonl."""
         return {"f": self.f.tolist(), "g": self.g.tolist(), "h": self.h.tolist()}
+
+
+def mix(f: Array, g: Array, h: Array, readable: Array, first: Array, second: Array) -> Array:
+    """The factor of operation o on input t in Eq. 10: (2, edges, |O|), edges as in `SearchSpace.edges`.
+
+    Eq. 10 sums over pairs r, and within them over t and u, so it factorizes: operation o reads state t with the
+    weight p1(o) f(t) + p2(o) g(t), where p1(o) is the sum of h(r) over the pairs with r1 = o, and p2(o) that over
+    the pairs with r2 = o. The weights of a node sum to 2.
+    """
+    p1, p2 = h @ first, h @ second  # (2, B, |O|)
+    weights = f[..., :, None] * p1[..., None, :] + g[..., :, None] * p2[..., None, :]
+    return weights[:, readable]
+
+
+def _structure(space: SearchSpace) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Which states a node reads (B, B+1), and which pairs have r1 = o and r2 = o, each (pairs, |O|)."""
+    limits = np.array([space.inputs(node) for node in range(space.nodes)])
+    r1, r2 = pair_operations(np.arange(space.pairs))
+    one_hot = np.eye(len(space.operations), dtype=np.float32)
+    return np.arange(limits[-1]) < limits[:, None], one_hot[r1], one_hot[r2]
 
 
 def _categorical(p: NDArray[np.float64], rng: np.random.Generator, count: int) -> NDArray[np.int64]:

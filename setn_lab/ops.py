@@ -17,7 +17,7 @@ class BatchNorm(nn.BatchNorm2d):
     """Batch norm over the statistics of the batch, in training and in evaluation, with an optional factor.
 
     One operation of the template serves many candidates, so running averages would belong to none: there are
-    none, unless `candidates.recalibrate` collects them for one candidate. The template's norms are not affine:
+    none, unless `collect` is called to score one candidate. The template's norms are not affine:
     a learned scale could undo the mixing weights of Eq. 10.
     """
 
@@ -40,7 +40,7 @@ class BatchNorm(nn.BatchNorm2d):
         """(b, C, h, w), normalised per channel, times the scalar `factor`."""
         if factor is None:
             return super().forward(x)
-        # contiguous: torch's CPU kernel reads C numbers from the scale's first address, whatever its strides say
+        # contiguous: the backward pass of torch's CPU kernel is wrong, and not reproducible, on an expanded scale
         scale = factor.expand(self.num_features).contiguous() if self.weight is None else factor * self.weight
         shift = None if self.bias is None else factor * self.bias
         return F.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)

@@ -20,9 +20,6 @@ class Live:
         self._began: tuple[float, int] | None = None
         self._shown = -INTERVAL
 
-    def _repr_markdown_(self) -> str:
-        return self._text
-
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/plain": self._text, "text/markdown": self._text}
 

@@ -17,6 +17,7 @@ from scipy.stats import mannwhitneyu
 from setn_lab import cells, plots
 from setn_lab.agreement import agreement
 from setn_lab.costs import cost_table
+from setn_lab.data import BUILT_IN
 from setn_lab.evaluator import Distributions
 from setn_lab.genotype import Genotype
 from setn_lab.progress import duration
@@ -210,7 +211,10 @@ def write(folder: Path, target: Path) -> Path:
     trained = sum(record["seconds"] for record in metrics)
     genotype = Genotype.from_json((folder / "genotype.json").read_text())
     (target / "genotype.json").write_text(genotype.to_json() + "\n")
-    (target / "config.json").write_text((folder / "config.json").read_text())
+    stored = (folder / "config.json").read_text()
+    if config["dataset"] not in BUILT_IN:  # a page is read on other machines than the run's
+        stored = stored.replace(json.dumps(config["dataset"]), json.dumps(f"path/to/{config['dataset_name']}"))
+    (target / "config.json").write_text(stored)
     used = {name: value for name, value in environment.items() if name not in ("resumed_in", "kind")}
     later = [f"started again at commit {start['git_commit']}" for start in environment["resumed_in"]]
     last = metrics[-1]
@@ -219,7 +223,7 @@ def write(folder: Path, target: Path) -> Path:
         "",
         f"{config['dataset_name']}, {config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, "
         f"seed {config['seed']}; training took {duration(trained)}. `config.json` holds every parameter: "
-        "`papermill -f config.json` repeats the run.",
+        "`papermill -f config.json` repeats the run, a folder of images given by `-p dataset`.",
         "",
         f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
         f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
@@ -265,7 +269,7 @@ def agreement_section(folder: Path) -> list[str]:
     """The tables of `agreement`, as lines of Markdown; nothing where no uniform candidates were scored."""
     uniform = read_journal(folder / "baseline.jsonl")
     if len(uniform) < 3:
-        return ["No uniform candidates were scored.", ""]
+        return ["Fewer than three uniform candidates were scored.", ""]
     space = _space(folder)
     last = Distributions.from_record(space, read_journal(folder / "evaluator.jsonl")[-1])
     quadruples = np.stack([space.quadruples(Genotype.from_darts(one["genotype"])) for one in uniform])

@@ -9,7 +9,7 @@ Architectures in bulk are integer arrays of quadruples, shape (..., B, 4); one a
 compared, drawn or built is a `Genotype`. This module imports neither torch nor matplotlib.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,14 +111,6 @@ class SearchSpace:
                 rows.append((self.operations.index(first), self.operations.index(second), t, u))
             cells.append(rows)
         return self.canonical(np.array(cells, dtype=np.int64))
-
-    def encodings(self, node: int) -> Iterator[tuple[int, int, int, int]]:
-        """Every quadruple that Eq. 2-3 can draw for one node; all equally likely under uniform sampling."""
-        for r in range(self.pairs):
-            r1, r2 = pair_operations(r)
-            for t in range(self.inputs(node)):
-                for u in range(self.inputs(node)):
-                    yield int(r1), int(r2), t, u
 
     def count_encodings(self) -> int:
         """How many encodings Eq. 2-3 can draw, for the normal and the reduction cell together."""

@@ -106,7 +106,7 @@ class TemplateCell(nn.Module):
         return torch.cat(states[INPUTS:], dim=1)
 
     def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
-        """Eq. 10 with `weights` (edges, |O|), the factor of each operation on each edge (see `mixing_weights`)."""
+        """Eq. 10 with `weights` (edges, |O|), the factor of each operation on each edge (see `evaluator.mix`)."""
         states = [self.preprocess0(before), self.preprocess1(previous)]
         active: list[Tensor] = []  # relu of each state, shared by all operations that start with it
         shared: list[dict[int, Tensor]] = []  # results without weights of their own, the same on every edge

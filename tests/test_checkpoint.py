@@ -1,10 +1,8 @@
-import contextlib
 import hashlib
 import io
 import json
 import os
 import pickle
-import resource
 import struct
 import subprocess
 import sys
@@ -13,6 +11,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from faults import disk_full_at
 
 from setn_lab.checkpoint import CheckpointError, load_latest, save
 
@@ -63,17 +62,6 @@ def assert_loads(folder, step):
 
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@contextlib.contextmanager
-def disk_full_at(size: int):
-    """The kernel refuses to let any file grow beyond `size` bytes; Python ignores the signal."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def flip(data: bytes, place: float) -> bytes:

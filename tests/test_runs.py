@@ -1,7 +1,5 @@
-import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from faults import disk_full_at
 
 from setn_lab import environment as machine
 from setn_lab import runs
@@ -48,17 +47,6 @@ def open_run(folder, **values) -> Run:
 
 def content(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
-
-
-@contextlib.contextmanager
-def disk_full_at(size: int):
-    """The kernel refuses to let any file grow beyond `size` bytes; Python ignores the signal."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # -- opening

@@ -77,8 +77,8 @@ class ShiftedPair(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, h, w) to (b, outputs, ceil(h/2), ceil(w/2))."""
         height, width = x.shape[2:]
-        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]  # an odd side gets one more zero
-        return torch.cat([self.even(x), self.odd(shifted)], dim=1)
+        shifted = F.pad(x[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2))  # an odd side gets one more zero
+        return torch.cat([self.even(x), F.conv2d(shifted, self.odd.weight)], dim=1)
 
 
 class Pool(nn.Module):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from setn_lab import data
+from setn_lab.constant import ConstantMixing
 from setn_lab.prepare import Search, SearchConfig
 from setn_lab.streams import generator
 
@@ -24,6 +25,7 @@ class Trainer:
     def __init__(self, search: Search) -> None:
         config = search.config
         self.search = search
+        self.mixing = ConstantMixing(search.template)
         self.augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
         self.weights = torch.optim.SGD(
             search.template.parameters(),
@@ -61,7 +63,7 @@ class Trainer:
         template.requires_grad_(False)
         mixing = evaluator.mixing_weights()
         with autocast(self.search):
-            logits = template.mixed(images, mixing)
+            logits = self.mixing(images, mixing)
             loss = F.cross_entropy(logits, labels)
         objective = loss
         if self.search.cost is not None:  # footnote 3

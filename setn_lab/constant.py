@@ -1,0 +1,248 @@
+"""Eq. 10 with the template's weights as constants: the pass that the evaluator's update takes.
+
+The numbers are those of `Template.mixed`. What makes it several times faster is what it need not keep or compute:
+
+- A convolution with constant weights keeps nothing: its backward pass is its adjoint, another convolution. A batch
+  norm keeps its input and two numbers a channel. So an operation keeps one tensor for each of its batch norms,
+  where autograd keeps up to five, and the working set stays near the processor.
+- No gradient is computed for an input that nothing trainable lies behind, such as the stem's output.
+- The gradient of a node reaches its operations dense: the slice of the cell's concatenation is copied once, since
+  strided gradients make every kernel after them several times slower.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
+
+from setn_lab import ops
+from setn_lab.template import Template, TemplateCell
+
+aten = torch.ops.aten
+Linear = nn.Conv2d | ops.ShiftedPair
+EPSILON = ops.BatchNorm(1, affine=False).eps
+
+
+class ConstantMixing:
+    """`Template.mixed` for a template whose weights do not require gradients; made once, called each step."""
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self.cells = [_chains(cell) for cell in template.cells]
+
+    def __call__(self, images: Tensor, weights: Tensor) -> Tensor:
+        """Logits (b, classes) of images (b, c, h, w), with weights (2, edges, |O|) for each operation (Eq. 10)."""
+        template = self.template
+        before = previous = template.stem(images)
+        for spot, cell, chains in zip(template.plan, template.cells, self.cells, strict=True):
+            states = cell.preprocess0(before), cell.preprocess1(previous)
+            before, previous = previous, _MixedCell.apply(chains, *states, weights[spot.kind])
+        return template.classifier(previous.mean((2, 3)))
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """An operation with weights, after its ReLU: stages of linear maps, each stage followed by a batch norm.
+
+    Between two stages there is a ReLU; the last batch norm is multiplied by the mixing weight.
+    """
+
+    stages: list[list[Linear]]
+
+    def forward(self, active: Tensor, factor: Tensor) -> tuple[Tensor, list[Any]]:
+        """The operation's result from active = relu(state), times `factor`, and what `backward` needs."""
+        tape, x = [], active
+        for number, stage in enumerate(self.stages, 1):
+            sizes = []
+            for linear in stage:
+                sizes.append(x.shape)
+                x = _apply(linear, x)
+            last = number == len(self.stages)
+            normal, mean, deviation = torch.native_batch_norm(
+                x, _channels(factor, x) if last else None, None, None, None, True, 0.0, EPSILON
+            )
+            tape.append((x, mean, deviation, sizes))
+            x = normal if last else normal.relu_()
+        return x, tape
+
+    def backward(
+        self, gradient: Tensor, factor: Tensor, tape: list[Any], through: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        """The gradients of `active` (None unless `through`) and of `factor`, from that of the result."""
+        x, mean, deviation, sizes = tape.pop()
+        scale = _channels(factor, x)
+        gradient, channel, _ = _norm_backward(gradient, x, scale, mean, deviation, [through, True, False])
+        if not through:
+            return None, channel.sum()
+        gradient = _adjoint_all(self.stages[-1], gradient, sizes)
+        for stage in reversed(self.stages[:-1]):
+            x, mean, deviation, sizes = tape.pop()
+            gradient = aten.threshold_backward(gradient, x - mean.to(x.dtype)[:, None, None], 0)
+            gradient, _, _ = _norm_backward(gradient, x, None, mean, deviation, [True, False, False])
+            gradient = _adjoint_all(stage, gradient, sizes)
+        return gradient, channel.sum()
+
+
+def _chains(cell: TemplateCell) -> list[list[list[_Chain | nn.Module]]]:
+    """The operations of a cell as `edges[node][state][operation]`; those without weights as they are."""
+    return [
+        [[_chain(module) if isinstance(module, ops.Convolution) else module for module in edge] for edge in node]
+        for node in cell.edges
+    ]
+
+
+def _chain(operation: ops.Convolution) -> _Chain:
+    stages: list[list[Any]] = [[]]
+    for part in operation.body if isinstance(operation.body, nn.Sequential) else [operation.body]:
+        if isinstance(part, ops.BatchNorm):
+            stages.append([])
+        elif not isinstance(part, nn.ReLU):
+            stages[-1].append(part)
+    return _Chain(stages)
+
+
+class _MixedCell(torch.autograd.Function):
+    """One cell of Eq. 10, `TemplateCell.mixed` after its preprocessing, with a backward pass of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, chains: list[Any], state0: Tensor, state1: Tensor, weights: Tensor) -> Tensor:
+        states = [state0, state1]
+        active: list[Tensor] = []  # relu of each state, shared by all operations that start with it
+        shared: list[dict[int, tuple[Tensor, Tensor]]] = []  # input and result of the operations without weights
+        tapes = []
+        edge = iter(weights)
+        for node in chains:
+            total: Any = None
+            for state, operations in enumerate(node):
+                if state == len(active):
+                    active.append(F.relu(states[state]))
+                    shared.append({})
+                factors = next(edge)
+                for index, operation in enumerate(operations):
+                    if isinstance(operation, _Chain):
+                        term, tape = operation.forward(active[state], factors[index])
+                        tapes.append(tape)
+                        total = _plus(total, term)
+                    else:
+                        if index not in shared[state]:
+                            shared[state][index] = _recorded(operation, states[state])
+                        total = _plus_product(total, shared[state][index][1].detach(), factors[index])
+            states.append(total)
+        ctx.chains, ctx.shared, ctx.tapes, ctx.inner = chains, shared, tapes, states[2:]
+        ctx.save_for_backward(state0, state1, weights)
+        return torch.cat(states[2:], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        state0, state1, weights = ctx.saved_tensors
+        states, shared = [state0, state1, *ctx.inner], ctx.shared
+        through = [ctx.needs_input_grad[1], ctx.needs_input_grad[2], *[True] * len(ctx.inner)]
+        dense = [part.contiguous(memory_format=torch.channels_last) for part in gradient.chunk(len(ctx.inner), 1)]
+        gradients: list[Any] = [None, None, *dense]  # of each state, summed up as they come
+        active: list[Any] = [None] * len(states)  # of relu of each state
+        results: list[dict[int, Any]] = [{} for _ in states]  # of the shared results of each state
+        of_weights: list[Tensor] = []  # in reverse order
+        edge = len(weights)
+
+        def close(state: int) -> Any:
+            """The whole gradient of a state, once all nodes that read it have been passed."""
+            total = gradients[state]
+            parts = [] if active[state] is None else [aten.threshold_backward(active[state], states[state], 0)]
+            for index, part in results[state].items():
+                x, result = shared[state][index]
+                parts.append(part if x is result else torch.autograd.grad(result, x, part)[0])
+            for part in parts:
+                total = _plus(total, part)
+            gradients[state] = active[state] = None
+            results[state] = {}
+            return total
+
+        for number in reversed(range(len(ctx.chains))):
+            node, incoming = ctx.chains[number], close(number + 2)
+            for state in reversed(range(len(node))):
+                edge -= 1
+                for index in reversed(range(len(node[state]))):
+                    operation, factor = node[state][index], weights[edge, index]
+                    if isinstance(operation, _Chain):
+                        part, of_factor = operation.backward(incoming, factor, ctx.tapes.pop(), through[state])
+                        if part is not None:
+                            active[state] = _plus(active[state], part)
+                    else:
+                        of_factor = _dot(shared[state][index][1].detach(), incoming)
+                        if through[state]:
+                            results[state][index] = _plus_product(results[state].get(index), incoming, factor)
+                    of_weights.append(of_factor)
+        of_states = [close(state) if through[state] else None for state in (0, 1)]
+        return None, *of_states, torch.stack(of_weights[::-1]).view_as(weights).to(weights.dtype)
+
+
+def _plus(total: Tensor | None, part: Tensor) -> Tensor:
+    """total + part, in place where there is a total."""
+    return part if total is None else total.add_(part)
+
+
+def _plus_product(total: Tensor | None, part: Tensor, factor: Tensor) -> Tensor:
+    """total + part * factor, in place where there is a total."""
+    factor = factor.to(part.dtype)
+    return part * factor if total is None else total.addcmul_(part, factor)
+
+
+def _recorded(operation: nn.Module, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The result of an operation without weights, with its own small graph: (input, result)."""
+    if isinstance(operation, nn.Identity):
+        return state, state
+    with torch.enable_grad():
+        x = state.detach().requires_grad_(True)
+        return x, operation(x)
+
+
+def _apply(linear: Linear, x: Tensor) -> Tensor:
+    if isinstance(linear, ops.ShiftedPair):
+        return linear(x)
+    return F.conv2d(x, linear.weight.to(x.dtype), None, linear.stride, linear.padding, linear.dilation, linear.groups)
+
+
+def _adjoint_all(stage: list[Linear], gradient: Tensor, sizes: list[torch.Size]) -> Tensor:
+    for linear, size in zip(reversed(stage), reversed(sizes), strict=True):
+        gradient = _adjoint(linear, gradient, size)
+    return gradient
+
+
+def _adjoint(linear: Linear, gradient: Tensor, size: torch.Size) -> Tensor:
+    """The gradient of a linear map's input, of that size, from that of its output."""
+    if isinstance(linear, ops.ShiftedPair):
+        even, odd = gradient.split((linear.even.out_channels, linear.odd.out_channels), dim=1)
+        result = gradient.new_zeros(size).contiguous(memory_format=torch.channels_last)
+        height, width = size[2] // 2, size[3] // 2  # of the shifted grid; an odd side was padded for it
+        result[:, :, ::2, ::2] = F.conv2d(even, linear.even.weight.to(even.dtype).transpose(0, 1))
+        shifted = F.conv2d(odd, linear.odd.weight.to(odd.dtype).transpose(0, 1))
+        result[:, :, 1::2, 1::2] = shifted[:, :, :height, :width]
+        return result
+    weight = linear.weight.to(gradient.dtype)
+    if linear.stride == (1, 1):  # of odd kernels that keep the size: a convolution with the kernel turned round
+        turned = weight if linear.kernel_size == (1, 1) else weight.flip(2, 3)
+        turned = turned if linear.groups > 1 else turned.transpose(0, 1)
+        return F.conv2d(gradient, turned, None, 1, linear.padding, linear.dilation, linear.groups)
+    return conv2d_input(size, weight, gradient, linear.stride, linear.padding, linear.dilation, linear.groups)
+
+
+def _norm_backward(
+    gradient: Tensor, x: Tensor, scale: Tensor | None, mean: Tensor, deviation: Tensor, wanted: list[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of a batch norm's input, scale and shift, as far as they are wanted."""
+    return aten.native_batch_norm_backward(gradient, x, scale, None, None, mean, deviation, True, EPSILON, wanted)
+
+
+def _channels(factor: Tensor, x: Tensor) -> Tensor:
+    """The factor as a batch norm's scale; copied, since torch's kernels misread an expanded one."""
+    return factor.expand(x.shape[1]).contiguous()
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of a * b, both channels last, without writing the product."""
+    return torch.dot(a.permute(0, 2, 3, 1).reshape(-1), b.permute(0, 2, 3, 1).reshape(-1))

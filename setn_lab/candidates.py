@@ -1,5 +1,6 @@
 """Algorithm 1, second half: draw T candidates, score each with the template's weights, select one."""
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
 
 from setn_lab import data, ops
 from setn_lab.genotype import Genotype
 from setn_lab.prepare import Search
+from setn_lab.racing import race
 from setn_lab.runs import Run, RunError
 from setn_lab.search import Observer, Progress, naming_memory
 from setn_lab.space import Quadruples
@@ -67,16 +71,99 @@ def score(
     the order of their first draw. Raises SearchError when memory is short, RunError where the journal holds
     candidates that this search does not draw.
     """
+    entries = _entries(search, source, count)
+    done = _done(run, journal, entries)
+    for index in range(len(done), len(entries)):
+        with naming_memory("scoring_batch_size"):
+            loss, accuracy = evaluate(search, entries[index].architecture)
+        done.append(entries[index].scored(loss, accuracy, len(search.valid)))
+        run.append(journal, _to_record(done[-1]))
+        observe(Progress("score", index + 1, len(entries), _to_record(done[-1])))
+    return done
+
+
+def score_by_racing(
+    search: Search, run: Run, source: Source, count: int, observe: Observer = lambda progress: None
+) -> list[Candidate]:
+    """Draw `count` architectures and race the distinct ones for the best (see `racing.race`).
+
+    Those that drop out keep the scores of the images they were raced on; `images` says how many. What was scored is
+    kept batch by batch in the run folder's files race-NNN.npz, so that an interrupted race goes on. Returns all in the
+    order of their first draw, as the journal `candidates` has them. Raises what `score` raises.
+    """
+    entries = _entries(search, source, count)
+    done = _done(run, "candidates", entries)
+    if len(done) == len(entries):
+        return done
+    batches = data.scoring_batches(len(search.valid), search.config.scoring_batch_size)
+    sums = np.zeros((2, len(entries)))  # of losses and of correct answers
+
+    def run_batch(running: NDArray[np.int64], batch: int) -> NDArray[np.float32]:
+        scores = _race_batch(search, run, [entries[racer].architecture for racer in running], batch, batches[batch])
+        sums[:, running] += scores.sum(axis=-1, dtype=np.float64)
+        observe(Progress("score", len(entries) - len(running), len(entries)))
+        return scores[0] if search.config.select_by == "loss" else -scores[1]
+
+    result = race(len(entries), [len(batch) for batch in batches], run_batch)
+    for index in range(len(done), len(entries)):
+        images = int(result.images[index])
+        loss, accuracy = sums[:, index] / images
+        done.append(entries[index].scored(float(loss), float(accuracy), images))
+        run.append("candidates", _to_record(done[-1]))
+        observe(Progress("score", len(entries), len(entries), _to_record(done[-1])))
+    return done
+
+
+def _race_batch(
+    search: Search, run: Run, architectures: list[Quadruples], batch: int, indices: Tensor
+) -> NDArray[np.float32]:
+    """Losses and correct answers (2, racers, images) on one batch, from the run folder if they lie there."""
+    kept = run.folder / f"race-{batch:03}.npz"
+    if kept.exists():
+        with np.load(kept) as stored:
+            if np.array_equal(stored["architectures"], architectures):
+                return stored["scores"]
+    scores = torch.empty(2, len(architectures), len(indices), device=search.device)
+    with naming_memory("scoring_batch_size"):
+        for racer, architecture in enumerate(architectures):
+            scores[:, racer] = batch_scores(search, search.template.per_cell(architecture), indices)
+    buffer = io.BytesIO()
+    np.savez(buffer, architectures=architectures, scores=scores.cpu().numpy())
+    run.write(kept.name, buffer.getvalue())
+    return scores.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A drawn architecture that is to be scored."""
+
+    architecture: Quadruples
+    genotype: Genotype
+    draws: int
+    log_probability: float
+
+    def scored(self, loss: float, accuracy: float, images: int) -> Candidate:
+        return Candidate(self.genotype, loss, accuracy, images, self.draws, self.log_probability)
+
+
+def _entries(search: Search, source: Source, count: int) -> list[_Entry]:
+    """The distinct ones among `count` drawn architectures, in the order of their first draw."""
     drawn = draw(search, source, count)
     draws = Counter(tuple(architecture.ravel().tolist()) for architecture in drawn)
-    distinct = [np.array(key).reshape(drawn.shape[1:]) for key in draws]  # in the order of their first draw
+    distinct = [np.array(key).reshape(drawn.shape[1:]) for key in draws]
     log_probability = search.evaluator.distributions().log_probability(np.stack(distinct))
-    expected = [
-        (search.space.genotype(architecture), draws[key]) for key, architecture in zip(draws, distinct, strict=True)
+    return [
+        _Entry(architecture, search.space.genotype(architecture), number, float(probability))
+        for architecture, number, probability in zip(distinct, draws.values(), log_probability, strict=True)
     ]
+
+
+def _done(run: Run, journal: str, entries: list[_Entry]) -> list[Candidate]:
+    """The candidates that the journal has already, the first of the entries. Raises RunError where it has others."""
     try:
         done = [_from_record(record) for record in run.read(journal)]
-        fits = [(candidate.genotype, candidate.draws) for candidate in done] == expected[: len(done)]
+        expected = [(entry.genotype, entry.draws) for entry in entries[: len(done)]]
+        fits = [(candidate.genotype, candidate.draws) for candidate in done] == expected
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
@@ -84,20 +171,6 @@ def score(
             f"{run.folder / journal}.jsonl: holds candidates that this search does not draw; it was edited or belongs "
             "to another run: move it away to score again"
         )
-    for index in range(len(done), len(distinct)):
-        with naming_memory("scoring_batch_size"):
-            loss, accuracy = evaluate(search, distinct[index])
-        candidate = Candidate(
-            genotype=expected[index][0],
-            loss=loss,
-            accuracy=accuracy,
-            images=len(search.valid),
-            draws=expected[index][1],
-            log_probability=float(log_probability[index]),
-        )
-        run.append(journal, _to_record(candidate))
-        done.append(candidate)
-        observe(Progress("score", index + 1, len(distinct), _to_record(candidate)))
     return done
 
 
@@ -111,12 +184,21 @@ def evaluate(search: Search, architecture: Quadruples) -> tuple[float, float]:
     total = torch.zeros(2, device=search.device)
     with _statistics(search, quadruples):
         for indices in data.scoring_batches(len(search.valid), search.config.scoring_batch_size):
-            chosen = search.valid.take(indices)
-            logits = one_shot(search, chosen.images, quadruples)
-            correct = (logits.argmax(1) == chosen.labels).sum()
-            total += torch.stack([F.cross_entropy(logits, chosen.labels, reduction="sum"), correct])
+            total += batch_scores(search, quadruples, indices).sum(1)
     loss, accuracy = (total / len(search.valid)).tolist()  # the only wait for the device
     return loss, accuracy
+
+
+@torch.no_grad()
+def batch_scores(search: Search, quadruples: Quadruples, indices: Tensor) -> Tensor:
+    """The loss and the correctness (0 or 1) of each image of D_val at `indices`, (2, images).
+
+    quadruples: one architecture for each cell, (cells, B, 4).
+    """
+    chosen = search.valid.take(indices)
+    logits = one_shot(search, chosen.images, quadruples)
+    loss = F.cross_entropy(logits, chosen.labels, reduction="none")
+    return torch.stack([loss, (logits.argmax(1) == chosen.labels).float()])
 
 
 def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Candidate:
@@ -134,8 +216,11 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
     config = search.config
     if config.baseline_candidates:
         score(search, run, "uniform", config.baseline_candidates, "baseline", observe)
-    scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
-    chosen = select(scored, config.select_by)
+    if config.scoring == "racing":
+        scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
+    else:
+        scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
+    chosen = select([one for one in scored if one.images == len(search.valid)], config.select_by)
     run.write("genotype.json", chosen.genotype.to_json() + "\n")
     return chosen
 

@@ -32,6 +32,7 @@ class SearchConfig:
     candidates: int = number(1000, at_least=1)  # T
     baseline_candidates: int = number(0, at_least=0)  # uniform ones, scored with the same template to compare
     select_by: Literal["loss", "accuracy"] = "loss"
+    scoring: Literal["full", "racing"] = "full"  # all candidates on all of D_val, or those not yet beaten
     epochs: int = number(400, at_least=1)
     evaluator_start: int = number(0, at_least=0)  # epochs of the template alone before the evaluator joins
     batch_size: int = number(64, at_least=2)
@@ -61,6 +62,11 @@ class SearchConfig:
     def __post_init__(self) -> None:
         """Check every field."""
         validate(self)
+        if self.scoring == "racing" and self.batch_norm == "recalibrated":
+            raise ConfigError(
+                "scoring: 'racing' given with batch_norm 'recalibrated', which measures statistics anew for each batch "
+                "of a race; batch_norm 'batch' is allowed with it, or scoring 'full'"
+            )
         if self.evaluator_start >= self.epochs:
             raise ConfigError(
                 f"evaluator_start: {self.evaluator_start} given; an integer below epochs ({self.epochs}) is allowed, "

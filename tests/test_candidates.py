@@ -10,7 +10,8 @@ import torch
 
 from setn_lab import candidates as module
 from setn_lab import data, ops
-from setn_lab.candidates import Candidate, draw, evaluate, score, search_candidates, select
+from setn_lab.candidates import Candidate, draw, evaluate, score, score_by_racing, search_candidates, select
+from setn_lab.config import ConfigError
 from setn_lab.genotype import Genotype
 from setn_lab.prepare import SearchConfig, prepare
 from setn_lab.runs import Run, RunError
@@ -342,3 +343,257 @@ def test_search_candidates_writes_the_chosen_genotype(run, monkeypatch, by):
 def test_no_baseline_is_no_journal(run, fake):
     search_candidates(search_of(candidates=3), run)
     assert not (run.folder / "baseline.jsonl").exists()
+
+
+# Racing
+
+RACE = {"nodes": 2, "limit_valid": 200, "scoring_batch_size": 21, "scoring": "racing"}  # ten batches of 20 images
+RACERS = 12
+
+
+def open_run(folder):
+    """A run folder, opened again where it is there already."""
+    return Run.open(SearchConfig(**TINY, run_dir=str(folder)), "search")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The (architecture, first image) of each call of batch_scores."""
+    real, asked = module.batch_scores, []
+
+    def counted(search, quadruples, indices):
+        asked.append((quadruples.tobytes(), int(indices[0])))
+        return real(search, quadruples, indices)
+
+    monkeypatch.setattr(module, "batch_scores", counted)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def finished_race(tmp_path_factory):
+    """An uninterrupted race by loss: its folder and candidates."""
+    folder = tmp_path_factory.mktemp("race") / "run"
+    with open_run(folder) as run:
+        return folder, score_by_racing(search_of(**RACE), run, "uniform", RACERS)
+
+
+def test_race_batches_are_as_the_tests_below_take_them():
+    assert [len(batch) for batch in data.scoring_batches(200, 21)] == [20] * 10
+
+
+@pytest.mark.parametrize("by", ["loss", "accuracy"])
+def test_racing_scores_are_the_means_over_the_images_that_were_seen(run, by):
+    search = search_of(**RACE, select_by=by)
+    scored = score_by_racing(search, run, "uniform", RACERS)
+    full = {one.genotype: one for one in score(search, run, "uniform", RACERS, "full")}
+    assert [one.genotype for one in scored] == list(full)
+    survivors = [one for one in scored if one.images == 200]
+    dropped = [one for one in scored if one.images < 200]
+    assert survivors
+    assert dropped
+    for one in survivors:
+        loss, accuracy = evaluate(search, search.space.quadruples(one.genotype))
+        np.testing.assert_allclose((one.loss, one.accuracy), (loss, accuracy), rtol=1e-5)
+    for one in dropped:
+        assert one.images % 20 == 0
+        quadruples = search.template.per_cell(search.space.canonical(search.space.quadruples(one.genotype)))
+        values = [
+            module.batch_scores(search, quadruples, torch.arange(first, first + 20)).double()
+            for first in range(0, one.images, 20)
+        ]
+        loss, accuracy = torch.cat(values, dim=1).mean(dim=1).tolist()
+        np.testing.assert_allclose((one.loss, one.accuracy), (loss, accuracy), rtol=1e-5)
+    for one in scored:
+        other = full[one.genotype]
+        assert (one.draws, one.log_probability) == (other.draws, other.log_probability)
+    assert [Genotype.from_darts(line["genotype"]) for line in run.read("candidates")] == list(full)
+    assert [line["images"] for line in run.read("candidates")] == [one.images for one in scored]
+
+
+def test_a_race_scores_each_racer_once_on_the_images_it_reports(run, calls):
+    scored = score_by_racing(search_of(**RACE), run, "uniform", RACERS)
+    assert len(calls) == len(set(calls)) == sum(one.images for one in scored) / 20
+    assert len(calls) < 10 * len(scored)
+    counts = Counter(architecture for architecture, _ in calls)
+    assert sorted(counts.values()) == sorted(one.images // 20 for one in scored)
+
+
+def test_equal_architectures_race_once(run):
+    search = search_of(3.0, **{**RACE, "nodes": 1})
+    scored = score_by_racing(search, run, "evaluator", 30)
+    counts = Counter(search.space.genotype(one) for one in draw(search, "evaluator", 30))
+    assert len(counts) < 30, "no architecture was drawn twice, so nothing was tested"
+    assert {one.genotype: one.draws for one in scored} == counts
+
+
+def dominated_scores(search):
+    """A batch_scores where one racer is best by loss and another by accuracy, on each image or on all together.
+
+    Losses differ by more than their noise, so on every image the order is the same. Correct answers are nested: what
+    the racer of rank r gets right, all of a lower rank get right too. So neither best racer ever has a worse mean than
+    another, and no race, whatever its bound, can lose it; the others drop out after a while.
+    """
+    order = [search.template.per_cell(one).tobytes() for one in draw(search, "uniform", RACERS)]
+    assert len(set(order)) == RACERS
+    rng = np.random.default_rng(5)
+    difficulty, noise = rng.random(200), rng.random((RACERS, 200))
+
+    def scores(search, quadruples, indices):
+        number = order.index(quadruples.tobytes())
+        by_loss, by_accuracy = (number - 3) % RACERS, (number - 8) % RACERS
+        loss = by_loss + 0.9 * noise[number, indices] + difficulty[indices]
+        correct = difficulty[indices] < 0.9 - 0.07 * by_accuracy
+        return torch.from_numpy(np.stack([loss, correct]).astype(np.float32))
+
+    return scores
+
+
+@pytest.mark.parametrize(("by", "best"), [("loss", 3), ("accuracy", 8)])
+def test_racing_selects_what_full_scoring_selects(tmp_path, monkeypatch, by, best):
+    searches = {
+        scoring: search_of(**{**RACE, "scoring": scoring}, select_by=by, candidates=RACERS, candidate_source="uniform")
+        for scoring in ("full", "racing")
+    }
+    monkeypatch.setattr(module, "batch_scores", dominated_scores(searches["full"]))
+    chosen, texts = {}, {}
+    for scoring, search in searches.items():
+        with open_run(tmp_path / scoring) as run:
+            chosen[scoring] = search_candidates(search, run)
+            texts[scoring] = (run.folder / "genotype.json").read_bytes()
+            images = [line["images"] for line in run.read("candidates")]
+        assert (min(images) < 200) == (scoring == "racing")
+    assert chosen["racing"].genotype == chosen["full"].genotype
+    assert chosen["full"].genotype == searches["full"].space.genotype(draw(searches["full"], "uniform", RACERS)[best])
+    assert chosen["racing"].images == 200
+    assert texts["racing"] == texts["full"]
+
+
+def test_racing_selects_among_those_that_saw_all_images(run, monkeypatch):
+    search = search_of(**RACE, candidates=3)
+    seen = [candidate(1.0, 0.9), candidate(2.0, 0.5), candidate(3.0, 0.25, 1)]
+    scored = [Candidate(**{**vars(one), "images": images}) for one, images in zip(seen, (20, 200, 200), strict=True)]
+    monkeypatch.setattr(module, "score_by_racing", lambda *arguments: scored)
+    assert search_candidates(search, run) is scored[1]
+
+
+def test_a_race_with_a_baseline_scores_the_baseline_in_full(run):
+    search_candidates(search_of(**RACE, candidates=RACERS, baseline_candidates=3), run)
+    assert {line["images"] for line in run.read("baseline")} == {200}
+    assert sum(line["draws"] for line in run.read("candidates")) == RACERS
+
+
+class StopHereError(Exception):
+    """An interruption."""
+
+
+@pytest.mark.parametrize("batches", [1, 3, 9])
+def test_a_race_that_an_observer_interrupts_goes_on_without_scoring_again(tmp_path, calls, finished_race, batches):
+    folder, whole = finished_race
+    reports = []
+
+    def stop(progress):
+        reports.append(progress)
+        if len(reports) == batches:
+            raise StopHereError
+
+    with open_run(tmp_path / "run") as run, pytest.raises(StopHereError):
+        score_by_racing(search_of(**RACE), run, "uniform", RACERS, stop)
+    assert sorted(path.name for path in (tmp_path / "run").glob("race-*")) == [
+        f"race-{batch:03}.npz" for batch in range(batches)
+    ]
+    assert not (tmp_path / "run" / "candidates.jsonl").exists()
+    first = list(calls)
+    assert {image for _, image in first} == {20 * batch for batch in range(batches)}
+    with open_run(tmp_path / "run") as run:
+        assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole
+    assert len(calls) == len(set(calls)) == sum(one.images for one in whole) / 20
+    assert min(image for _, image in calls[len(first) :]) == 20 * batches
+    assert (tmp_path / "run" / "candidates.jsonl").read_bytes() == (folder / "candidates.jsonl").read_bytes()
+
+
+def test_a_race_that_fails_within_a_batch_scores_that_batch_again_only(tmp_path, monkeypatch, finished_race):
+    folder, whole = finished_race
+    real, asked = module.batch_scores, []
+
+    def failing(search, quadruples, indices):
+        if len(asked) == RACERS + 5:  # of the second batch, after five racers
+            raise MemoryError("Unable to allocate 2 GiB")
+        asked.append(int(indices[0]))
+        return real(search, quadruples, indices)
+
+    monkeypatch.setattr(module, "batch_scores", failing)
+    with open_run(tmp_path / "run") as run, pytest.raises(SearchError, match="scoring_batch_size"):
+        score_by_racing(search_of(**RACE), run, "uniform", RACERS)
+    assert set(asked[:RACERS]) == {0}
+    assert set(asked[RACERS:]) == {20}
+    again = []
+    monkeypatch.setattr(
+        module, "batch_scores", lambda *arguments: again.append(int(arguments[2][0])) or real(*arguments)
+    )
+    with open_run(tmp_path / "run") as run:
+        assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole
+    assert min(again) == 20
+    assert len(again) == sum(one.images for one in whole) / 20 - RACERS
+    assert (tmp_path / "run" / "candidates.jsonl").read_bytes() == (folder / "candidates.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("lines", [1, 7, RACERS])
+def test_a_race_that_is_interrupted_between_journal_lines_scores_nothing_again(tmp_path, calls, finished_race, lines):
+    folder, whole = finished_race
+    records = []
+
+    def stop(progress):
+        if progress.record is not None:
+            records.append(progress.record)
+            if len(records) == lines:
+                raise StopHereError
+
+    with open_run(tmp_path / "run") as run, pytest.raises(StopHereError):
+        score_by_racing(search_of(**RACE), run, "uniform", RACERS, stop)
+    journal = tmp_path / "run" / "candidates.jsonl"
+    assert journal.read_bytes().count(b"\n") == lines
+    calls.clear()
+    with open_run(tmp_path / "run") as run:
+        assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole
+        assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole  # a finished one
+    assert calls == []
+    assert journal.read_bytes() == (folder / "candidates.jsonl").read_bytes()
+
+
+def test_kept_scores_of_other_racers_are_not_taken(tmp_path, calls, finished_race):
+    folder, whole = finished_race
+    (tmp_path / "run").mkdir()
+    for path in folder.glob("*.json"):
+        (tmp_path / "run" / path.name).write_bytes(path.read_bytes())
+    for path in folder.glob("race-*.npz"):
+        (tmp_path / "run" / path.name).write_bytes(path.read_bytes())
+    with np.load(folder / "race-001.npz") as stored:
+        architectures, scores = stored["architectures"], stored["scores"]
+    np.savez(tmp_path / "run" / "race-001.npz", architectures=architectures[::-1], scores=scores)
+    with open_run(tmp_path / "run") as run:
+        assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole
+    assert {image for _, image in calls} == {20}
+    assert len(calls) == len(architectures)
+
+
+def test_a_race_reports_who_dropped_out_and_then_each_candidate(run):
+    reports = []
+    scored = score_by_racing(search_of(**RACE), run, "uniform", RACERS, reports.append)
+    assert {(report.phase, report.total) for report in reports} == {("score", RACERS)}
+    assert [report.record for report in reports] == [None] * 10 + run.read("candidates")
+    dropped = [sum(one.images < 20 * (batch + 1) for one in scored) for batch in range(10)]  # who is out by then
+    assert [report.done for report in reports] == dropped + [RACERS] * RACERS
+
+
+def test_a_race_refuses_the_journal_of_other_candidates(run):
+    search = search_of(**RACE)
+    score_by_racing(search, run, "uniform", 3)
+    with pytest.raises(RunError, match=r"candidates\.jsonl"):
+        score_by_racing(search, run, "evaluator", 3)
+
+
+def test_racing_with_recalibrated_statistics_is_refused():
+    with pytest.raises(ConfigError, match=r"scoring: 'racing'.*batch_norm 'recalibrated'"):
+        SearchConfig(scoring="racing", batch_norm="recalibrated")
+    SearchConfig(scoring="racing", batch_norm="batch")
+    SearchConfig(scoring="full", batch_norm="recalibrated")

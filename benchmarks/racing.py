@@ -1,0 +1,103 @@
+"""Racing against full scoring on a real table: a short CIFAR-10 search, whose T candidates are scored on every image.
+
+The table is made once, as an ordinary search run that resumes (about an hour on two cores), and then resampled: each
+resampling draws the candidates with replacement and the images in a new order of their batches. Full scoring and the
+race choose from the same table. Part of `make benchmark`; alone it makes the table and prints what it finds.
+
+    python benchmarks/racing.py [--dataset cifar10] [--resamplings 200]
+"""
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from setn_lab import data
+from setn_lab.candidates import batch_scores, draw
+from setn_lab.racing import race
+from setn_lab.runs import Run
+from setn_lab.search import SearchConfig, prepare, train
+
+SETTINGS = {
+    "channels": 4,
+    "repeats": 1,
+    "epochs": 6,
+    "evaluator_start": 5,
+    "evaluator_lr": 0.03,
+    "limit_train": 10_000,
+    "limit_valid": 5_000,
+    "candidates": 1000,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What racing saved and lost over all resamplings."""
+
+    ratio: float  # image evaluations, full over raced
+    range: tuple[float, float]  # of the ratio over the resamplings
+    found: float  # share of resamplings in which the race chose what full scoring chooses
+    given_up: float  # the largest relative loss of the race's choice above the full winner's
+    text: str
+
+
+def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
+    """The loss of each candidate on each image of D_val (T, images), and the sizes of the batches."""
+    config = SearchConfig(dataset=dataset, **SETTINGS)
+    with Run.open(config, "search") as run:
+        search = prepare(config, run)
+        train(search, run)
+        architectures = draw(search, config.candidate_source, config.candidates)
+        batches = data.scoring_batches(len(search.valid), config.scoring_batch_size)
+        path = run.folder / "losses.npy"
+        table = np.lib.format.open_memmap(
+            path, "r+" if path.exists() else "w+", np.float32, (len(architectures), len(search.valid))
+        )
+        for row in range(len(run.read("rows")), len(architectures)):
+            quadruples = search.template.per_cell(architectures[row])
+            losses = [batch_scores(search, quadruples, indices)[0] for indices in batches]
+            table[row] = torch.cat(losses).cpu().numpy()
+            table.flush()
+            run.append("rows", {"row": row})
+    return np.array(table), [len(indices) for indices in batches]
+
+
+def resample(table: NDArray[np.float32], sizes: list[int], resamplings: int, seed: int = 0) -> Outcome:
+    """Race and full scoring over resampled candidates and reordered batches."""
+    rng = np.random.default_rng(seed)
+    columns = np.split(np.arange(table.shape[1]), np.cumsum(sizes)[:-1])
+    evaluations, found, given_up = [], [], []
+    for _ in range(resamplings):
+        rows = rng.integers(len(table), size=len(table))
+        order = rng.permutation(len(sizes))
+        means = table[rows].mean(axis=1)
+        result = race(
+            len(rows),
+            [sizes[batch] for batch in order],
+            lambda running, batch, rows=rows, order=order: table[np.ix_(rows[running], columns[order[batch]])],
+        )
+        evaluations.append(result.images.mean() / table.shape[1])
+        found.append(means[result.winner] == means.min())
+        given_up.append(means[result.winner] / means.min() - 1)
+    ratio = 1 / float(np.mean(evaluations))
+    text = (
+        f"T = {len(table)}, {table.shape[1]:,} images in {len(sizes)} batches, {resamplings} resamplings, seed {seed}: "
+        f"{ratio:.1f} times fewer image evaluations ({1 / max(evaluations):.1f} to {1 / min(evaluations):.1f}); the "
+        f"full winner in {np.mean(found):.1%}; the largest loss given up {max(given_up):.3%}. Candidates' losses "
+        f"{table.mean():.4f} +- {table.mean(axis=1).std():.4f}, best {table.mean(axis=1).min():.4f}."
+    )
+    return Outcome(ratio, (1 / max(evaluations), 1 / min(evaluations)), float(np.mean(found)), max(given_up), text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--resamplings", type=int, default=200)
+    args = parser.parse_args()
+    print(resample(*loss_table(args.dataset), args.resamplings).text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""All speed figures in one run: ours against the search as the field writes it (field.py), and against the machine.
+
+Each row is timed in turn, baseline and ours, after one round of both to warm up; the ratio is the median over the
+rounds. Prints the table and writes reports/benchmarks.md and reports/benchmarks.json. The racing row needs a data set
+of 32x32 colour images and makes its table on the first run (see racing.py).
+
+    python benchmarks/speed.py [--dataset cifar10] [--rounds 7] [--rows mixed_step ...]
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import field
+import numpy as np
+import racing
+import torch
+import torch.nn.functional as F
+from limits import Machine, limit_fraction
+
+from setn_lab import data
+from setn_lab.candidates import evaluate
+from setn_lab.environment import environment
+from setn_lab.evaluator import Evaluator
+from setn_lab.prepare import Search, SearchConfig
+from setn_lab.space import OPERATION_SETS, SearchSpace
+from setn_lab.steps import Trainer
+from setn_lab.streams import generator
+from setn_lab.template import Template
+
+REPORTS = Path(__file__).parent.parent / "reports"
+SCORED = 2048  # images of D_val in the scoring row
+Step = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; seconds are medians, and None where a row is not about time."""
+
+    name: str
+    what: str
+    baseline_s: float | None
+    ours_s: float | None
+    ratio: float
+    least: float
+    most: float
+    limit_fraction: float | None = None
+    limit: str = ""
+
+
+def search_of(space: str, images: int = 25_000) -> Search:
+    """The paper's search (C = 16, N = 2, batch 64) on random images, which take the same time as real ones."""
+    config = SearchConfig(space=space, device="cpu")
+    rng = np.random.default_rng(0)
+    half = data.ImageSet(
+        torch.from_numpy(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)),
+        torch.from_numpy(rng.integers(0, 10, images)),
+        tuple("0123456789"),
+    )
+    operations = SearchSpace(OPERATION_SETS[space])
+    return Search(
+        config,
+        torch.device("cpu"),
+        operations,
+        Template(operations, config.channels, config.repeats, 3, 10, generator(0, "template weights")),
+        Evaluator(operations),
+        half,
+        half,
+        data.Normalization.of(half),
+        None,
+    )
+
+
+class Steps:
+    """One step of each kind, ours and the field's, on the same images and sizes."""
+
+    def __init__(self) -> None:
+        self.search = search_of("small")
+        self.trainer = Trainer(self.search)
+        config, space, images = self.search.config, self.search.space, self.search.train
+        mean, std = self.search.normalization.mean.tolist(), self.search.normalization.std.tolist()
+        torch.manual_seed(0)
+        self.network = field.Network(space.operations, config.channels, config.repeats)
+        self.alphas = field.Alphas(len(space.operations))
+        self.sgd = torch.optim.SGD(self.network.parameters(), 0.025, 0.9, weight_decay=3e-4)
+        self.loader = field.training_batches(field.Images(images.images, images.labels, mean, std, True), 64)
+        self.valid = field.Images(images.images[:SCORED], images.labels[:SCORED], mean, std, False)
+        self.scored = Search(**{**vars(self.search), "valid": images.take(torch.arange(SCORED))})
+        self.images, self.labels = self.trainer.batch(self.search.valid, "valid", 0)
+        self.contiguous = self.images.contiguous()
+        self.step = 0
+
+    def field_mixed(self) -> None:
+        self.network.zero_grad()
+        self.alphas.zero_grad()
+        F.cross_entropy(self.network(self.contiguous, self.alphas()), self.labels).backward()
+
+    def mixed(self) -> None:
+        self.search.template.requires_grad_(False)
+        self.search.evaluator.zero_grad()
+        logits = self.trainer.mixing(self.images, self.search.evaluator.mixing_weights())
+        F.cross_entropy(logits, self.labels).backward()
+
+    def field_weights(self) -> None:
+        images, labels = next(self.loader)
+        choices = self.trainer.architecture(self.next()).tolist()
+        self.sgd.zero_grad()
+        F.cross_entropy(self.network.sampled(images, choices), labels).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10)
+        self.sgd.step()
+
+    def weights(self) -> None:
+        self.trainer.weight_step(self.next())
+
+    def field_score(self) -> None:
+        choices = self.search.template.per_cell(self.architecture()).tolist()
+        field.score(self.network, self.valid, choices, self.search.config.scoring_batch_size)
+
+    def score(self) -> None:
+        evaluate(self.scored, self.architecture())
+
+    def field_batch(self) -> None:
+        next(self.loader)
+
+    def batch(self) -> None:
+        self.trainer.batch(self.search.train, "train", self.next())
+
+    def next(self) -> int:
+        """Steps in pairs, so that baseline and ours follow the same architecture."""
+        self.step += 1
+        return self.step // 2
+
+    def architecture(self) -> np.ndarray:
+        return self.search.space.sample(np.random.default_rng(self.next()), 2)
+
+
+def compare(name: str, what: str, baseline: Step, ours: Step, rounds: int, machine: Machine | None = None) -> Row:
+    """Time both in turn."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for step, taken in zip((baseline, ours), seconds, strict=True):
+            start = time.perf_counter()
+            step()
+            if number:
+                taken.append(time.perf_counter() - start)
+    ratios = [a / b for a, b in zip(*seconds, strict=True)]
+    mine = statistics.median(seconds[1])
+    share, limit = (None, "") if machine is None else limit_fraction(ours, mine, machine)
+    return Row(
+        name,
+        what,
+        statistics.median(seconds[0]),
+        mine,
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+        share,
+        limit,
+    )
+
+
+def growth(rounds: int) -> Row:
+    """A whole iteration with 8 operations against one with 6; the ratio is the larger space's over the smaller's."""
+
+    def iteration(trainer: Trainer) -> Step:
+        count = iter(range(10**6))
+
+        def step() -> None:
+            number = next(count)
+            trainer.weight_step(number)
+            trainer.evaluator_step(number)
+
+        return step
+
+    large, small = (iteration(Trainer(search_of(space))) for space in ("large", "small"))
+    row = compare("growth", "an iteration with 8 operations over one with 6", large, small, rounds)
+    return Row(row.name, row.what, row.ours_s, row.baseline_s, row.ratio, row.least, row.most)
+
+
+def peak(kind: str) -> float:
+    """Peak memory in GiB of one kind of step above what its process held before; a process of its own measures it."""
+    command = [sys.executable, __file__, "--peak", kind]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure_peak(kind: str) -> None:
+    steps = Steps()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        for name in ("weights", "mixed") if kind == "search" else (kind,):
+            getattr(steps, name)()
+            steps.search.template.zero_grad()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+
+
+def main() -> None:
+    names = ("mixed_step", "weight_step", "scoring", "batches", "growth", "racing")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10", help="of the racing row's table")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, help="a part of it writes no report")
+    parser.add_argument("--peak", choices=("field_mixed", "mixed", "search"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    if args.peak:
+        measure_peak(args.peak)
+        return
+    started = time.perf_counter()
+    table = racing.loss_table(args.dataset) if "racing" in args.rows else None
+    memory = {kind: peak(kind) for kind in ("field_mixed", "mixed", "search")} if "mixed_step" in args.rows else {}
+    machine, steps, rows, race = Machine.measure(), Steps(), [], None
+    pairs = {
+        "mixed_step": ("Eq. 10, forward and backward to f, g, h", steps.field_mixed, steps.mixed, 1),
+        "weight_step": ("Eq. 1, batch, forward, backward, update", steps.field_weights, steps.weights, 3),
+        "scoring": (f"a candidate on {SCORED:,} images", steps.field_score, steps.score, 1),
+        "batches": ("64 images cropped, flipped, normalised", steps.field_batch, steps.batch, 20),
+    }
+    for name, (what, baseline, ours, often) in pairs.items():
+        if name in args.rows:
+            rows.append(compare(name, what, baseline, ours, args.rounds * often, machine))
+            print(line(rows[-1]), flush=True)
+    if "growth" in args.rows:
+        rows.append(growth(args.rounds))
+        print(line(rows[-1]), flush=True)
+    if table is not None:
+        race = racing.resample(*table, 200)
+        rows.append(Row("racing", "image evaluations for the best of T = 1000", None, None, race.ratio, *race.range))
+        print(line(rows[-1]), flush=True)
+    if set(args.rows) == set(names) and race is not None:
+        page = report(rows, memory, machine, race, args, time.perf_counter() - started)
+        (REPORTS / "benchmarks.md").write_text(page)
+        record = {"environment": environment(), "rounds": args.rounds, "memory_gib": memory, "machine": asdict(machine)}
+        record["racing"] = asdict(race)
+        content = json.dumps({**record, "rows": [asdict(row) for row in rows]}, indent=1)
+        (REPORTS / "benchmarks.json").write_text(content + "\n")
+        print("\n" + page)
+
+
+def line(row: Row) -> str:
+    """A row as Markdown."""
+    seconds = ["" if value is None else f"{value:.3g} s" for value in (row.baseline_s, row.ours_s)]
+    limit = "" if row.limit_fraction is None else f"{row.limit_fraction:.0%} of {row.limit}"
+    return (
+        f"| `{row.name}` | {row.what} | {' | '.join(seconds)} | **{row.ratio:.2f}** "
+        f"({row.least:.2f} to {row.most:.2f}) | {limit} |"
+    )
+
+
+def report(
+    rows: list[Row], memory: dict[str, float], machine: Machine, race: racing.Outcome, args: Any, seconds: float
+) -> str:
+    times = {row.name: row.ours_s or 0.0 for row in rows}
+    hours = 400 * 390 * (times["mixed_step"] + times["weight_step"]) / 3600
+    scoring = 1000 * 25_000 / SCORED * times["scoring"] / 3600
+    lines = "\n".join(line(row) for row in rows)
+    return f"""# Speed
+
+Made by `make benchmark` in {seconds / 60:.0f} minutes: {environment()["cpu"]}, {torch.get_num_threads()} threads, torch
+{torch.__version__}, {environment()["platform"]}. C = 16, N = 2, batch 64, 32x32, 6 operations, float32; baseline and
+ours in turn, {args.rounds} rounds (3 times as many for `weight_step`, 20 times for `batches`). The ratio is the median
+over the rounds, its range in parentheses. The baselines are `benchmarks/field.py`, the search as the field's public
+code writes it; its DataLoader runs in the same process, as is its default.
+
+| name | what | baseline | ours | ratio | limit |
+|---|---|---|---|---|---|
+{lines}
+
+- Peak memory of the mixed step: {memory["field_mixed"]:.2f} GiB as the field writes it, {memory["mixed"]:.2f} GiB ours
+  ({memory["mixed"] / memory["field_mixed"]:.2f}); of a search step, weights then evaluator: {memory["search"]:.2f} GiB.
+- `growth` is cost, not speed-up: at most 1.33 (the ratio of operation calls) plus 10% is aimed at.
+- `racing`: {race.text}
+- Limit: the share of the tighter bound that ours reaches, its FLOPs at the measured {machine.products / 1e9:.0f}
+  GFLOP/s of matrix products, or the bytes its kernels read and write at the measured {machine.copies / 1e9:.0f} GB/s of
+  copies. Data that stays in a cache moves faster than a copy, so this share can pass 100%.
+- At these rates the paper's search would take {hours:.0f} hours for 400 epochs of 390 iterations, and
+  {scoring:.0f} hours to score 1,000 candidates on 25,000 images, on this machine.
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The best of T candidates with fewer image evaluations than scoring all of them on all images: a race.
+
+All racers are scored on the same images, batch by batch, and those that a paired bound says are beaten drop out
+(the races of Maron and Moore, "Hoeffding Races", 1994, with a normal bound on the differences instead of Hoeffding's).
+Whoever is left at the end has been scored on every image, so the winner's score is the one full scoring gives.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Race:
+    """winner: the racer of the lowest mean over all images. images: how many each racer was scored on, (T,)."""
+
+    winner: int
+    images: NDArray[np.int64]
+
+
+def race(
+    racers: int,
+    batches: Sequence[int],
+    score: Callable[[NDArray[np.int64], int], Values],
+    confidence: float = 0.95,
+) -> Race:
+    """Find the racer whose mean value over all images is lowest.
+
+    batches: the number of images of each batch; together they are all images, in random order.
+    score(running, batch): the values of those racers (indices) on the images of that batch, (running, images); a
+    value is a loss, or anything to minimize.
+    confidence: that the winner is the one that full scoring finds, by Bonferroni over all racers and batches; a
+    lower bound, since a race loses its best racer only to one that looks better by chance.
+
+    After each batch, with n of N images seen, racer i drops out when its mean is above that of the leader, the lowest
+    so far, by more than z s / sqrt(n) sqrt(1 - n/N): s is the standard deviation of the differences, image by image,
+    and the last factor is that of a sample without replacement. Raises ValueError for a confidence outside (0, 1),
+    no racers or no batches.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: {confidence} given; a number above 0 and below 1 is allowed")
+    if racers < 1 or not batches:
+        raise ValueError(f"racers: {racers} given, and {len(batches)} batches; at least one of each is needed")
+    quantile = NormalDist().inv_cdf(1 - (1 - confidence) / (racers * len(batches)))
+    running, images = np.arange(racers), np.zeros(racers, dtype=np.int64)
+    seen: Values = np.empty((racers, 0))
+    total = sum(batches)
+    for batch in range(len(batches)):
+        seen = np.concatenate([seen, score(running, batch)], axis=1)
+        count = seen.shape[1]
+        images[running] = count
+        means = seen.mean(axis=1)
+        differences = seen - seen[means.argmin()]
+        error = differences.std(axis=1, ddof=min(1, count - 1)) * np.sqrt((1 / count) * (1 - count / total))
+        stays = means - means.min() <= quantile * error
+        if count < total:
+            running, seen = running[stays], seen[stays]
+    return Race(int(running[seen.mean(axis=1).argmin()]), images)

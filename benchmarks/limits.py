@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -39,33 +41,29 @@ def _median(run: Callable[[], Any], repetitions: int = 9) -> float:
     return statistics.median(seconds[2:])
 
 
-class _Bytes(TorchDispatchMode):
-    """Adds up the bytes of all tensors that kernels read and write; views move nothing."""
+class _Work(TorchDispatchMode):
+    """Adds up FLOPs, by torch's formulas, and the bytes that kernels read and write; views move nothing."""
 
-    total = 0
+    flops = moved = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not func.is_view and "empty" not in str(func) and "detach" not in str(func):
-            for value in (*args, *(kwargs or {}).values(), *(result if isinstance(result, tuple) else [result])):
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
+        if func.overloadpacket in (aten.index_select, aten.index):
+            self.moved += 2 * result.numel() * result.element_size()  # what is not selected is not read
+        elif not func.is_view and "empty" not in str(func) and "detach" not in str(func):
+            for value in (*args, *kwargs.values(), *(result if isinstance(result, tuple) else [result])):
                 for tensor in value if isinstance(value, list | tuple) else [value]:
                     if isinstance(tensor, Tensor):
-                        self.total += tensor.numel() * tensor.element_size()
+                        self.moved += tensor.numel() * tensor.element_size()
         return result
 
 
-def work(step: Callable[[], Any]) -> tuple[float, float]:
-    """The FLOPs of a step (products and convolutions, by torch's counter) and the bytes its kernels read and write."""
-    with FlopCounterMode(display=False) as flops:
+def needs(step: Callable[[], Any], machine: Machine) -> dict[str, float]:
+    """The seconds that a step needs at least, if the machine does nothing but its products, or its copies."""
+    with _Work() as work:
         step()
-    with _Bytes() as moved:
-        step()
-    return flops.get_total_flops(), moved.total
-
-
-def limit_fraction(step: Callable[[], Any], seconds: float, machine: Machine) -> tuple[float, str]:
-    """The share of the tighter limit that a step reaches, and which limit that is."""
-    flops, moved = work(step)
-    needs = {"products": flops / machine.products, "copies": moved / machine.copies}
-    tighter = max(needs, key=needs.__getitem__)
-    return needs[tighter] / seconds, tighter
+    return {"products": work.flops / machine.products, "copies": work.moved / machine.copies}

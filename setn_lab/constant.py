@@ -37,11 +37,13 @@ class ConstantMixing:
     def __call__(self, images: Tensor, weights: Tensor) -> Tensor:
         """Logits (b, classes) of images (b, c, h, w), with weights (2, edges, |O|) for each operation (Eq. 10)."""
         template = self.template
-        before = previous = template.stem(images)
+        output = template.stem(images)
+        before = previous = F.relu(output)
         for spot, cell, chains in zip(template.plan, template.cells, self.cells, strict=True):
-            states = cell.preprocess0(before), cell.preprocess1(previous)
-            before, previous = previous, _MixedCell.apply(chains, *states, weights[spot.kind])
-        return template.classifier(previous.mean((2, 3)))
+            states = cell.preprocess0.activated(before), cell.preprocess1.activated(previous)
+            output = _MixedCell.apply(chains, *states, weights[spot.kind])
+            before, previous = previous, F.relu(output)
+        return template.classifier(output.mean((2, 3)))
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def separable_conv(channels: int, kernel: int, stride: int, affine: bool) -> Con
         depthwise(channels, kernel, stride),
         nn.Conv2d(channels, channels, 1, bias=False),
         BatchNorm(channels, affine),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         depthwise(channels, kernel, 1),
         nn.Conv2d(channels, channels, 1, bias=False),
     )

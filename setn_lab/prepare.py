@@ -11,6 +11,7 @@ from setn_lab import data
 from setn_lab.config import ConfigError, number, placement, validate
 from setn_lab.costs import CostTable, cost_table
 from setn_lab.evaluator import Evaluator
+from setn_lab.memory import keep_freed_blocks
 from setn_lab.runs import Run
 from setn_lab.space import OPERATION_SETS, SearchSpace
 from setn_lab.streams import generator
@@ -101,6 +102,8 @@ def prepare(config: SearchConfig, run: Run | None = None) -> Search:
     DataError for bad data, ConfigError for a device that this machine lacks.
     """
     device = choose_device(config.device)
+    if device.type == "cpu":
+        keep_freed_blocks()
     images = data.load(config.dataset, config.data_dir)
     train, valid = data.search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.floating]
+FEWEST = 30  # images before the first racer may drop out
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def race(
 
     After each batch, with n of N images seen, racer i drops out when its mean is above that of the leader, the lowest
     so far, by more than z s / sqrt(n) sqrt(1 - n/N): s is the standard deviation of the differences, image by image,
-    and the last factor is that of a sample without replacement. Raises ValueError for a confidence outside (0, 1),
-    no racers or no batches.
+    and the last factor is that of a sample without replacement. None drops out before 30 images are seen, too few for
+    a normal bound; one whose mean is not finite does. Raises ValueError for a confidence outside (0, 1),
+    no racers or no batches, and FloatingPointError where no racer has a finite mean.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: {confidence} given; a number above 0 and below 1 is allowed")
@@ -55,9 +57,13 @@ def race(
         count = seen.shape[1]
         images[running] = count
         means = seen.mean(axis=1)
-        differences = seen - seen[means.argmin()]
-        error = differences.std(axis=1, ddof=min(1, count - 1)) * np.sqrt((1 / count) * (1 - count / total))
-        stays = means - means.min() <= quantile * error
-        if count < total:
+        finite = np.isfinite(means)
+        if not finite.any():
+            raise FloatingPointError(f"no racer has a finite mean over the first {count} images")
+        running, seen, means = running[finite], seen[finite], means[finite]
+        if FEWEST <= count < total:
+            leader = means.argmin()
+            error = (seen - seen[leader]).std(axis=1, ddof=1) * np.sqrt((1 / count) * (1 - count / total))
+            stays = means - means[leader] <= quantile * error
             running, seen = running[stays], seen[stays]
-    return Race(int(running[seen.mean(axis=1).argmin()]), images)
+    return Race(int(running[means.argmin()]), images)

@@ -88,17 +88,23 @@ class TemplateCell(nn.Module):
         )
 
     def sampled(self, before: Tensor, previous: Tensor, quadruples: np.ndarray, keep: Tensor | None) -> Tensor:
-        """Eq. 1 for one architecture: quadruples (B, 4) of this cell.
+        """Eq. 1 for one architecture: quadruples (B, 4) of this cell; `before` and `previous` after their ReLU.
 
         `keep` (B, 2, b) is the path dropout of the two operations of each node, one factor a sample; None is
         none. The identity is never dropped.
         """
-        states = [self.preprocess0(before), self.preprocess1(previous)]
+        states = [self.preprocess0.activated(before), self.preprocess1.activated(previous)]
+        active: dict[int, Tensor] = {}  # relu of the states that operations start with
         for node, (r1, r2, t, u) in enumerate(quadruples.tolist()):
             terms = []
             for side, (operation, state) in enumerate(((r1, t), (r2, u))):
                 module = self.edges[node][state][operation]
-                term = module(states[state])
+                if isinstance(module, ops.Convolution):
+                    if state not in active:
+                        active[state] = F.relu(states[state])
+                    term = module.activated(active[state])
+                else:
+                    term = module(states[state])
                 if keep is not None and not isinstance(module, nn.Identity):
                     term = term * keep[node, side, :, None, None, None]
                 terms.append(term)
@@ -106,13 +112,16 @@ class TemplateCell(nn.Module):
         return torch.cat(states[INPUTS:], dim=1)
 
     def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
-        """Eq. 10 with `weights` (edges, |O|), the factor of each operation on each edge (see `evaluator.mix`)."""
-        states = [self.preprocess0(before), self.preprocess1(previous)]
+        """Eq. 10 with `weights` (edges, |O|), the factor of each operation on each edge (see `evaluator.mix`).
+
+        `before` and `previous` after their ReLU.
+        """
+        states = [self.preprocess0.activated(before), self.preprocess1.activated(previous)]
         active: list[Tensor] = []  # relu of each state, shared by all operations that start with it
         shared: list[dict[int, Tensor]] = []  # results without weights of their own, the same on every edge
         edge = iter(weights)
         for node in self.edges:
-            total = None
+            total: Any = None
             for state, operations in enumerate(node):
                 if state == len(active):
                     active.append(F.relu(states[state]))
@@ -165,21 +174,24 @@ class Template(nn.Module):
         images: (b, c, h, w), normalised. quadruples: (cells, B, 4), one architecture for each cell of the
         network. keep: path dropout factors (cells, B, 2, b), or None.
         """
-        before = previous = self.stem(images)
+        output = self.stem(images)
+        before = previous = F.relu(output)  # the next two cells read it after a ReLU
         for index, cell in enumerate(self.cells):
-            dropout = None if keep is None else keep[index]
-            before, previous = previous, cell.sampled(before, previous, quadruples[index], dropout)
-        return self.classifier(previous.mean((2, 3)))  # a mean: adaptive pooling is not deterministic on CUDA
+            output = cell.sampled(before, previous, quadruples[index], None if keep is None else keep[index])
+            before, previous = previous, F.relu(output)
+        return self.classifier(output.mean((2, 3)))  # a mean: adaptive pooling is not deterministic on CUDA
 
     def mixed(self, images: Tensor, weights: Tensor) -> Tensor:
         """Logits (b, classes) with every operation weighed (Eq. 10).
 
         images: (b, c, h, w), normalised. weights: (2, edges, |O|), normal cells first.
         """
-        before = previous = self.stem(images)
+        output = self.stem(images)
+        before = previous = F.relu(output)
         for spot, cell in zip(self.plan, self.cells, strict=True):
-            before, previous = previous, cell.mixed(before, previous, weights[spot.kind])
-        return self.classifier(previous.mean((2, 3)))
+            output = cell.mixed(before, previous, weights[spot.kind])
+            before, previous = previous, F.relu(output)
+        return self.classifier(output.mean((2, 3)))
 
     def per_cell(self, quadruples: np.ndarray) -> np.ndarray:
         """One architecture (2, B, 4), a normal and a reduction cell, as the (cells, B, 4) that `sampled` takes."""

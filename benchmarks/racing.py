@@ -1,23 +1,25 @@
 """Racing against full scoring on a real table: a short CIFAR-10 search, whose T candidates are scored on every image.
 
-The table is made once, as an ordinary search run that resumes (about an hour on two cores), and then resampled: each
-resampling draws the candidates with replacement and the images in a new order of their batches. Full scoring and the
-race choose from the same table. Part of `make benchmark`; alone it makes the table and prints what it finds.
+The images are halved to 16x16, which makes the table affordable on two cores. It is made once, in a run folder that
+resumes, and then resampled: each resampling draws the candidates with replacement and takes the batches of images in
+another order. Full scoring and the race choose from the same table. Part of `make benchmark`; alone it makes the table
+and prints what it finds.
 
     python benchmarks/racing.py [--dataset cifar10] [--resamplings 200]
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from setn_lab import data
 from setn_lab.candidates import batch_scores, draw
 from setn_lab.racing import race
-from setn_lab.runs import Run
+from setn_lab.runs import Run, default_folder
 from setn_lab.search import SearchConfig, prepare, train
 
 SETTINGS = {
@@ -46,8 +48,9 @@ class Outcome:
 def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
     """The loss of each candidate on each image of D_val (T, images), and the sizes of the batches."""
     config = SearchConfig(dataset=dataset, **SETTINGS)
-    with Run.open(config, "search") as run:
+    with Run.open(replace(config, run_dir=str(default_folder(config, "benchmark-racing"))), "search") as run:
         search = prepare(config, run)
+        search = replace(search, train=halved(search.train), valid=halved(search.valid))
         train(search, run)
         architectures = draw(search, config.candidate_source, config.candidates)
         batches = data.scoring_batches(len(search.valid), config.scoring_batch_size)
@@ -62,6 +65,12 @@ def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
             table.flush()
             run.append("rows", {"row": row})
     return np.array(table), [len(indices) for indices in batches]
+
+
+def halved(images: data.ImageSet) -> data.ImageSet:
+    """The images at half their size, each pixel the mean of four."""
+    means = F.avg_pool2d(images.images.permute(0, 3, 1, 2).float(), 2).round().to(torch.uint8)
+    return replace(images, images=means.permute(0, 2, 3, 1).contiguous())
 
 
 def resample(table: NDArray[np.float32], sizes: list[int], resamplings: int, seed: int = 0) -> Outcome:

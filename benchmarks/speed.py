@@ -310,7 +310,7 @@ def report(
 
 Made by `make benchmark` in {seconds / 60:.0f} minutes: {environment()["cpu"]}, {torch.get_num_threads()} threads, torch
 {torch.__version__}, {environment()["platform"]}. C = 16, N = 2, batch 64, 32x32, 6 operations, float32; baseline and
-ours in turn, {args.rounds} rounds (each with 4 steps of `weight_step`, 20 of `batches`). The ratio is the median over the
+ours in turn, {args.rounds} rounds (of 4 steps of `weight_step`, 20 of `batches`). The ratio is the median over the
 rounds, its range in parentheses. The baselines are `benchmarks/field.py`, the search as the field's public code writes
 it; its DataLoader runs in the same process, as is its default.
 

@@ -37,12 +37,12 @@ class ConstantMixing:
     def __call__(self, images: Tensor, weights: Tensor) -> Tensor:
         """Logits (b, classes) of images (b, c, h, w), with weights (2, edges, |O|) for each operation (Eq. 10)."""
         template = self.template
-        output = template.stem(images)
-        before = previous = F.relu(output)
-        for spot, cell, chains in zip(template.plan, template.cells, self.cells, strict=True):
+        before = previous = template.stem(images).relu_()
+        for index, (spot, cell, chains) in enumerate(zip(template.plan, template.cells, self.cells, strict=True)):
             states = cell.preprocess0.activated(before), cell.preprocess1.activated(previous)
             output = _MixedCell.apply(chains, *states, weights[spot.kind])
-            before, previous = previous, F.relu(output)
+            if index < len(self.cells) - 1:
+                before, previous = previous, output.relu_()
         return template.classifier(output.mean((2, 3)))
 
 

@@ -94,7 +94,10 @@ def sizes(folder: Path) -> list[tuple[int, int, int, int]]:
 
 
 def summary(folder: Path) -> list[dict[str, Any]]:
-    """One row per source: candidates, images, and mean, standard deviation and best of loss and accuracy."""
+    """One row per source: candidates, images, and mean, standard deviation and best of loss and accuracy.
+
+    After a race the best are those among the candidates that were scored on all images.
+    """
     rows = []
     for journal, name in SOURCES.items():
         records = read_journal(folder / f"{journal}.jsonl")
@@ -102,18 +105,20 @@ def summary(folder: Path) -> list[dict[str, Any]]:
             continue
         loss = np.array([one["loss"] for one in records])
         accuracy = np.array([one["accuracy"] for one in records])
+        images = np.array([one["images"] for one in records])
+        complete = images == images.max()
         rows.append(
             {
                 "source": name,
                 "draws": sum(one["draws"] for one in records),
                 "distinct": len(records),
-                "images": records[0]["images"],
+                "images": f"{images.max()}" if complete.all() else f"{images.min()} to {images.max()}",
                 "loss": loss.mean(),
                 "loss_std": loss.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_loss": loss.min(),
+                "best_loss": loss[complete].min(),
                 "accuracy": accuracy.mean(),
                 "accuracy_std": accuracy.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_accuracy": accuracy.max(),
+                "best_accuracy": accuracy[complete].max(),
             }
         )
     return rows
@@ -135,12 +140,16 @@ def summary_table(folder: Path) -> str:
 
 
 def comparison(folder: Path) -> str:
-    """How the candidates' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
-    drawn, uniform = (
-        np.array([one["loss"] for one in read_journal(folder / f"{journal}.jsonl")]) for journal in SOURCES
-    )
-    if min(len(drawn), len(uniform)) < 2:
+    """How the candidates' losses differ from the uniform ones', in a sentence; empty without uniform ones.
+
+    After a race there is nothing to compare: those that dropped out were scored on fewer images.
+    """
+    records = [read_journal(folder / f"{journal}.jsonl") for journal in SOURCES]
+    if min(map(len, records)) < 2:
         return ""
+    if len({one["images"] for source in records for one in source}) > 1:
+        return "The candidates were raced, so their losses are not compared with the uniform ones'."
+    drawn, uniform = (np.array([one["loss"] for one in source]) for source in records)
     difference = drawn.mean() - uniform.mean()
     error = np.sqrt(drawn.var(ddof=1) / len(drawn) + uniform.var(ddof=1) / len(uniform))
     test = mannwhitneyu(drawn, uniform, method="asymptotic")

@@ -174,11 +174,11 @@ class Template(nn.Module):
         images: (b, c, h, w), normalised. quadruples: (cells, B, 4), one architecture for each cell of the
         network. keep: path dropout factors (cells, B, 2, b), or None.
         """
-        output = self.stem(images)
-        before = previous = F.relu(output)  # the next two cells read it after a ReLU
+        before = previous = self.stem(images).relu_()
         for index, cell in enumerate(self.cells):
             output = cell.sampled(before, previous, quadruples[index], None if keep is None else keep[index])
-            before, previous = previous, F.relu(output)
+            if index < len(self.cells) - 1:
+                before, previous = previous, output.relu_()  # the next two cells read it after a ReLU
         return self.classifier(output.mean((2, 3)))  # a mean: adaptive pooling is not deterministic on CUDA
 
     def mixed(self, images: Tensor, weights: Tensor) -> Tensor:
@@ -186,11 +186,11 @@ class Template(nn.Module):
 
         images: (b, c, h, w), normalised. weights: (2, edges, |O|), normal cells first.
         """
-        output = self.stem(images)
-        before = previous = F.relu(output)
-        for spot, cell in zip(self.plan, self.cells, strict=True):
+        before = previous = self.stem(images).relu_()
+        for index, (spot, cell) in enumerate(zip(self.plan, self.cells, strict=True)):
             output = cell.mixed(before, previous, weights[spot.kind])
-            before, previous = previous, F.relu(output)
+            if index < len(self.cells) - 1:
+                before, previous = previous, output.relu_()
         return self.classifier(output.mean((2, 3)))
 
     def per_cell(self, quadruples: np.ndarray) -> np.ndarray:

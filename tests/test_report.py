@@ -46,6 +46,17 @@ def test_comparison_counts_the_pairs(folder):
     assert f"{statistics.fmean(drawn) - statistics.fmean(uniform):+.4f} ±" in text
 
 
+def test_after_a_race_the_best_is_among_those_scored_on_all_images(folder, tmp_path):
+    records = read_journal(folder / "candidates.jsonl")
+    lucky = {**records[0], "loss": min(losses(folder, "candidates")) - 1, "images": records[0]["images"] - 1}
+    (tmp_path / "candidates.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [lucky, *records[1:]]))
+    (tmp_path / "baseline.jsonl").write_bytes((folder / "baseline.jsonl").read_bytes())
+    row = report.summary(tmp_path)[0]
+    assert row["best_loss"] == min(one["loss"] for one in records[1:])
+    assert row["images"] == f"{lucky['images']} to {records[0]['images']}"
+    assert "raced" in report.comparison(tmp_path)
+
+
 def test_the_page_names_the_run_and_its_figures_exist(folder, tmp_path):
     page = report.write(folder, tmp_path / "page")
     text = page.read_text()

@@ -186,7 +186,7 @@ def prepare(images_u8: Tensor, normalization: Normalization) -> Tensor:
 
 
 def augment(
-    images_u8: Tensor, normalization: Normalization, augmentation: Augmentation, rng: np.random.Generator
+    images_u8: Tensor, normalization: Normalization, augmentation: Augmentation, *rngs: np.random.Generator
 ) -> Tensor:
     """Crop, flip, normalize, cut out: uint8 [b, h, w, c] -> float32 [b, c, h, w], channels last in memory.
 
@@ -194,7 +194,8 @@ def augment(
     colour); its centre, the pixel at side // 2 from its first row and column, is uniform over the image's
     pixels and the part that lies outside is lost (DeVries & Taylor's code).
 
-    All draws are one call, rng.random((5, b)), with one row each for the crop's top and left (times
+    Each generator draws for an equal share of the images, in order, so that several batches can be made at once.
+    All its draws are one call, rng.random((5, b)), with one row each for the crop's top and left (times
     2 * padding + 1), the flip (from 1/2 on), the cutout's centre row and column (times h, w), rounded
     down. They are made whatever is switched off, so that a switch does not change what the others draw.
 
@@ -203,7 +204,8 @@ def augment(
     batch, height, width, _ = images_u8.shape
     padding, side, device = augmentation.padding, augmentation.cutout, images_u8.device
     ranges = np.array([2 * padding + 1, 2 * padding + 1, 2, height, width])
-    draws = torch.from_numpy((rng.random((5, batch)) * ranges[:, None]).astype(np.int64))
+    uniform = np.concatenate([rng.random((5, batch // len(rngs))) for rng in rngs], axis=1)
+    draws = torch.from_numpy((uniform * ranges[:, None]).astype(np.int64))
     # Five [b, 1] columns from one copy; the draws of a batch are its only transfer to the device.
     top, left, mirrored, centre_row, centre_column = _to_device(draws, device)[:, :, None].unbind()
     row = torch.arange(height, device=device)  # [h]

@@ -13,6 +13,8 @@ from setn_lab.constant import ConstantMixing
 from setn_lab.prepare import Search, SearchConfig
 from setn_lab.streams import generator
 
+TOGETHER = 8  # steps whose batches are made at once: most of the cost of a small batch is a call's overhead
+
 
 def learning_rate(config: SearchConfig, step: int, steps: int) -> float:
     """The weights' rate at a step: a half cosine from `weight_lr` down to 0 over all steps."""
@@ -26,6 +28,7 @@ class Trainer:
         config = search.config
         self.search = search
         self.mixing = ConstantMixing(search.template)
+        self.prepared: dict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = {}  # by stream: the newest group of batches
         self.augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
         self.weights = torch.optim.SGD(
             search.template.parameters(),
@@ -84,12 +87,22 @@ class Trainer:
         optimizer.step()
 
     def batch(self, images: data.ImageSet, stream: str, step: int) -> tuple[Tensor, Tensor]:
-        """The augmented images and labels of one step."""
-        config = self.search.config
-        indices = data.batch_indices(len(images), config.batch_size, config.seed, f"{stream} order", step)
-        chosen = images.take(indices)
-        rng = generator(config.seed, f"{stream} augmentation", step)
-        return data.augment(chosen.images, self.search.normalization, self.augmentation, rng), chosen.labels
+        """The augmented images and labels of one step, each (b, ...); made for `TOGETHER` steps at once."""
+        group, place = divmod(step, TOGETHER)
+        if stream not in self.prepared or self.prepared[stream][0] != group:
+            self.prepared[stream] = (
+                group,
+                self._batches(images, stream, range(group * TOGETHER, (group + 1) * TOGETHER)),
+            )
+        return self.prepared[stream][1][place]
+
+    def _batches(self, images: data.ImageSet, stream: str, steps: range) -> list[tuple[Tensor, Tensor]]:
+        size, seed = self.search.config.batch_size, self.search.config.seed
+        order = [data.batch_indices(len(images), size, seed, f"{stream} order", step) for step in steps]
+        chosen = images.take(torch.cat(order))
+        rngs = [generator(seed, f"{stream} augmentation", step) for step in steps]
+        pixels = data.augment(chosen.images, self.search.normalization, self.augmentation, *rngs)
+        return list(zip(pixels.split(size), chosen.labels.split(size), strict=True))
 
     def architecture(self, step: int) -> np.ndarray:
         """The uniformly drawn architecture of one step, quadruples (cells, B, 4) (Eq. 2-3).

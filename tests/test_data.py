@@ -274,6 +274,14 @@ def test_augment_is_deterministic_and_leaves_the_global_generators_alone():
     assert not torch.equal(batches[0], batches[2])
 
 
+def test_several_batches_at_once_are_the_same_as_one_by_one():
+    tensor, one = torch.from_numpy(random_images(12, size=8)), Normalization(torch.zeros(3), torch.ones(3))
+    augmentation = Augmentation(2, True, 3)
+    parts = [augment(part, one, augmentation, generator(0, "a", step)) for step, part in enumerate(tensor.split(4))]
+    together = augment(tensor, one, augmentation, *[generator(0, "a", step) for step in range(3)])
+    assert torch.equal(together, torch.cat(parts))
+
+
 @pytest.mark.parametrize("name", ["padding", "cutout"])
 def test_augmentation_refuses_negative_lengths(name):
     with pytest.raises(DataError, match=rf"{name}: -1 given"):

@@ -58,6 +58,18 @@ def batch_by_hand(search, part, stream, step):
     return pixels, part.labels[chosen]
 
 
+def test_batches_are_those_of_their_steps_in_any_order():
+    """They are made several steps at once, which must not show, nor may the streams disturb each other."""
+    trainer = trainer_of()
+    for step in (0, 1, 7, 8, 3, 17, 16, 2):
+        for stream, part in (("train", trainer.search.train), ("valid", trainer.search.valid)):
+            images, labels = trainer.batch(part, stream, step)
+            expected, expected_labels = batch_by_hand(trainer.search, part, stream, step)
+            assert torch.equal(images, expected)
+            assert torch.equal(labels, expected_labels)
+            assert images.is_contiguous(memory_format=torch.channels_last)
+
+
 def clipped(gradients, limit):
     norm = math.sqrt(sum(float((gradient.double() ** 2).sum()) for gradient in gradients if gradient is not None))
     return [None if g is None else g * min(1.0, limit / norm) for g in gradients]

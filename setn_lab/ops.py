@@ -95,6 +95,27 @@ class Pool(nn.Module):
         return F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
 
 
+class TemplatePool(Pool):
+    """The same values by faster ways on the CPU, whose own pooling is slow on channels-last images.
+
+    Final networks do not take it, since the convolution would count as multiply-adds of theirs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, C, h, w) to (b, C, ceil(h/stride), ceil(w/stride))."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        if self.kind == "avg":
+            window, ones = x.new_ones(x.shape[1], 1, 3, 3), x.new_ones(1, 1, *x.shape[2:])
+            count = F.conv2d(ones, window[:1], stride=self.stride, padding=1)  # fewer than 9 at the border
+            return F.conv2d(x, window, stride=self.stride, padding=1, groups=x.shape[1]) / count
+        if torch.is_grad_enabled() or self.stride > 1:
+            return super().forward(x)
+        rows = F.pad(x, (1, 1, 1, 1), value=-math.inf)  # without gradients: along the rows, then the columns
+        rows = torch.maximum(torch.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
+        return torch.maximum(torch.maximum(rows[:, :, :-2], rows[:, :, 1:-1]), rows[:, :, 2:])
+
+
 def pointwise_conv(inputs: int, outputs: int, affine: bool) -> Convolution:
     """ReLU, a 1x1 convolution, batch norm."""
     return Convolution(nn.Conv2d(inputs, outputs, 1, bias=False), outputs, affine)
@@ -147,8 +168,9 @@ def build(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
     """
     match name:
         case "max_pool_3x3" | "avg_pool_3x3":
-            pool = Pool(name[:3], stride)
-            return pool if affine else nn.Sequential(pool, BatchNorm(channels, affine))
+            if affine:
+                return Pool(name[:3], stride)
+            return nn.Sequential(TemplatePool(name[:3], stride), BatchNorm(channels, affine))
         case "skip_connect":
             return nn.Identity() if stride == 1 else factorized_reduction(channels, channels, affine)
         case "sep_conv_3x3" | "sep_conv_5x5":

@@ -246,3 +246,18 @@ def test_collected_statistics_are_averages_over_batches():
     norm.collect(torch.device("cpu"))  # afresh: nothing of the first collection is left
     norm(batches[0])
     torch.testing.assert_close(norm.running_mean, batches[0].mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 2)])
+def test_a_template_pool_gives_what_a_pool_gives(kind, stride, size):
+    x = torch.randn(3, 4, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    plain, fast = ops.Pool(kind, stride)(x), ops.TemplatePool(kind, stride)(x)
+    torch.testing.assert_close(fast, plain)
+    gradient = torch.randn(plain.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, gradient)[0] for y in (fast, plain)))
+    with torch.no_grad():
+        torch.testing.assert_close(ops.TemplatePool(kind, stride)(x), plain)
+        assert ops.TemplatePool(kind, stride)(x).is_contiguous(memory_format=torch.channels_last)

@@ -62,8 +62,12 @@ class _Work(TorchDispatchMode):
         return result
 
 
-def needs(step: Callable[[], Any], machine: Machine) -> dict[str, float]:
-    """The seconds that a step needs at least, if the machine does nothing but its products, or its copies."""
+def needs(step: Callable[[], Any], machine: Machine, times: int = 1) -> dict[str, float]:
+    """The seconds that a step needs at least, if the machine does nothing but its products, or its copies.
+
+    The mean over so many steps, where they differ.
+    """
     with _Work() as work:
-        step()
-    return {"products": work.flops / machine.products, "copies": work.moved / machine.copies}
+        for _ in range(times):
+            step()
+    return {"products": work.flops / machine.products / times, "copies": work.moved / machine.copies / times}

@@ -89,7 +89,7 @@ def resample(table: NDArray[np.float32], sizes: list[int], resamplings: int, see
         )
         evaluations.append(result.images.mean() / table.shape[1])
         found.append(means[result.winner] == means.min())
-        given_up.append(means[result.winner] / means.min() - 1)
+        given_up.append(float(means[result.winner] / means.min()) - 1)
     ratio = 1 / float(np.mean(evaluations))
     text = (
         f"T = {len(table)}, {table.shape[1]:,} images in {len(sizes)} batches, {resamplings} resamplings, seed {seed}: "

@@ -170,12 +170,12 @@ class Worker:
 
     def seconds(self, step: str, times: int = 1) -> float:
         """The mean time of a step, taken so many times."""
-        self.connection.send((step, times))
+        self.connection.send((step, times, None))
         return self.connection.recv()
 
-    def needs(self, step: str, machine: Machine) -> dict[str, float]:
+    def needs(self, step: str, times: int, machine: Machine) -> dict[str, float]:
         """What `limits.needs` says of the step."""
-        self.connection.send((step, machine))
+        self.connection.send((step, times, machine))
         return self.connection.recv()
 
     def stop(self) -> None:
@@ -189,15 +189,15 @@ def serve(connection: Any, ours: bool) -> None:
         keep_freed_blocks()  # as `prepare` does
     steps = Steps()
     while True:
-        name, order = connection.recv()
+        name, times, machine = connection.recv()
         step = getattr(steps, name)
-        if isinstance(order, Machine):
-            connection.send(needs(step, order))
+        if machine is not None:
+            connection.send(needs(step, machine, times))
             continue
         start = time.perf_counter()
-        for _ in range(order):
+        for _ in range(times):
             step()
-        connection.send((time.perf_counter() - start) / order)
+        connection.send((time.perf_counter() - start) / times)
 
 
 Turn = tuple[Worker, str]
@@ -218,7 +218,7 @@ def compare(
     share, limit = None, ""
     if machine is not None:
         worker, step = ours
-        shares = {bound: needed / mine for bound, needed in worker.needs(step, machine).items()}
+        shares = {bound: needed / mine for bound, needed in worker.needs(step, times, machine).items()}
         limit = max(shares, key=shares.__getitem__)
         share = shares[limit]
     return Row(name, what, theirs, mine, statistics.median(ratios), min(ratios), max(ratios), share, limit)

@@ -18,7 +18,7 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-# Speed of every step (DATASET: 32x32 colour images, for the racing row), and what the evaluator gains on the quick preset over three seeds.
+# Speed of every step (DATASET: 32x32 colour images, for the racing row); `gain`: what the evaluator gains on the quick preset over three seeds.
 benchmark: .venv/installed
 	$(BIN)/python benchmarks/speed.py --dataset $(DATASET)
 

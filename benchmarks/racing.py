@@ -55,6 +55,8 @@ def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
         architectures = draw(search, config.candidate_source, config.candidates)
         batches = data.scoring_batches(len(search.valid), config.scoring_batch_size)
         path = run.folder / "losses.npy"
+        if not path.exists():
+            run.keep("rows", 0)
         table = np.lib.format.open_memmap(
             path, "r+" if path.exists() else "w+", np.float32, (len(architectures), len(search.valid))
         )

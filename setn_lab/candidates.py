@@ -18,7 +18,7 @@ from setn_lab.genotype import Genotype
 from setn_lab.prepare import Search
 from setn_lab.racing import race
 from setn_lab.runs import Run, RunError
-from setn_lab.search import Observer, Progress, naming_memory
+from setn_lab.search import Observer, Progress, SearchError, naming_memory
 from setn_lab.space import Quadruples
 from setn_lab.steps import one_shot
 from setn_lab.streams import generator
@@ -104,7 +104,10 @@ def score_by_racing(
         observe(Progress("score", len(entries) - len(running), len(entries)))
         return scores[0] if search.config.select_by == "loss" else -scores[1]
 
-    result = race(len(entries), [len(batch) for batch in batches], run_batch)
+    try:
+        result = race(len(entries), [len(batch) for batch in batches], run_batch)
+    except FloatingPointError as error:
+        raise SearchError(f"no candidate has a finite {search.config.select_by}: {error}") from error
     for index in range(len(done), len(entries)):
         images = int(result.images[index])
         loss, accuracy = sums[:, index] / images

@@ -1,6 +1,6 @@
 """Eq. 10 with the template's weights as constants: the pass that the evaluator's update takes.
 
-The numbers are those of `Template.mixed`. What makes it several times faster is what it need not keep or compute:
+The numbers are those of `Template.mixed` up to rounding. It is faster by what it need not keep or compute:
 
 - A convolution with constant weights keeps nothing: its backward pass is its adjoint, another convolution. A batch
   norm keeps its input and two numbers a channel. So an operation keeps one tensor for each of its batch norms,
@@ -83,7 +83,7 @@ class _Chain:
         gradient = _adjoint_all(self.stages[-1], gradient, sizes)
         for stage in reversed(self.stages[:-1]):
             x, mean, deviation, sizes = tape.pop()
-            gradient = aten.threshold_backward(gradient, x - mean.to(x.dtype)[:, None, None], 0)
+            gradient = aten.threshold_backward(gradient, (x - mean[:, None, None]).to(x.dtype), 0)
             gradient, _, _ = _norm_backward(gradient, x, None, mean, deviation, [True, False, False])
             gradient = _adjoint_all(stage, gradient, sizes)
         return gradient, channel.sum()

@@ -35,8 +35,8 @@ def race(
     batches: the number of images of each batch; together they are all images, in random order.
     score(running, batch): the values of those racers (indices) on the images of that batch, (running, images); a
     value is a loss, or anything to minimize.
-    confidence: that the winner is the one that full scoring finds, by Bonferroni over all racers and batches; a
-    lower bound, since a race loses its best racer only to one that looks better by chance.
+    confidence: that the winner is the one that full scoring finds, by Bonferroni over all racers and batches. It is
+    nominal: the bound takes the images as independent, while batch statistics tie those of one batch together.
 
     After each batch, with n of N images seen, racer i drops out when its mean is above that of the leader, the lowest
     so far, by more than z s / sqrt(n) sqrt(1 - n/N): s is the standard deviation of the differences, image by image,

@@ -115,6 +115,8 @@ class Estimate:
 def estimate(search: Search, repetitions: int = 3) -> Estimate:
     """Time a few steps on copies of the networks; the search itself is left as it was.
 
+    The making of batches, a small part, is not in the steps' times, and candidates are counted as scored in full.
+
     The memory is the device's peak on CUDA, and elsewhere the peak of this process so far.
     """
     config = search.config

@@ -134,6 +134,7 @@ def forget_where_we_were(sabotaged: str) -> None:
 
     for module in (candidates, data, prepare, steps):
         module.generator = generator
+    steps.TOGETHER = 1  # else the resumed run would make the first batches again, with the same draws
 
 
 # In the tests

@@ -326,10 +326,12 @@ none.
 - `racing`: a search on CIFAR-10 images halved to 16x16, C = {racing.SETTINGS["channels"]}, N = {
         racing.SETTINGS["repeats"]
     }, {racing.SETTINGS["epochs"]} epochs of {racing.SETTINGS["limit_train"]:,} images, seed 0. {race.text}
-- Limit: the time that its own work would take at the machine's peak, as a share of the measured time: its FLOPs at the measured {
-        machine.products / 1e9:.0f}
-  GFLOP/s of matrix products, or the bytes its kernels read and write at the measured {machine.copies / 1e9:.0f} GB/s of
-  copies. Data that stays in a cache moves faster than a copy, so this share can pass 100%.
+- Limit: the time that a step's own work would take at the machine's peak, as a share of the time it took: its FLOPs
+  at the measured {
+        machine.products / 1e9:.0f} GFLOP/s of matrix products, or the bytes that its kernels read and write at
+  the measured {
+        machine.copies
+        / 1e9:.0f} GB/s of copies. Data that stays in a cache moves faster than a copy, so this share can pass 100%.
 - At these rates the paper's search would take {hours:.0f} hours for 400 epochs of 390 iterations, and
   {scoring:.0f} hours to score 1,000 candidates on 25,000 images, on this machine.
 """

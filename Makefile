@@ -18,10 +18,11 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-# Speed of every step (DATASET: 32x32 colour images, for the racing row); `gain`: what the evaluator gains on the quick preset over three seeds.
+# Speed of every step; DATASET holds 32x32 colour images, for the racing row.
 benchmark: .venv/installed
 	$(BIN)/python benchmarks/speed.py --dataset $(DATASET)
 
+# What the evaluator gains on the quick preset over three seeds.
 gain: .venv/installed-dev
 	$(BIN)/python benchmarks/evaluator_gain.py
 

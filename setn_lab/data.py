@@ -177,7 +177,7 @@ def prepare(images_u8: Tensor, normalization: Normalization) -> Tensor:
     batch, height, width, channels = images_u8.shape
     scale = 1 / (255 * normalization.std)
     shift = -normalization.mean / normalization.std
-    # Whole rows at a time, each with its scale and shift: loops over the few channels alone are ten times slower.
+    # Whole rows at a time, each with its scale and shift: loops over the few channels alone are slow.
     rows = (
         images_u8.reshape(batch, height, width * channels).float().mul_(scale.repeat(width)).add_(shift.repeat(width))
     )

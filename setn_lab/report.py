@@ -94,10 +94,7 @@ def sizes(folder: Path) -> list[tuple[int, int, int, int]]:
 
 
 def summary(folder: Path) -> list[dict[str, Any]]:
-    """One row per source: candidates, images, and mean, standard deviation and best of loss and accuracy.
-
-    After a race the best are those among the candidates that were scored on all images.
-    """
+    """One row per source: candidates, images, and mean, standard deviation and best (on all images) of the scores."""
     rows = []
     for journal, name in SOURCES.items():
         records = read_journal(folder / f"{journal}.jsonl")
@@ -140,10 +137,7 @@ def summary_table(folder: Path) -> str:
 
 
 def comparison(folder: Path) -> str:
-    """How the candidates' losses differ from the uniform ones', in a sentence; empty without uniform ones.
-
-    After a race there is nothing to compare: those that dropped out were scored on fewer images.
-    """
+    """How the candidates' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
     records = [read_journal(folder / f"{journal}.jsonl") for journal in SOURCES]
     if min(map(len, records)) < 2:
         return ""

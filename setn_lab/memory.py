@@ -10,7 +10,8 @@ def keep_freed_blocks() -> bool:
     """Tell glibc's malloc to keep what is freed; False where there is no glibc.
 
     Each tensor of a step on the CPU is a new block of some megabytes. By default glibc gives such blocks back to the
-    kernel as soon as they are free, which then clears every page of the next one, at every operation. Holds for the whole process, whose size stays at its peak; calling it again changes nothing.
+    kernel as soon as they are free, which then clears every page of the next one, at every operation. Holds for the
+    whole process, whose size stays at its peak; calling it again changes nothing.
     """
     if not sys.platform.startswith("linux"):
         return False

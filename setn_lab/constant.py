@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.grad import conv2d_input
 
 from setn_lab import ops
 from setn_lab.template import Template, TemplateCell
@@ -219,18 +218,31 @@ def _adjoint(linear: Linear, gradient: Tensor, size: torch.Size) -> Tensor:
     """The gradient of a linear map's input, of that size, from that of its output."""
     if isinstance(linear, ops.ShiftedPair):
         even, odd = gradient.split((linear.even.out_channels, linear.odd.out_channels), dim=1)
-        result = gradient.new_zeros(size).contiguous(memory_format=torch.channels_last)
+        result = _zeros(gradient, size)
         height, width = size[2] // 2, size[3] // 2  # of the shifted grid; an odd side was padded for it
         result[:, :, ::2, ::2] = F.conv2d(even, linear.even.weight.to(even.dtype).transpose(0, 1))
         shifted = F.conv2d(odd, linear.odd.weight.to(odd.dtype).transpose(0, 1))
         result[:, :, 1::2, 1::2] = shifted[:, :, :height, :width]
         return result
-    weight = linear.weight.to(gradient.dtype)
+    weight, half = linear.weight.to(gradient.dtype), tuple(side // 2 for side in linear.kernel_size)
+    if isinstance(linear, ops.SkippingDepthwise):
+        result = _zeros(gradient, size)
+        result[:, :, ::2, ::2] = F.conv2d(gradient, weight.flip(2, 3), None, 1, half, 1, linear.groups)
+        return result
     if linear.stride == (1, 1):  # of odd kernels that keep the size: a convolution with the kernel turned round
         turned = weight if linear.kernel_size == (1, 1) else weight.flip(2, 3)
         turned = turned if linear.groups > 1 else turned.transpose(0, 1)
         return F.conv2d(gradient, turned, None, 1, linear.padding, linear.dilation, linear.groups)
-    return conv2d_input(size, weight, gradient, linear.stride, linear.padding, linear.dilation, linear.groups)
+    rest = [  # rows and columns at the end that the stride leaves out
+        side - stride * (small - 1) - 1
+        for side, small, stride in zip(size[2:], gradient.shape[2:], linear.stride, strict=True)
+    ]
+    return F.conv_transpose2d(gradient, weight, None, linear.stride, linear.padding, rest, linear.groups)
+
+
+def _zeros(like: Tensor, size: torch.Size) -> Tensor:
+    """Channels last from the start: `contiguous` afterwards would be slower than all that fills them."""
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last).zero_()
 
 
 def _norm_backward(

@@ -77,8 +77,30 @@ class ShiftedPair(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, h, w) to (b, outputs, ceil(h/2), ceil(w/2))."""
         height, width = x.shape[2:]
-        shifted = F.pad(x[:, :, 1::2, 1::2], (0, width % 2, 0, height % 2))  # an odd side gets one more zero
+        shifted = F.pad(every_second(x, 1), (0, width % 2, 0, height % 2))  # an odd side gets one more zero
         return torch.cat([self.even(x), F.conv2d(shifted, self.odd.weight)], dim=1)
+
+
+class SkippingDepthwise(nn.Conv2d):
+    """A depthwise convolution with dilation 2 and stride 2, which reads every second pixel and no other.
+
+    Of those it is a plain depthwise convolution, for which there are kernels; torch has none for the gradients of one
+    that is both dilated and strided.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, C, h, w) to (b, C, ceil(h/2), ceil(w/2))."""
+        half = self.kernel_size[0] // 2
+        return F.conv2d(every_second(x, 0), self.weight, None, 1, half, 1, self.groups)
+
+
+def every_second(x: Tensor, first: int) -> Tensor:
+    """The pixels first, first + 2, ... along both sides of (b, C, h, w), a view.
+
+    Sliced as (b, h, w, C): so the gradient is channels last too. torch makes that of a slice in the order of its
+    dimensions, and adding tensors of different layouts is ten times slower.
+    """
+    return x.permute(0, 2, 3, 1)[:, first::2, first::2].permute(0, 3, 1, 2)
 
 
 class Pool(nn.Module):
@@ -157,7 +179,8 @@ def row_column_conv(channels: int, stride: int, affine: bool) -> Convolution:
 def depthwise(channels: int, kernel: int, stride: int, dilation: int = 1) -> nn.Conv2d:
     """A depthwise convolution that keeps the size at stride 1."""
     padding = dilation * (kernel // 2)
-    return nn.Conv2d(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
+    module = SkippingDepthwise if stride == dilation == 2 else nn.Conv2d
+    return module(channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False)
 
 
 def build(name: str, channels: int, stride: int, affine: bool) -> nn.Module:

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from limits import Machine, needs
 
-from setn_lab import data
+from setn_lab import candidates, data
 from setn_lab.candidates import evaluate
 from setn_lab.environment import environment
 from setn_lab.evaluator import Evaluator
@@ -40,7 +40,7 @@ from setn_lab.streams import generator
 from setn_lab.template import Template
 
 REPORTS = Path(__file__).parent.parent / "reports"
-SCORED = 2048  # images of D_val in the scoring row
+SCORED = 512  # images of D_val in the scoring row
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,12 @@ class Steps:
         self.trainer.weight_step(self.next())
 
     def field_score(self) -> None:
-        choices = self.search.template.per_cell(self.architecture()).tolist()
-        field.score(self.network, self.valid, choices, self.search.config.scoring_batch_size)
+        for architecture in self.architectures():
+            choices = self.search.template.per_cell(architecture).tolist()
+            field.score(self.network, self.valid, choices, self.search.config.scoring_batch_size)
 
     def score(self) -> None:
-        evaluate(self.scored, self.architecture())
+        evaluate(self.scored, self.architectures())
 
     def field_batch(self) -> None:
         next(self.loader)
@@ -155,8 +156,8 @@ class Steps:
         self.step += 1
         return self.step
 
-    def architecture(self) -> np.ndarray:
-        return self.search.space.sample(np.random.default_rng(self.next()), 2)
+    def architectures(self) -> np.ndarray:
+        return self.search.space.sample(np.random.default_rng(self.next()), candidates.TOGETHER, 2)
 
 
 class Worker:

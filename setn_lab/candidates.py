@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,8 +22,10 @@ from setn_lab.search import Observer, Progress, SearchError, naming_memory
 from setn_lab.space import Quadruples
 from setn_lab.steps import one_shot
 from setn_lab.streams import generator
+from setn_lab.template import Results
 
 Source = Literal["evaluator", "uniform", "argmax"]
+TOGETHER = 16  # candidates that are scored side by side, batch by batch, since they share their first operations
 RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
 
 
@@ -73,12 +75,16 @@ def score(
     """
     entries = _entries(search, source, count)
     done = _done(run, journal, entries)
-    for index in range(len(done), len(entries)):
+    for start in range(len(done), len(entries), TOGETHER):
+        group = entries[start : start + TOGETHER]
         with naming_memory("scoring_batch_size"):
-            loss, accuracy = evaluate(search, entries[index].architecture)
-        done.append(entries[index].scored(loss, accuracy, len(search.valid)))
-        run.append(journal, _to_record(done[-1]))
-        observe(Progress("score", index + 1, len(entries), _to_record(done[-1])))
+            scores = evaluate(search, [entry.architecture for entry in group])
+        scored = [entry.scored(*score, len(search.valid)) for entry, score in zip(group, scores, strict=True)]
+        for one in scored:
+            run.append(journal, _to_record(one))
+        for one in scored:
+            done.append(one)
+            observe(Progress("score", len(done), len(entries), _to_record(one)))
     return done
 
 
@@ -126,14 +132,12 @@ def _race_batch(
         with np.load(kept) as stored:
             if np.array_equal(stored["architectures"], architectures):
                 return stored["scores"]
-    scores = torch.empty(2, len(architectures), len(indices), device=search.device)
     with naming_memory("scoring_batch_size"):
-        for racer, architecture in enumerate(architectures):
-            scores[:, racer] = batch_scores(search, search.template.per_cell(architecture), indices)
+        scores = batch_scores(search, architectures, indices).cpu().numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, architectures=architectures, scores=scores.cpu().numpy())
+    np.savez(buffer, architectures=architectures, scores=scores)
     run.write(kept.name, buffer.getvalue())
-    return scores.cpu().numpy()
+    return scores
 
 
 @dataclass(frozen=True)
@@ -178,30 +182,35 @@ def _done(run: Run, journal: str, entries: list[_Entry]) -> list[Candidate]:
 
 
 @torch.no_grad()
-def evaluate(search: Search, architecture: Quadruples) -> tuple[float, float]:
-    """The one-shot loss and accuracy of one architecture (2, B, 4) on all of D_val, without augmentation.
+def evaluate(search: Search, architectures: Sequence[Quadruples]) -> list[tuple[float, float]]:
+    """The one-shot loss and accuracy of each architecture (2, B, 4) on all of D_val, without augmentation.
 
     Batches are the same for every candidate and of nearly equal size, since batch statistics depend on both.
     """
-    quadruples = search.template.per_cell(architecture)
-    total = torch.zeros(2, device=search.device)
-    with _statistics(search, quadruples):
-        for indices in data.scoring_batches(len(search.valid), search.config.scoring_batch_size):
-            total += batch_scores(search, quadruples, indices).sum(1)
-    loss, accuracy = (total / len(search.valid)).tolist()  # the only wait for the device
-    return loss, accuracy
+    batches = data.scoring_batches(len(search.valid), search.config.scoring_batch_size)
+    groups = [architectures]
+    if search.config.batch_norm == "recalibrated":  # statistics of each one's own
+        groups = [[architecture] for architecture in architectures]
+    totals = []
+    for group in groups:
+        with _statistics(search, group):
+            totals.append(torch.stack([batch_scores(search, group, indices).sum(2) for indices in batches]).sum(0))
+    means = torch.cat(totals, dim=1) / len(search.valid)
+    return [(loss, accuracy) for loss, accuracy in means.T.tolist()]  # the only wait for the device
 
 
 @torch.no_grad()
-def batch_scores(search: Search, quadruples: Quadruples, indices: Tensor) -> Tensor:
-    """The loss and the correctness (0 or 1) of each image of D_val at `indices`, (2, images).
-
-    quadruples: one architecture for each cell, (cells, B, 4).
-    """
+def batch_scores(search: Search, architectures: Sequence[Quadruples], indices: Tensor) -> Tensor:
+    """The loss and the correctness (0 or 1) of each image of D_val at `indices`: (2, architectures, images)."""
     chosen = search.valid.take(indices)
-    logits = one_shot(search, chosen.images, quadruples)
-    loss = F.cross_entropy(logits, chosen.labels, reduction="none")
-    return torch.stack([loss, (logits.argmax(1) == chosen.labels).float()])
+    images = data.prepare(chosen.images, search.normalization)
+    scores: list[Tensor] = []
+    known: Results = {}
+    for architecture in architectures:
+        logits = one_shot(search, images, search.template.per_cell(architecture), known)
+        loss = F.cross_entropy(logits, chosen.labels, reduction="none")
+        scores.append(torch.stack([loss, (logits.argmax(1) == chosen.labels).float()]))
+    return torch.stack(scores, dim=1)
 
 
 def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Candidate:
@@ -229,11 +238,12 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
 
 
 @contextmanager
-def _statistics(search: Search, quadruples: np.ndarray) -> Iterator[None]:
-    """Normalize by each batch, or (`recalibrated`) by averages over batches of D_train for this architecture."""
+def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator[None]:
+    """Normalize by each batch, or (`recalibrated`) by averages over batches of D_train for a single architecture."""
     if search.config.batch_norm == "batch":
         yield
         return
+    (architecture,) = architectures
     norms = [module for module in search.template.modules() if isinstance(module, ops.BatchNorm)]
     try:
         for norm in norms:
@@ -246,7 +256,8 @@ def _statistics(search: Search, quadruples: np.ndarray) -> Iterator[None]:
                 "recalibration order",
                 step,
             )
-            one_shot(search, search.train.take(indices).images, quadruples)
+            images = data.prepare(search.train.take(indices).images, search.normalization)
+            one_shot(search, images, search.template.per_cell(architecture))
         search.template.eval()
         yield
     finally:

@@ -224,7 +224,7 @@ def _adjoint(linear: Linear, gradient: Tensor, size: torch.Size) -> Tensor:
         shifted = F.conv2d(odd, linear.odd.weight.to(odd.dtype).transpose(0, 1))
         result[:, :, 1::2, 1::2] = shifted[:, :, :height, :width]
         return result
-    weight, half = linear.weight.to(gradient.dtype), tuple(side // 2 for side in linear.kernel_size)
+    weight, half = linear.weight.to(gradient.dtype), [side // 2 for side in linear.kernel_size]
     if isinstance(linear, ops.SkippingDepthwise):
         result = _zeros(gradient, size)
         result[:, :, ::2, ::2] = F.conv2d(gradient, weight.flip(2, 3), None, 1, half, 1, linear.groups)
@@ -237,7 +237,7 @@ def _adjoint(linear: Linear, gradient: Tensor, size: torch.Size) -> Tensor:
         side - stride * (small - 1) - 1
         for side, small, stride in zip(size[2:], gradient.shape[2:], linear.stride, strict=True)
     ]
-    return F.conv_transpose2d(gradient, weight, None, linear.stride, linear.padding, rest, linear.groups)
+    return F.conv_transpose2d(gradient, weight, None, linear.stride, half, rest, linear.groups)
 
 
 def _zeros(like: Tensor, size: torch.Size) -> Tensor:

@@ -12,6 +12,7 @@ from setn_lab import data
 from setn_lab.constant import ConstantMixing
 from setn_lab.prepare import Search, SearchConfig
 from setn_lab.streams import generator
+from setn_lab.template import Results
 
 TOGETHER = 8  # steps whose batches are made at once: most of the cost of a small batch is a call's overhead
 
@@ -77,8 +78,9 @@ class Trainer:
     def scoring_step(self, step: int) -> Tensor:
         """One batch of scoring, for timing it."""
         count = min(self.search.config.scoring_batch_size, len(self.search.valid))
+        images = data.prepare(self.search.valid.images[:count], self.search.normalization)
         with torch.no_grad():
-            return one_shot(self.search, self.search.valid.images[:count], self.architecture(step))
+            return one_shot(self.search, images, self.architecture(step))
 
     def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, objective: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)  # what was not sampled keeps no gradient, and is not decayed
@@ -140,10 +142,13 @@ class Trainer:
         self.alpha.load_state_dict(state["evaluator_optimizer"])
 
 
-def one_shot(search: Search, images: Tensor, quadruples: np.ndarray) -> Tensor:
-    """Logits (b, classes) of uint8 images under one architecture (cells, B, 4) and the template's weights."""
+def one_shot(search: Search, images: Tensor, quadruples: np.ndarray, known: Results | None = None) -> Tensor:
+    """Logits (b, classes) in float32 of one architecture (cells, B, 4) with the template's weights.
+
+    images: (b, c, h, w), normalised. known: see `Template.sampled`.
+    """
     with autocast(search):
-        return search.template.sampled(data.prepare(images, search.normalization), quadruples).float()
+        return search.template.sampled(images, quadruples, known=known).float()
 
 
 def autocast(search: Search) -> torch.autocast:

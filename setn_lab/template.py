@@ -8,6 +8,7 @@ The macro-structure is section 3's for CIFAR: stem, N normal cells, a reduction 
 cell, N normal cells, mean over the image, linear classifier. Channels double at each reduction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from setn_lab import ops
 from setn_lab.space import INPUTS, SearchSpace
 
+Results = dict[nn.Module, Tensor]
 NORMAL, REDUCE = 0, 1  # the index of a cell's kind in quadruples, mixing weights and genotypes
 STEM_MULTIPLIER = 3
 
@@ -68,6 +70,19 @@ def preprocessing(cell: CellPlan, affine: bool) -> tuple[ops.Convolution, ops.Co
     )
 
 
+def recall(known: Results | None, compute: Callable[[Any, Any], Tensor], module: nn.Module, argument: Any) -> Tensor:
+    """compute(module, argument); if there is a dictionary `known`, the first result of the module, kept in it."""
+    if known is None:
+        return compute(module, argument)
+    if module not in known:
+        known[module] = compute(module, argument)
+    return known[module]
+
+
+def _stem(module: nn.Module, images: Tensor) -> Tensor:
+    return module(images).relu_()
+
+
 class TemplateCell(nn.Module):
     """One cell with all its operations on all its edges: `edges[node][state][operation]`."""
 
@@ -87,24 +102,37 @@ class TemplateCell(nn.Module):
             for node in range(space.nodes)
         )
 
-    def sampled(self, before: Tensor, previous: Tensor, quadruples: np.ndarray, keep: Tensor | None) -> Tensor:
+    def sampled(
+        self,
+        before: Tensor,
+        previous: Tensor,
+        quadruples: np.ndarray,
+        keep: Tensor | None,
+        known: tuple[Results | None, Results | None],
+    ) -> Tensor:
         """Eq. 1 for one architecture: quadruples (B, 4) of this cell; `before` and `previous` after their ReLU.
 
         `keep` (B, 2, b) is the path dropout of the two operations of each node, one factor a sample; None is
-        none. The identity is never dropped.
+        none. The identity is never dropped. `known`: what is known of `before` and of `previous`, see `recall`.
         """
-        states = [self.preprocess0.activated(before), self.preprocess1.activated(previous)]
+        states = [
+            recall(known[0], ops.Convolution.activated, self.preprocess0, before),
+            recall(known[1], ops.Convolution.activated, self.preprocess1, previous),
+        ]
         active: dict[int, Tensor] = {}  # relu of the states that operations start with
+
+        def result(module: nn.Module, state: int) -> Tensor:
+            if not isinstance(module, ops.Convolution):
+                return module(states[state])
+            if state not in active:
+                active[state] = F.relu(states[state])
+            return module.activated(active[state])
+
         for node, (r1, r2, t, u) in enumerate(quadruples.tolist()):
             terms = []
             for side, (operation, state) in enumerate(((r1, t), (r2, u))):
                 module = self.edges[node][state][operation]
-                if isinstance(module, ops.Convolution):
-                    if state not in active:
-                        active[state] = F.relu(states[state])
-                    term = module.activated(active[state])
-                else:
-                    term = module(states[state])
+                term = recall(known[state] if state < INPUTS else None, result, module, state)
                 if keep is not None and not isinstance(module, nn.Identity):
                     term = term * keep[node, side, :, None, None, None]
                 terms.append(term)
@@ -168,15 +196,26 @@ class Template(nn.Module):
         ops.initialize(self, rng)
         self.to(memory_format=torch.channels_last)
 
-    def sampled(self, images: Tensor, quadruples: np.ndarray, keep: Tensor | None = None) -> Tensor:
+    def sampled(
+        self, images: Tensor, quadruples: np.ndarray, keep: Tensor | None = None, known: Results | None = None
+    ) -> Tensor:
         """Logits (b, classes) of one architecture per cell (Eq. 1).
 
         images: (b, c, h, w), normalised. quadruples: (cells, B, 4), one architecture for each cell of the
-        network. keep: path dropout factors (cells, B, 2, b), or None.
+        network. keep: path dropout factors (cells, B, 2, b), or None. known: an empty dictionary, to be passed again
+        with the next architectures on the same images, which takes up the results on the stem's output (the first
+        cell's two inputs and the second's first one): they are the same for all. For use without gradients.
         """
-        before = previous = self.stem(images).relu_()
+        before = previous = recall(known, _stem, self.stem, images)
         for index, cell in enumerate(self.cells):
-            output = cell.sampled(before, previous, quadruples[index], None if keep is None else keep[index])
+            of_stem = INPUTS - index  # so many of the cell's inputs are the stem's output
+            output = cell.sampled(
+                before,
+                previous,
+                quadruples[index],
+                None if keep is None else keep[index],
+                (known if of_stem > 0 else None, known if of_stem > 1 else None),
+            )
             if index < len(self.cells) - 1:
                 before, previous = previous, output.relu_()  # the next two cells read it after a ReLU
         return self.classifier(output.mean((2, 3)))  # a mean: adaptive pooling is not deterministic on CUDA

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from setn_lab import data
-from setn_lab.candidates import batch_scores, draw
+from setn_lab.candidates import TOGETHER, batch_scores, draw
 from setn_lab.racing import race
 from setn_lab.runs import Run, default_folder
 from setn_lab.search import SearchConfig, prepare, train
@@ -60,12 +60,13 @@ def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
         table = np.lib.format.open_memmap(
             path, "r+" if path.exists() else "w+", np.float32, (len(architectures), len(search.valid))
         )
-        for row in range(len(run.read("rows")), len(architectures)):
-            quadruples = search.template.per_cell(architectures[row])
-            losses = [batch_scores(search, quadruples, indices)[0] for indices in batches]
-            table[row] = torch.cat(losses).cpu().numpy()
+        for first in range(len(run.read("rows")), len(architectures), TOGETHER):
+            group = architectures[first : first + TOGETHER]
+            losses = [batch_scores(search, group, indices)[0] for indices in batches]
+            table[first : first + len(group)] = torch.cat(losses, dim=1).cpu().numpy()
             table.flush()
-            run.append("rows", {"row": row})
+            for row in range(first, first + len(group)):
+                run.append("rows", {"row": row})
     return np.array(table), [len(indices) for indices in batches]
 
 

@@ -108,7 +108,7 @@ class TemplateCell(nn.Module):
         previous: Tensor,
         quadruples: np.ndarray,
         keep: Tensor | None,
-        known: tuple[Results | None, Results | None],
+        known: tuple[Results | None, Results | None] = (None, None),
     ) -> Tensor:
         """Eq. 1 for one architecture: quadruples (B, 4) of this cell; `before` and `previous` after their ReLU.
 

@@ -72,7 +72,7 @@ def test_the_field_scores_a_candidate_as_we_do():
     mean, std = normalization.mean.tolist(), normalization.std.tolist()
     images = field.Images(colour.images, colour.labels, mean, std, training=False)
     theirs = field.score(network, images, template.per_cell(architecture).tolist(), 32)
-    assert theirs == pytest.approx(evaluate(search, architecture), rel=1e-4)
+    assert theirs == pytest.approx(evaluate(search, [architecture])[0], rel=1e-4)
 
 
 def test_training_images_of_the_field_are_windows_of_the_padded_image():

@@ -53,9 +53,9 @@ def fake(monkeypatch):
     """Scores made from the architecture alone; the list of those that were asked for."""
     asked = []
 
-    def cheap(search, architecture):
-        asked.append(architecture.tolist())
-        return float(architecture.sum()) + 0.5, 0.25
+    def cheap(search, architectures):
+        asked.extend(architecture.tolist() for architecture in architectures)
+        return [(float(architecture.sum()) + 0.5, 0.25) for architecture in architectures]
 
     monkeypatch.setattr(module, "evaluate", cheap)
     return asked
@@ -172,12 +172,28 @@ def reference_scores(search, architecture, logits_of):
 def test_evaluate_is_the_mean_over_all_images(nodes):
     search = search_of(nodes=nodes)
     for architecture in search.space.sample(np.random.default_rng(1), 4, 2):
-        loss, accuracy = evaluate(search, architecture)
+        ((loss, accuracy),) = evaluate(search, [architecture])
         with torch.no_grad():
             expected = reference_scores(search, architecture, search.template.sampled)
         assert loss == pytest.approx(expected[0], rel=1e-4)
         assert accuracy == pytest.approx(expected[1])
-        assert (loss, accuracy) == evaluate(search, architecture)
+        assert [(loss, accuracy)] == evaluate(search, [architecture])
+
+
+@pytest.mark.parametrize("batch_norm", ["batch", "recalibrated"])
+def test_candidates_side_by_side_score_as_each_one_alone(batch_norm):
+    search = search_of(batch_norm=batch_norm)
+    architectures = search.space.sample(np.random.default_rng(3), 12, 2)
+    assert evaluate(search, architectures) == [evaluate(search, [one])[0] for one in architectures]
+
+
+def test_groups_do_not_change_scores(tmp_path, monkeypatch):
+    scored = []
+    for together in (1, 3, 16):
+        monkeypatch.setattr(module, "TOGETHER", together)
+        with open_run(tmp_path / str(together)) as run:
+            scored.append(score(search_of(), run, "uniform", 7))
+    assert scored[0] == scored[1] == scored[2]
 
 
 def state_of(template):
@@ -191,13 +207,13 @@ def test_recalibrated_scores_use_averages_over_training_batches():
     search, plain = search_of(batch_norm="recalibrated"), search_of(batch_norm="batch")
     values, modes = state_of(search.template)
     for architecture in search.space.sample(np.random.default_rng(2), 3, 2):
-        loss, accuracy = evaluate(search, architecture)
+        ((loss, accuracy),) = evaluate(search, [architecture])
         kept, kept_modes = state_of(search.template)
         assert kept.keys() == values.keys()
         assert all(torch.equal(value, values[name]) for name, value in kept.items())
         assert kept_modes == modes
-        assert loss != evaluate(plain, architecture)[0]
-        assert (loss, accuracy) == evaluate(search, architecture)
+        assert loss != evaluate(plain, [architecture])[0][0]
+        assert [(loss, accuracy)] == evaluate(search, [architecture])
 
         # by hand: average each norm's inputs over the same eight batches, then normalize with these
         statistics = {}
@@ -243,7 +259,7 @@ def test_failed_recalibration_leaves_the_template_as_it_was(monkeypatch):
 
     monkeypatch.setattr(module, "one_shot", failing)
     with pytest.raises(RuntimeError, match="broken"):
-        evaluate(search, architecture)
+        evaluate(search, [architecture])
     kept, kept_modes = state_of(search.template)
     assert kept.keys() == values.keys()
     assert kept_modes == modes
@@ -262,12 +278,13 @@ def test_short_memory_names_the_parameter_and_loses_nothing(run, monkeypatch, er
     search = search_of()
     real, calls = search.template.sampled, []
 
-    def short(*arguments):
+    def short(*arguments, **named):
         calls.append(1)
-        if len(calls) > 3 * 2:  # three batches a candidate: the third candidate fails
+        if len(calls) > 3 * 2:  # three batches a candidate: the second pair of candidates fails
             raise error
-        return real(*arguments)
+        return real(*arguments, **named)
 
+    monkeypatch.setattr(module, "TOGETHER", 2)
     monkeypatch.setattr(search.template, "sampled", short)
     with pytest.raises(SearchError, match="scoring_batch_size") as caught:
         score(search, run, "uniform", 6)
@@ -276,20 +293,19 @@ def test_short_memory_names_the_parameter_and_loses_nothing(run, monkeypatch, er
     assert len(kept) == 2
 
     calls.clear()
-    monkeypatch.setattr(search.template, "sampled", lambda *arguments: calls.append(1) or real(*arguments))
+    monkeypatch.setattr(search.template, "sampled", lambda *one, **named: calls.append(1) or real(*one, **named))
     scored = score(search, run, "uniform", 6)
     assert len(calls) == 3 * (len(scored) - 2)
     assert run.read("candidates")[:2] == kept
     other = search_of()
-    assert [(one.loss, one.accuracy) for one in scored] == [
-        evaluate(other, other.space.quadruples(one.genotype)) for one in scored
-    ]
+    architectures = [other.space.quadruples(one.genotype) for one in scored]
+    assert [(one.loss, one.accuracy) for one in scored] == evaluate(other, architectures)
 
 
 def test_other_errors_are_not_called_short_memory(run, monkeypatch):
     search = search_of()
 
-    def broken(*arguments):
+    def broken(*arguments, **named):
         raise RuntimeError("shapes do not fit")
 
     monkeypatch.setattr(search.template, "sampled", broken)
@@ -304,7 +320,7 @@ def test_argmax_scores_one(run):
     assert one.draws == 1
     best = search.evaluator.distributions().argmax()
     assert one.genotype == search.space.genotype(best)
-    assert (one.loss, one.accuracy) == evaluate(search, search.space.canonical(best))
+    assert [(one.loss, one.accuracy)] == evaluate(search, [search.space.canonical(best)])
 
 
 def candidate(loss, accuracy, state=0):
@@ -324,7 +340,8 @@ def test_select_by_loss_and_by_accuracy_takes_the_first_of_equals():
 @pytest.mark.parametrize("by", ["loss", "accuracy"])
 def test_search_candidates_writes_the_chosen_genotype(run, monkeypatch, by):
     search = search_of(candidates=12, baseline_candidates=5, select_by=by)
-    monkeypatch.setattr(module, "evaluate", lambda search, one: (float(one.sum()), float(one[0].sum()) / 100))
+    scores = lambda search, some: [(float(one.sum()), float(one[0].sum()) / 100) for one in some]  # noqa: E731
+    monkeypatch.setattr(module, "evaluate", scores)
     chosen = search_candidates(search, run)
     lines = run.read("candidates")
     if by == "loss":
@@ -358,12 +375,12 @@ def open_run(folder):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The (architecture, first image) of each call of batch_scores."""
+    """The (architecture, first image) of each that was scored on a batch."""
     real, asked = module.batch_scores, []
 
-    def counted(search, quadruples, indices):
-        asked.append((quadruples.tobytes(), int(indices[0])))
-        return real(search, quadruples, indices)
+    def counted(search, architectures, indices):
+        asked.extend((architecture.tobytes(), int(indices[0])) for architecture in architectures)
+        return real(search, architectures, indices)
 
     monkeypatch.setattr(module, "batch_scores", counted)
     return asked
@@ -392,13 +409,13 @@ def test_racing_scores_are_the_means_over_the_images_that_were_seen(run, by):
     assert survivors
     assert dropped
     for one in survivors:
-        loss, accuracy = evaluate(search, search.space.quadruples(one.genotype))
+        ((loss, accuracy),) = evaluate(search, [search.space.quadruples(one.genotype)])
         np.testing.assert_allclose((one.loss, one.accuracy), (loss, accuracy), rtol=1e-5)
     for one in dropped:
         assert one.images % 20 == 0
-        quadruples = search.template.per_cell(search.space.canonical(search.space.quadruples(one.genotype)))
+        quadruples = search.space.canonical(search.space.quadruples(one.genotype))
         values = [
-            module.batch_scores(search, quadruples, torch.arange(first, first + 20)).double()
+            module.batch_scores(search, [quadruples], torch.arange(first, first + 20))[:, 0].double()
             for first in range(0, one.images, 20)
         ]
         loss, accuracy = torch.cat(values, dim=1).mean(dim=1).tolist()
@@ -433,15 +450,15 @@ def dominated_scores(search):
     the racer of rank r gets right, all of a lower rank get right too. So neither best racer ever has a worse mean than
     another, and no race, whatever its bound, can lose it; the others drop out after a while.
     """
-    order = [search.template.per_cell(one).tobytes() for one in draw(search, "uniform", RACERS)]
+    order = [one.tobytes() for one in draw(search, "uniform", RACERS)]
     assert len(set(order)) == RACERS
     rng = np.random.default_rng(5)
     difficulty, noise = rng.random(200), rng.random((RACERS, 200))
 
-    def scores(search, quadruples, indices):
-        number = order.index(quadruples.tobytes())
-        by_loss, by_accuracy = (number - 3) % RACERS, (number - 8) % RACERS
-        loss = by_loss + 0.9 * noise[number, indices] + difficulty[indices]
+    def scores(search, architectures, indices):
+        numbers = np.array([order.index(architecture.tobytes()) for architecture in architectures])
+        by_loss, by_accuracy = (numbers[:, None] - 3) % RACERS, (numbers[:, None] - 8) % RACERS
+        loss = by_loss + 0.9 * noise[numbers[:, None], indices] + difficulty[indices]
         correct = difficulty[indices] < 0.9 - 0.07 * by_accuracy
         return torch.from_numpy(np.stack([loss, correct]).astype(np.float32))
 
@@ -511,29 +528,26 @@ def test_a_race_that_an_observer_interrupts_goes_on_without_scoring_again(tmp_pa
     assert (tmp_path / "run" / "candidates.jsonl").read_bytes() == (folder / "candidates.jsonl").read_bytes()
 
 
-def test_a_race_that_fails_within_a_batch_scores_that_batch_again_only(tmp_path, monkeypatch, finished_race):
+def test_a_race_that_fails_within_a_batch_scores_that_batch_again_only(tmp_path, monkeypatch, calls, finished_race):
     folder, whole = finished_race
-    real, asked = module.batch_scores, []
+    search, asked = search_of(**RACE), []
+    real = search.template.sampled
 
-    def failing(search, quadruples, indices):
+    def failing(*arguments, **named):
         if len(asked) == RACERS + 5:  # of the second batch, after five racers
             raise MemoryError("Unable to allocate 2 GiB")
-        asked.append(int(indices[0]))
-        return real(search, quadruples, indices)
+        asked.append(1)
+        return real(*arguments, **named)
 
-    monkeypatch.setattr(module, "batch_scores", failing)
+    monkeypatch.setattr(search.template, "sampled", failing)
     with open_run(tmp_path / "run") as run, pytest.raises(SearchError, match="scoring_batch_size"):
-        score_by_racing(search_of(**RACE), run, "uniform", RACERS)
-    assert set(asked[:RACERS]) == {0}
-    assert set(asked[RACERS:]) == {20}
-    again = []
-    monkeypatch.setattr(
-        module, "batch_scores", lambda *arguments: again.append(int(arguments[2][0])) or real(*arguments)
-    )
+        score_by_racing(search, run, "uniform", RACERS)
+    assert not calls[RACERS * 2 :]
+    calls.clear()
     with open_run(tmp_path / "run") as run:
         assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole
-    assert min(again) == 20
-    assert len(again) == sum(one.images for one in whole) / 20 - RACERS
+    assert min(image for _, image in calls) == 20
+    assert len(calls) == sum(one.images for one in whole) / 20 - RACERS
     assert (tmp_path / "run" / "candidates.jsonl").read_bytes() == (folder / "candidates.jsonl").read_bytes()
 
 

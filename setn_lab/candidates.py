@@ -1,11 +1,13 @@
 """Algorithm 1, second half: draw T candidates, score each with the template's weights, select one."""
 
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -69,9 +71,9 @@ def score(
 ) -> list[Candidate]:
     """Draw `count` architectures and score the distinct ones, each once on all of D_val.
 
-    Appends one line a candidate to `journal`; those that are there already are not scored again. Returns all in
-    the order of their first draw. Raises SearchError when memory is short, RunError where the journal holds
-    candidates that this search does not draw.
+    Appends one line a candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
+    scored again. Returns all in the order of their first draw. Raises SearchError when memory is short, RunError where
+    the journal holds candidates that this search does not draw.
     """
     entries = _entries(search, source, count)
     done = _done(run, journal, entries)
@@ -128,10 +130,10 @@ def _race_batch(
 ) -> NDArray[np.float32]:
     """Losses and correct answers (2, racers, images) on one batch, from the run folder if they lie there."""
     kept = run.folder / f"race-{batch:03}.npz"
-    if kept.exists():
-        with np.load(kept) as stored:
-            if np.array_equal(stored["architectures"], architectures):
-                return stored["scores"]
+    missing_or_damaged = (OSError, EOFError, KeyError, ValueError, BadZipFile)
+    with suppress(*missing_or_damaged), kept.open("rb") as file, np.load(file) as stored:
+        if np.array_equal(stored["architectures"], architectures):
+            return stored["scores"]
     with naming_memory("scoring_batch_size"):
         scores = batch_scores(search, architectures, indices).cpu().numpy()
     buffer = io.BytesIO()
@@ -214,7 +216,13 @@ def batch_scores(search: Search, architectures: Sequence[Quadruples], indices: T
 
 
 def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Candidate:
-    """The candidate of the lowest loss (Algorithm 1) or highest accuracy (section 5.3); the first among equals."""
+    """The candidate of the lowest loss (Algorithm 1) or highest accuracy (section 5.3); the first among equals.
+
+    Raises SearchError where none has a finite loss; the others are left out.
+    """
+    candidates = [candidate for candidate in candidates if math.isfinite(candidate.loss)]
+    if not candidates:
+        raise SearchError("no candidate has a finite loss: the template has diverged; lower weight_lr and search again")
     if by == "loss":
         return min(candidates, key=lambda candidate: candidate.loss)
     return max(candidates, key=lambda candidate: candidate.accuracy)

@@ -140,7 +140,10 @@ class _MixedCell(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.tapes is None:
+            raise RuntimeError("a second backward pass through the same mixed pass: the first has freed its results")
         state0, state1, weights = ctx.saved_tensors
+        tapes, ctx.tapes = ctx.tapes, None
         states, shared = [state0, state1, *ctx.inner], ctx.shared
         through = [ctx.needs_input_grad[1], ctx.needs_input_grad[2], *[True] * len(ctx.inner)]
         dense = [part.contiguous(memory_format=torch.channels_last) for part in gradient.chunk(len(ctx.inner), 1)]
@@ -170,7 +173,7 @@ class _MixedCell(torch.autograd.Function):
                 for index in reversed(range(len(node[state]))):
                     operation, factor = node[state][index], weights[edge, index]
                     if isinstance(operation, _Chain):
-                        part, of_factor = operation.backward(incoming, factor, ctx.tapes.pop(), through[state])
+                        part, of_factor = operation.backward(incoming, factor, tapes.pop(), through[state])
                         if part is not None:
                             active[state] = _plus(active[state], part)
                     else:

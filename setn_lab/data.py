@@ -199,9 +199,11 @@ def augment(
     2 * padding + 1), the flip (from 1/2 on), the cutout's centre row and column (times h, w), rounded
     down. They are made whatever is switched off, so that a switch does not change what the others draw.
 
-    Raises DataError if the normalization is for another number of channels.
+    Raises DataError if the normalization is for another number of channels, or the images cannot be shared equally.
     """
     batch, height, width, _ = images_u8.shape
+    if not rngs or batch % len(rngs):
+        raise DataError(f"rngs: {len(rngs)} generators given for {batch} images. Pass one, or as many as divide them.")
     padding, side, device = augmentation.padding, augmentation.cutout, images_u8.device
     ranges = np.array([2 * padding + 1, 2 * padding + 1, 2, height, width])
     uniform = np.concatenate([rng.random((5, batch // len(rngs))) for rng in rngs], axis=1)

@@ -94,16 +94,19 @@ def sizes(folder: Path) -> list[tuple[int, int, int, int]]:
 
 
 def summary(folder: Path) -> list[dict[str, Any]]:
-    """One row per source: candidates, images, and mean, standard deviation and best (on all images) of the scores."""
+    """One row per source: candidates, images, and mean, standard deviation and best of the scores on all images.
+
+    After a race these are the scores of the ones that were left; `images` says that others saw fewer.
+    """
     rows = []
     for journal, name in SOURCES.items():
         records = read_journal(folder / f"{journal}.jsonl")
         if not records:
             continue
-        loss = np.array([one["loss"] for one in records])
-        accuracy = np.array([one["accuracy"] for one in records])
         images = np.array([one["images"] for one in records])
         complete = images == images.max()
+        loss = np.array([one["loss"] for one in records])[complete]
+        accuracy = np.array([one["accuracy"] for one in records])[complete]
         rows.append(
             {
                 "source": name,
@@ -112,10 +115,10 @@ def summary(folder: Path) -> list[dict[str, Any]]:
                 "images": f"{images.max()}" if complete.all() else f"{images.min()} to {images.max()}",
                 "loss": loss.mean(),
                 "loss_std": loss.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_loss": loss[complete].min(),
+                "best_loss": loss.min(),
                 "accuracy": accuracy.mean(),
                 "accuracy_std": accuracy.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_accuracy": accuracy[complete].max(),
+                "best_accuracy": accuracy.max(),
             }
         )
     return rows
@@ -168,6 +171,7 @@ CONTENTS = {
     "metrics.jsonl": "losses and accuracies, a line an epoch",
     "evaluator.jsonl": "the evaluator's probabilities, a line an epoch",
     "candidates.jsonl": "a line a scored candidate",
+    "race-000.npz": "with the ones that follow: the scores of a race, a file a batch",
     "baseline.jsonl": "the same for uniform candidates",
     "genotype.json": "the winner",
     "checkpoints": "the newest two checkpoints",

@@ -338,6 +338,14 @@ def test_select_by_loss_and_by_accuracy_takes_the_first_of_equals():
 
 
 @pytest.mark.parametrize("by", ["loss", "accuracy"])
+def test_a_candidate_without_a_finite_loss_is_never_selected(by):
+    lost, good = candidate(math.nan, 0.9), candidate(2.0, 0.5)
+    assert select([lost, good], by) is select([good, lost], by) is good
+    with pytest.raises(SearchError, match="finite loss"):
+        select([lost, candidate(math.inf, 0.9)], by)
+
+
+@pytest.mark.parametrize("by", ["loss", "accuracy"])
 def test_search_candidates_writes_the_chosen_genotype(run, monkeypatch, by):
     search = search_of(candidates=12, baseline_candidates=5, select_by=by)
     scores = lambda search, some: [(float(one.sum()), float(one[0].sum()) / 100) for one in some]  # noqa: E731
@@ -572,6 +580,19 @@ def test_a_race_that_is_interrupted_between_journal_lines_scores_nothing_again(t
         assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole  # a finished one
     assert calls == []
     assert journal.read_bytes() == (folder / "candidates.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None], ids=["empty", "other", "cut"])
+def test_damaged_scores_of_a_race_are_made_again(tmp_path, calls, finished_race, content):
+    folder, whole = finished_race
+    (tmp_path / "run").mkdir()
+    for path in [*folder.glob("*.json"), *folder.glob("race-*.npz")]:
+        (tmp_path / "run" / path.name).write_bytes(path.read_bytes())
+    damaged = tmp_path / "run" / "race-001.npz"
+    damaged.write_bytes(damaged.read_bytes()[:-100] if content is None else content)
+    with open_run(tmp_path / "run") as run:
+        assert score_by_racing(search_of(**RACE), run, "uniform", RACERS) == whole
+    assert {image for _, image in calls} == {20}
 
 
 def test_kept_scores_of_other_racers_are_not_taken(tmp_path, calls, finished_race):

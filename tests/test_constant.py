@@ -73,6 +73,14 @@ def test_the_weights_get_no_gradient():
     assert all(parameter.grad is None for parameter in template.parameters())
 
 
+def test_a_second_backward_pass_says_that_there_is_none():
+    template, evaluator = make(SearchSpace(SMALL, 2))
+    logits = ConstantMixing(template)(batch()[0], evaluator.mixing_weights())
+    logits.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward pass"):
+        logits.sum().backward()
+
+
 def test_bfloat16_is_as_near_to_the_truth_as_the_plain_pass():
     template, evaluator = make(SearchSpace(SMALL, 4), channels=8, dtype=torch.float32)
     images, labels = batch(16, 32, dtype=torch.float32)

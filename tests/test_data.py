@@ -282,6 +282,12 @@ def test_several_batches_at_once_are_the_same_as_one_by_one():
     assert torch.equal(together, torch.cat(parts))
 
 
+def test_generators_that_cannot_share_the_images_are_refused():
+    images, one = torch.zeros(5, 8, 8, 1, dtype=torch.uint8), Normalization(torch.zeros(1), torch.ones(1))
+    with pytest.raises(DataError, match="rngs: 2 generators given for 5 images"):
+        augment(images, one, Augmentation(1, True, 0), generator(0, "a", 0), generator(0, "a", 1))
+
+
 @pytest.mark.parametrize("name", ["padding", "cutout"])
 def test_augmentation_refuses_negative_lengths(name):
     with pytest.raises(DataError, match=rf"{name}: -1 given"):

@@ -118,6 +118,30 @@ def test_operation_is_its_transcription(name, stride):
             torch.testing.assert_close(y, transcription(name, module, x, stride), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_a_dilated_and_strided_convolution_is_torchs_with_its_gradients(kernel, height, width):
+    module = ops.depthwise(4, kernel, 2, dilation=2).double()
+    x = pixels(2, 4, height, width).requires_grad_(True)
+    plain = F.conv2d(x, module.weight, None, 2, 2 * (kernel // 2), 2, groups=4)
+    gradient = pixels(*plain.shape, seed=2)
+    expected = torch.autograd.grad(plain, (x, module.weight), gradient)
+    ours = torch.autograd.grad(module(x), (x, module.weight), gradient)
+    torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
+    for got, wanted in zip(ours, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_gradients_of_channels_last_images_are_channels_last(name):
+    x = pixels(2, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    module = built(name, 4, 2).to(memory_format=torch.channels_last)
+    y = module(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", LARGE)

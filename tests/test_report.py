@@ -53,6 +53,7 @@ def test_after_a_race_the_best_is_among_those_scored_on_all_images(folder, tmp_p
     (tmp_path / "baseline.jsonl").write_bytes((folder / "baseline.jsonl").read_bytes())
     row = report.summary(tmp_path)[0]
     assert row["best_loss"] == min(one["loss"] for one in records[1:])
+    assert row["loss"] == pytest.approx(statistics.fmean(one["loss"] for one in records[1:]))
     assert row["images"] == f"{lucky['images']} to {records[0]['images']}"
     assert "raced" in report.comparison(tmp_path)
 

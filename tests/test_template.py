@@ -1,10 +1,13 @@
 """The template against Eq. 1 and Eq. 10 written out literally, and against discrete networks built by hand."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from setn_lab import ops
 from setn_lab.costs import cost_table
 from setn_lab.evaluator import Evaluator
 from setn_lab.space import LARGE, SMALL, SearchSpace
@@ -234,6 +237,33 @@ def test_sampled_gives_gradients_to_exactly_what_it_samples():
         }
         assert with_gradient == expected
         assert 0 < len(expected) < len(list(template.parameters()))
+
+
+@torch.no_grad()
+def test_what_architectures_share_changes_nothing_and_is_computed_once(monkeypatch):
+    space = SearchSpace(SMALL, 3)
+    template = template_of(space, repeats=2)
+    real, calls = ops.Convolution.activated, Counter()
+
+    def counted(module, *arguments):
+        calls[module] += 1
+        return real(module, *arguments)
+
+    monkeypatch.setattr(ops.Convolution, "activated", counted)
+    architectures, known = [space.sample(np.random.default_rng(n), len(template.cells)) for n in range(20)], {}
+    for quadruples in architectures:
+        assert torch.equal(template.sampled(pixels(), quadruples, known=known), template.sampled(pixels(), quadruples))
+    alone = Counter(calls)
+    calls.clear()
+    for quadruples in architectures:
+        template.sampled(pixels(), quadruples)
+    first, second = template.cells[:2]
+    inputs = [
+        edge[state] for cell, states in ((first, (0, 1)), (second, (0,))) for edge in cell.edges for state in states
+    ]
+    shared = {first.preprocess0, first.preprocess1, second.preprocess0, *[module for edge in inputs for module in edge]}
+    for module, count in calls.items():
+        assert alone[module] - count == (1 if module in shared else count)
 
 
 def outputs_of_cell(template, quadruples, keep, cell):

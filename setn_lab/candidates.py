@@ -27,7 +27,7 @@ from setn_lab.streams import generator
 from setn_lab.template import Results
 
 Source = Literal["evaluator", "uniform", "argmax"]
-TOGETHER = 16  # candidates that are scored side by side, batch by batch, since they share their first operations
+TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
 RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
 
 

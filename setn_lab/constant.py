@@ -3,8 +3,8 @@
 The numbers are those of `Template.mixed` up to rounding. It is faster by what it need not keep or compute:
 
 - A convolution with constant weights keeps nothing: its backward pass is its adjoint, another convolution. A batch
-  norm keeps its input and two numbers a channel. So an operation keeps one tensor for each of its batch norms,
-  where autograd keeps up to five, and the working set stays near the processor.
+  norm keeps its input and two numbers a channel, a ReLU its result. So an operation keeps one tensor, or three with a
+  second batch norm, where autograd keeps two or five, and the working set stays near the processor.
 - No gradient is computed for an input that nothing trainable lies behind, such as the stem's output.
 - The gradient of a node reaches its operations dense: the slice of the cell's concatenation is copied once, since
   kernels are slow on strided gradients.
@@ -56,9 +56,9 @@ class _Chain:
 
     def forward(self, active: Tensor, factor: Tensor) -> tuple[Tensor, list[Any]]:
         """The operation's result from active = relu(state), times `factor`, and what `backward` needs."""
-        tape, x = [], active
+        tape: list[Any] = []
         for number, stage in enumerate(self.stages, 1):
-            sizes = []
+            x, sizes = active, []
             for linear in stage:
                 sizes.append(x.shape)
                 x = _apply(linear, x)
@@ -66,23 +66,23 @@ class _Chain:
             normal, mean, deviation = torch.native_batch_norm(
                 x, _channels(factor, x) if last else None, None, None, None, True, 0.0, EPSILON
             )
-            tape.append((x, mean, deviation, sizes))
-            x = normal if last else normal.relu_()
-        return x, tape
+            active = normal if last else normal.relu_()
+            tape.append((x, mean, deviation, sizes, active if not last else None))
+        return active, tape
 
     def backward(
         self, gradient: Tensor, factor: Tensor, tape: list[Any], through: bool
     ) -> tuple[Tensor | None, Tensor]:
         """The gradients of `active` (None unless `through`) and of `factor`, from that of the result."""
-        x, mean, deviation, sizes = tape.pop()
+        x, mean, deviation, sizes, _ = tape.pop()
         scale = _channels(factor, x)
         gradient, channel, _ = _norm_backward(gradient, x, scale, mean, deviation, [through, True, False])
         if not through:
             return None, channel.sum()
         gradient = _adjoint_all(self.stages[-1], gradient, sizes)
         for stage in reversed(self.stages[:-1]):
-            x, mean, deviation, sizes = tape.pop()
-            gradient = aten.threshold_backward(gradient, (x - mean[:, None, None]).to(x.dtype), 0)
+            x, mean, deviation, sizes, active = tape.pop()
+            gradient = aten.threshold_backward(gradient, active, 0)
             gradient, _, _ = _norm_backward(gradient, x, None, mean, deviation, [True, False, False])
             gradient = _adjoint_all(stage, gradient, sizes)
         return gradient, channel.sum()

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from setn_lab import ops
+from setn_lab.macro import edge_stride, plan, preprocessing, stem
 from setn_lab.space import INPUTS, Quadruples, SearchSpace
-from setn_lab.template import edge_stride, plan, preprocessing, stem
 
 Metric = Literal["parameters", "multiply_adds", "latency"]
 Weights = TypeVar("Weights", NDArray[np.float64], Tensor)
@@ -81,7 +81,7 @@ def cost_table(
     affine: whether batch norms have parameters, as in final networks; the template's have none. Latency is
     measured on `device` with batches of `batch_size`: forward only, the median of several runs, operations only.
     """
-    cells = plan(space, channels, repeats)
+    cells = plan(channels, repeats, (space.nodes, space.nodes))
     table = np.zeros((2, len(space.edges), len(space.operations)))
     price = _pricing(metric, device or torch.device("cpu"), batch_size)
     fixed, known = 0.0, {}

@@ -29,22 +29,29 @@ def load_folder(folder: Path, split: str, cache: Path) -> tuple[np.ndarray, list
     Decoded once, then read from a file in `cache`. Raises DataError as `data.load` says.
     """
     folder = folder.resolve()
-    classes, files = _list_images(folder, split)
-    paths = [path for path, _, _ in files]
+    classes, files = list_images(folder, split)
+    paths = [path for path, _ in files]
     # The name is a digest of all that the images depend on, so a changed folder never finds an old cache.
     # "1" is the version of the decoding rules below.
-    listing = [[path.relative_to(folder).as_posix(), *stamp] for path, _, stamp in files]
+    listing = []
+    for path in paths:
+        with _naming(path):  # a link to nowhere fails here: a silent gap would be worse
+            status = path.stat()
+        listing.append([path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns])
     identity = json.dumps([1, str(folder), split, listing]).encode()
     cached = cache / f"{hashlib.blake2b(identity, digest_size=16).hexdigest()}.npz"
     images = _read_cache(cached, len(paths)) if os.path.lexists(cached) else None
     if images is None:
         images = _decode_all(paths)
         _write_cache(cached, images)
-    return images, [label for _, label, _ in files], classes
+    return images, [label for _, label in files], classes
 
 
-def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int, tuple[int, int]]]]:
-    """The class names, and of each image its path, label and (bytes, time of change), in a fixed order."""
+def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """The class names, and the path and label of each image of `folder`/`split`/<class>/*, in a fixed order.
+
+    Raises DataError for a folder that is not so.
+    """
     if not (folder / split).is_dir():
         found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         raise DataError(
@@ -60,7 +67,7 @@ def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[
             f"({_some([entry.name for entry in class_folders])}), at least 2 are needed. "
             f"Put the images of each class into a folder of its own, {split}/<class>/*."
         )
-    files: list[tuple[Path, int, tuple[int, int]]] = []
+    files: list[tuple[Path, int]] = []
     for label, class_folder in enumerate(class_folders):
         paths = [path for path in class_folder.iterdir() if path.suffix.lower() in EXTENSIONS]
         paths = sorted((path for path in paths if not path.name.startswith(".")), key=lambda path: path.name)
@@ -69,10 +76,7 @@ def _list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[
                 f"dataset: the class folder {class_folder} has no images ({', '.join(EXTENSIONS)}). "
                 "Put images into it or remove it."
             )
-        for path in paths:
-            with _naming(path):  # a link to nowhere fails here: a silent gap would be worse
-                status = path.stat()
-            files.append((path, label, (status.st_size, status.st_mtime_ns)))
+        files += [(path, label) for path in paths]
     return tuple(entry.name for entry in class_folders), files
 
 

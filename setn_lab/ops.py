@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm over the statistics of the batch, in training and in evaluation, with an optional factor.
+    """A final network's batch norm (affine), or the template's, which takes a factor.
 
-    One operation of the template serves many candidates, so running averages would belong to none: there are
-    none, unless `collect` is called to score one candidate. The template's norms are not affine:
-    a learned scale could undo the mixing weights of Eq. 10.
+    The template's reads the statistics of the batch in training and in evaluation. One operation of it serves many
+    candidates, so running averages would belong to none: there are none, unless `collect` is called to score one
+    candidate. It is not affine: a learned scale could undo the mixing weights of Eq. 10.
     """
 
     def __init__(self, channels: int, affine: bool) -> None:
-        super().__init__(channels, affine=affine, track_running_stats=False, momentum=None)
+        super().__init__(channels, affine=affine, track_running_stats=affine, momentum=0.1 if affine else None)
 
     def collect(self, device: torch.device) -> None:
         """Average the statistics of the batches that follow in training mode, for use in evaluation mode."""
@@ -60,7 +60,8 @@ class Convolution(nn.Module):
 
     def activated(self, active: Tensor, factor: Tensor | None = None) -> Tensor:
         """The same from active = relu(x), times the scalar `factor`."""
-        return self.norm(self.body(active), factor)
+        result = self.body(active)
+        return self.norm(result) if factor is None else self.norm(result, factor)
 
 
 class ShiftedPair(nn.Module):
@@ -117,6 +118,18 @@ class Pool(nn.Module):
         return F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
 
 
+class Zero(nn.Module):
+    """Nothing: the `none` of older genotypes."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, C, h, w) to zeros (b, C, ceil(h/stride), ceil(w/stride))."""
+        return (x if self.stride == 1 else every_second(x, 0)) * 0
+
+
 class TemplatePool(Pool):
     """The same values by faster ways on the CPU, whose own pooling is slow on channels-last images.
 
@@ -131,11 +144,20 @@ class TemplatePool(Pool):
             window, ones = x.new_ones(x.shape[1], 1, 3, 3), x.new_ones(1, 1, *x.shape[2:])
             count = F.conv2d(ones, window[:1], stride=self.stride, padding=1)  # fewer than 9 at the border
             return F.conv2d(x, window, stride=self.stride, padding=1, groups=x.shape[1]) / count
-        if torch.is_grad_enabled() or self.stride > 1:
+        if torch.is_grad_enabled() or self.stride > 1 or min(x.shape[2:]) == 1:
             return super().forward(x)
-        rows = F.pad(x, (1, 1, 1, 1), value=-math.inf)  # without gradients: along the rows, then the columns
-        rows = torch.maximum(torch.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
-        return torch.maximum(torch.maximum(rows[:, :, :-2], rows[:, :, 1:-1]), rows[:, :, 2:])
+        return _of_three(_of_three(x, 3), 2)  # along the rows, then the columns
+
+
+def _of_three(x: Tensor, side: int) -> Tensor:
+    """The maximum of each pixel and its two neighbours along one side; has no gradient."""
+    inner = x.shape[side] - 2
+    pairs = torch.maximum(x.narrow(side, 0, inner + 1), x.narrow(side, 1, inner + 1))
+    result = torch.empty_like(x)
+    result.select(side, 0).copy_(pairs.select(side, 0))
+    torch.maximum(pairs.narrow(side, 0, inner), pairs.narrow(side, 1, inner), out=result.narrow(side, 1, inner))
+    result.select(side, -1).copy_(pairs.select(side, -1))
+    return result
 
 
 def pointwise_conv(inputs: int, outputs: int, affine: bool) -> Convolution:
@@ -167,11 +189,12 @@ def dilated_conv(channels: int, kernel: int, stride: int, affine: bool) -> Convo
     return Convolution(body, channels, affine)
 
 
-def row_column_conv(channels: int, stride: int, affine: bool) -> Convolution:
-    """ReLU, dense 1x3 with stride (1, s), dense 3x1 with stride (s, 1), one batch norm."""
+def row_column_conv(channels: int, kernel: int, stride: int, affine: bool) -> Convolution:
+    """ReLU, dense 1xk with stride (1, s), dense kx1 with stride (s, 1), one batch norm."""
+    half = kernel // 2
     body = nn.Sequential(
-        nn.Conv2d(channels, channels, (1, 3), (1, stride), padding=(0, 1), bias=False),
-        nn.Conv2d(channels, channels, (3, 1), (stride, 1), padding=(1, 0), bias=False),
+        nn.Conv2d(channels, channels, (1, kernel), (1, stride), padding=(0, half), bias=False),
+        nn.Conv2d(channels, channels, (kernel, 1), (stride, 1), padding=(half, 0), bias=False),
     )
     return Convolution(body, channels, affine)
 
@@ -196,17 +219,20 @@ def build(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
             return nn.Sequential(TemplatePool(name[:3], stride), BatchNorm(channels, affine))
         case "skip_connect":
             return nn.Identity() if stride == 1 else factorized_reduction(channels, channels, affine)
-        case "sep_conv_3x3" | "sep_conv_5x5":
+        case "none":
+            return Zero(stride)
+        case "sep_conv_3x3" | "sep_conv_5x5" | "sep_conv_7x7":
             return separable_conv(channels, int(name[-1]), stride, affine)
         case "dil_conv_3x3" | "dil_conv_5x5":
             return dilated_conv(channels, int(name[-1]), stride, affine)
-        case "conv_3x1_1x3":
-            return row_column_conv(channels, stride, affine)
+        case "conv_3x1_1x3" | "conv_7x1_1x7":
+            return row_column_conv(channels, int(name[-1]), stride, affine)
     raise KeyError(f"no module implements the operation {name!r}")
 
 
 def initialize(module: nn.Module, rng: np.random.Generator) -> None:
-    """Fill every parameter from `rng`: weights uniform within 1/sqrt(fan in), as torch does; norms at (1, 0).
+    """Fill every parameter from `rng`: weights uniform within 1/sqrt(fan in), as torch does; norms at (1, 0), their
+    averages at (0, 1).
 
     The draws do not depend on the device, and the global random generator is not touched.
     """
@@ -214,6 +240,7 @@ def initialize(module: nn.Module, rng: np.random.Generator) -> None:
         if isinstance(part, BatchNorm) and part.affine:
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
+            part.reset_running_stats()
         elif isinstance(part, nn.Conv2d | nn.Linear):
             bound = 1 / math.sqrt(part.weight[0].numel())
             for parameter in part.parameters(recurse=False):

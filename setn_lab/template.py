@@ -4,12 +4,10 @@ Weights belong to one (cell, node, input, operation). Two ways through them:
 - `Template.sampled` (Eq. 1) follows one architecture and touches only what it uses;
 - `Template.mixed` (Eq. 10) weighs every operation on every input by the evaluator's probabilities.
 
-The macro-structure is section 3's for CIFAR: stem, N normal cells, a reduction cell, N normal cells, a reduction
-cell, N normal cells, mean over the image, linear classifier. Channels double at each reduction.
+The macro-structure is that of the discrete network for CIFAR, see `macro`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,56 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from setn_lab import ops
+from setn_lab.macro import CellPlan, edge_stride, plan, preprocessing, stem
 from setn_lab.space import INPUTS, SearchSpace
 
 Results = dict[nn.Module, Tensor]
-NORMAL, REDUCE = 0, 1  # the index of a cell's kind in quadruples, mixing weights and genotypes
-STEM_MULTIPLIER = 3
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """Where one cell stands: its kind, its channels, and those of its two inputs."""
-
-    kind: int
-    channels: int
-    before_previous: int
-    previous: int
-    after_reduction: bool  # the input before the previous one then has twice the resolution
-
-
-def plan(space: SearchSpace, channels: int, repeats: int) -> list[CellPlan]:
-    """The cells of the CIFAR macro-structure: 3 N normal ones, and a reduction after each third but the last."""
-    kinds = ([NORMAL] * repeats + [REDUCE]) * 2 + [NORMAL] * repeats
-    before = previous = STEM_MULTIPLIER * channels
-    cells, after_reduction = [], False
-    for kind in kinds:
-        channels *= 2 if kind == REDUCE else 1
-        cells.append(CellPlan(kind, channels, before, previous, after_reduction))
-        before, previous, after_reduction = previous, space.nodes * channels, kind == REDUCE
-    return cells
-
-
-def edge_stride(kind: int, state: int) -> int:
-    """In a reduction cell only the edges from its two inputs have stride 2."""
-    return 2 if kind == REDUCE and state < INPUTS else 1
-
-
-def stem(image_channels: int, channels: int, affine: bool) -> nn.Sequential:
-    """A 3x3 convolution to 3 C channels and a batch norm."""
-    return nn.Sequential(
-        nn.Conv2d(image_channels, STEM_MULTIPLIER * channels, 3, padding=1, bias=False),
-        ops.BatchNorm(STEM_MULTIPLIER * channels, affine),
-    )
-
-
-def preprocessing(cell: CellPlan, affine: bool) -> tuple[ops.Convolution, ops.Convolution]:
-    """What brings a cell's two inputs to its channels, and the first one to its resolution."""
-    first = ops.factorized_reduction if cell.after_reduction else ops.pointwise_conv
-    return (
-        first(cell.before_previous, cell.channels, affine),
-        ops.pointwise_conv(cell.previous, cell.channels, affine),
-    )
 
 
 def recall(known: Results | None, compute: Callable[[Any, Any], Tensor], module: nn.Module, argument: Any) -> Tensor:
@@ -188,7 +140,7 @@ class Template(nn.Module):
         super().__init__()
         self.space = space
         with torch.device("meta"):  # modules are laid out without drawing weights from the global generator
-            self.plan = plan(space, channels, repeats)
+            self.plan = plan(channels, repeats, (space.nodes, space.nodes))
             self.stem = stem(image_channels, channels, affine=False)
             self.cells = nn.ModuleList(TemplateCell(space, cell) for cell in self.plan)
             self.classifier = nn.Linear(space.nodes * self.plan[-1].channels, num_classes)

@@ -238,15 +238,24 @@ def test_initialize_resets_norms_to_one_and_zero():
         assert bool((norm.bias == 0).all())
 
 
-@pytest.mark.parametrize("affine", [False, True])
-def test_batch_norm_reads_the_batch_in_training_and_in_evaluation(affine):
-    norm = ops.BatchNorm(3, affine).double()
+def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation():
+    norm = ops.BatchNorm(3, affine=False).double()
     x = pixels(4, 3, 5, 5) * 3 + 2
     for mode in (True, False):
         norm.train(mode)
         torch.testing.assert_close(norm(x), normalized(x), rtol=1e-9, atol=1e-9)
     assert norm.running_mean is None
     assert not [name for name in norm.state_dict() if "running" in name or "tracked" in name]
+
+
+def test_a_final_networks_batch_norm_keeps_running_averages():
+    norm = ops.BatchNorm(3, affine=True).double()
+    x = pixels(4, 3, 5, 5) * 3 + 2
+    torch.testing.assert_close(norm(x), normalized(x), rtol=1e-9, atol=1e-9)
+    norm.eval()
+    mean, variance = 0.1 * x.mean((0, 2, 3)), 0.9 + 0.1 * x.var((0, 2, 3))  # one step from (0, 1)
+    expected = (x - mean[:, None, None]) / (variance[:, None, None] + EPSILON).sqrt()
+    torch.testing.assert_close(norm(x), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_collected_statistics_are_averages_over_batches():

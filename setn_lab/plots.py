@@ -72,6 +72,31 @@ def plot_entropy(records: Records, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def plot_training(metrics: Records, key: str, label: str, unit: float = 1, ax: Axes | None = None) -> Axes:
+    """A training's `key` ("loss", "error") by epoch: on training images thin, on test images bold, a colour a seed.
+
+    `metrics` are the lines of a training's metrics.jsonl: `seed`, `epoch`, `key` and "test_" + `key`, which are drawn
+    times `unit`.
+    """
+    ax = _axis(ax)
+    seeds = list(dict.fromkeys(one["seed"] for one in metrics))
+    if not seeds:
+        return _message(ax, "no epochs recorded yet")
+    for number, seed in enumerate(seeds):
+        own = [one for one in metrics if one["seed"] == seed]
+        colour, dot = COLOURS[number % len(COLOURS)], "o" if len(own) == 1 else None
+        styles = ((key, "training images", 0.7), (f"test_{key}", "test images", 1.8))
+        for name, images, width in styles:
+            values = unit * _column(own, name)
+            text = f"seed {seed}, {images}" if len(seeds) > 1 else images
+            ax.plot(_column(own, "epoch"), values, color=colour, linewidth=width, marker=dot, markersize=3, label=text)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.set(xlabel="epoch", ylabel=label)
+    if len(seeds) <= len(COLOURS):
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
 def plot_distribution(
     probabilities: ArrayLike, labels: Sequence[str], ax: Axes | None = None, title: str | None = None
 ) -> Axes:

@@ -1,9 +1,11 @@
 """Progress in a notebook: one display updated in place, and a line an epoch."""
 
 import time
+from typing import Any
 
 from IPython.display import display
 
+from setn_lab.retraining import Retraining
 from setn_lab.search import Estimate, Progress, Search
 
 INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each of them
@@ -49,8 +51,12 @@ class Live:
             self._display.update(self)
 
 
-def epoch_line(record: dict[str, float]) -> str:
-    """The losses, accuracies and entropy of one epoch, as one line."""
+def epoch_line(record: dict[str, Any]) -> str:
+    """The losses and accuracies of one epoch, of a search or of a training, as one line."""
+    if "test_error" in record:
+        line = f"seed {record['seed']}, epoch {record['epoch']}: loss {record['loss']:.3f}, error {record['error']:.1%}"
+        line += f", test loss {record['test_loss']:.3f}, test error {record['test_error']:.2%}"
+        return f"{line}, {record['seconds']:.0f} s"
     line = f"epoch {record['epoch']}: weights {record['weight_loss']:.3f} {record['weight_accuracy']:.1%}"
     if record["evaluator_loss"] is not None:
         line += f", evaluator {record['evaluator_loss']:.3f} {record['evaluator_accuracy']:.1%}"
@@ -85,6 +91,25 @@ def describe_search(search: Search) -> str:
             f"{template:,} parameters |",
             f"| strategy | {config.strategy}, candidates from {config.candidate_source} |",
             f"| device | {search.device} |",
+        ]
+    )
+
+
+def describe_retraining(job: Retraining) -> str:
+    """The genotype, the network and the images as Markdown."""
+    config, source, size = job.config, job.source, job.cost
+    return "\n".join(
+        [
+            "| | |",
+            "|---|---|",
+            f"| genotype | {job.name}: `{job.genotype.to_darts()}` |",
+            f"| network | {config.network}, C = {config.channels}, N = {config.repeats}: {size.parameters:,} "
+            f"parameters, {size.multiply_adds / 1e6:.1f} M multiply-adds |",
+            f"| images | {source.image_size} x {source.image_size}, {source.image_channels} channels, "
+            f"{len(source.classes)} classes, {source.steps} steps of {config.batch_size} an epoch |",
+            f"| seeds | {config.seed} .. {config.seed + config.seeds - 1}, {config.epochs} epochs each |",
+            f"| device | {job.device} |",
+            f"| run folder | `{job.folder}` |",
         ]
     )
 

@@ -46,7 +46,7 @@ class Trainer:
         config, template = self.search.config, self.search.template
         images, labels = self.batch(self.search.train, "train", step)
         template.requires_grad_(True)
-        with autocast(self.search):
+        with autocast(self.search.device, config.precision):
             if config.strategy == "setn-non":  # without randomness: Eq. 10 with the evaluator as it is
                 logits = template.mixed(images, self.search.evaluator.mixing_weights().detach())
             else:
@@ -66,7 +66,7 @@ class Trainer:
         images, labels = self.batch(self.search.valid, "valid", step)
         template.requires_grad_(False)
         mixing = evaluator.mixing_weights()
-        with autocast(self.search):
+        with autocast(self.search.device, config.precision):
             logits = self.mixing(images, mixing)
             loss = F.cross_entropy(logits, labels)
         objective = loss
@@ -147,13 +147,13 @@ def one_shot(search: Search, images: Tensor, quadruples: np.ndarray, known: Resu
 
     images: (b, c, h, w), normalised. known: see `Template.sampled`.
     """
-    with autocast(search):
+    with autocast(search.device, search.config.precision):
         return search.template.sampled(images, quadruples, known=known).float()
 
 
-def autocast(search: Search) -> torch.autocast:
+def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The precision of forward passes."""
-    return torch.autocast(search.device.type, torch.bfloat16, enabled=search.config.precision == "bfloat16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _outcome(loss: Tensor, logits: Tensor, labels: Tensor) -> Tensor:

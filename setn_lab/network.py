@@ -1,0 +1,228 @@
+"""The discrete networks of a Genotype, for CIFAR and for ImageNet (section 5.2), and what they cost.
+
+The conventions are those of DARTS, whose sizes these networks have: batch norms are affine and keep running averages,
+a cell's inputs are preprocessed, an auxiliary classifier stands after two thirds of the cells.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from setn_lab import ops
+from setn_lab.genotype import Cell as CellGenotype
+from setn_lab.genotype import Genotype
+from setn_lab.macro import CellPlan, edge_stride, plan, preprocessing, stem
+from setn_lab.streams import generator
+
+
+class Outputs(NamedTuple):
+    """Logits (b, classes), and those of the auxiliary head in training; None without one and in evaluation."""
+
+    logits: Tensor
+    auxiliary: Tensor | None
+
+
+class NetworkCell(nn.Module):
+    """One discrete cell: its inputs' preprocessing and two operations a node."""
+
+    edges: Any  # nested ModuleLists, whose elements type checkers cannot know
+
+    def __init__(self, nodes: CellGenotype, concat: tuple[int, ...], cell: CellPlan) -> None:
+        super().__init__()
+        self.preprocess0, self.preprocess1 = preprocessing(cell, affine=True)
+        self.sources = [[state for _, state in node] for node in nodes]
+        self.concat = concat
+        self.edges = nn.ModuleList(
+            nn.ModuleList(
+                ops.build(name, cell.channels, edge_stride(cell.kind, state), affine=True) for name, state in node
+            )
+            for node in nodes
+        )
+
+    def forward(self, before: Tensor, previous: Tensor, keep: Tensor | None) -> Tensor:
+        """(b, concatenated * C, h, w); `before` and `previous` after their ReLU.
+
+        keep (B, 2, b): the path dropout of the two operations of each node, a factor a sample; None is none. The
+        identity is never dropped.
+        """
+        states = [self.preprocess0.activated(before), self.preprocess1.activated(previous)]
+        active: dict[int, Tensor] = {}  # relu of the states that operations start with
+        for node, (sources, operations) in enumerate(zip(self.sources, self.edges, strict=True)):
+            terms = []
+            for side, (state, operation) in enumerate(zip(sources, operations, strict=True)):
+                if isinstance(operation, ops.Convolution):
+                    if state not in active:
+                        active[state] = F.relu(states[state])
+                    term = operation.activated(active[state])
+                else:
+                    term = operation(states[state])
+                if keep is not None and not isinstance(operation, nn.Identity):
+                    term = term * keep[node, side, :, None, None, None]
+                terms.append(term)
+            states.append(terms[0] + terms[1])
+        return torch.cat([states[state] for state in self.concat], dim=1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on the features after two thirds of the cells: it trains the lower cells (Szegedy et al.)."""
+
+    def __init__(self, channels: int, num_classes: int, pool_stride: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.AvgPool2d(5, pool_stride, count_include_pad=False),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            ops.BatchNorm(128, affine=True),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(128, 768, 2, bias=False),
+            ops.BatchNorm(768, affine=True),
+            nn.ReLU(inplace=True),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, active: Tensor) -> Tensor:
+        """Logits (b, classes) from (b, channels, h, w) after its ReLU, h and w at least 8 (CIFAR) or 7 (ImageNet)."""
+        return self.classifier(self.features(active).mean((2, 3)))
+
+
+class Network(nn.Module):
+    """What both networks share: cells, mean over the image, classifier, auxiliary head.
+
+    `plan` and the submodules are made by the subclass, which also says how the images become the first cell's inputs.
+    """
+
+    cells: Any  # a ModuleList of NetworkCells
+    pool_stride: int  # of the auxiliary head
+
+    def __init__(
+        self, genotype: Genotype, cells: list[CellPlan], num_classes: int, auxiliary: bool, image_channels: int
+    ) -> None:
+        super().__init__()
+        self.genotype, self.plan, self.image_channels = genotype, cells, image_channels
+        parts = genotype.cells
+        self.cells = nn.ModuleList(NetworkCell(parts[cell.kind][1], parts[cell.kind][2], cell) for cell in cells)
+        self.place = 2 * len(cells) // 3  # the cell whose output the auxiliary head reads
+        outputs = [cell.channels * len(parts[cell.kind][2]) for cell in cells]
+        self.auxiliary = AuxiliaryHead(outputs[self.place], num_classes, self.pool_stride) if auxiliary else None
+        self.classifier = nn.Linear(outputs[-1], num_classes)
+
+    def inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The first cell's two inputs, after their ReLU."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Outputs:
+        """images: (b, c, h, w), normalised. keep: path dropout factors (cells, B, 2, b), or None."""
+        before, previous = self.inputs(images)
+        auxiliary = None
+        for index, cell in enumerate(self.cells):
+            output = cell(before, previous, None if keep is None else keep[index])
+            if index < len(self.cells) - 1:
+                before, previous = previous, output.relu_()  # the next two cells, and the head, read it after a ReLU
+            if index == self.place and self.auxiliary is not None and self.training:
+                auxiliary = self.auxiliary(output)
+        return Outputs(self.classifier(output.mean((2, 3))), auxiliary)
+
+    @property
+    def paths(self) -> tuple[int, int, int]:
+        """The shape of path dropout's factors without the batch: (cells, B, 2)."""
+        return len(self.cells), max(len(cell.edges) for cell in self.cells), 2
+
+    def _fill(self, rng: np.random.Generator | None) -> None:
+        """Give weights to what was laid out on the meta device."""
+        self.to_empty(device="cpu")
+        ops.initialize(self, rng or generator(0, "network weights"))
+        self.to(memory_format=torch.channels_last)
+
+
+class CifarNetwork(Network):
+    """C = channels, N = repeats: a 3x3 stem to 3 C channels, then 3 N + 2 cells.
+
+    image_channels: 1 for grey images. rng: draws the weights; the same ones each time by default.
+    """
+
+    pool_stride = 3
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        channels: int,
+        repeats: int,
+        num_classes: int,
+        auxiliary: bool = False,
+        image_channels: int = 3,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        cells = plan(channels, repeats, _concatenated(genotype))
+        with torch.device("meta"):
+            super().__init__(genotype, cells, num_classes, auxiliary, image_channels)
+            self.stem = stem(image_channels, channels, affine=True)
+        self._fill(rng)
+
+    def inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The stem's output twice."""
+        output = self.stem(images).relu_()
+        return output, output
+
+
+class ImageNetNetwork(Network):
+    """C = channels, N = repeats: three 3x3 convolutions of stride 2 (to C//2, C, C), then 3 N + 2 cells.
+
+    The first cell reads the results of the second and the third convolution, so it stands as after a reduction.
+    """
+
+    pool_stride = 2
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        channels: int,
+        repeats: int,
+        num_classes: int,
+        auxiliary: bool = False,
+        image_channels: int = 3,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        cells = plan(channels, repeats, _concatenated(genotype), (channels, channels), after_reduction=True)
+        with torch.device("meta"):
+            super().__init__(genotype, cells, num_classes, auxiliary, image_channels)
+            self.stem = nn.Sequential(
+                *_halving(image_channels, channels // 2), nn.ReLU(inplace=True), *_halving(channels // 2, channels)
+            )
+            self.second_stem = nn.Sequential(*_halving(channels, channels))
+        self._fill(rng)
+
+    def inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """A quarter and an eighth of the images' resolution."""
+        before = self.stem(images).relu_()
+        return before, self.second_stem(before).relu_()
+
+
+def _halving(inputs: int, outputs: int) -> tuple[nn.Conv2d, ops.BatchNorm]:
+    return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), ops.BatchNorm(outputs, affine=True)
+
+
+def _concatenated(genotype: Genotype) -> tuple[int, int]:
+    return len(genotype.normal_concat), len(genotype.reduce_concat)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-adds for one image (convolutions and linear layers), without the auxiliary head."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def cost(network: Network, image_size: int) -> Cost:
+    """What the network costs for square images of that size, by torch's own counter; nothing is computed."""
+    parameters = sum(value.numel() for name, value in network.named_parameters() if not name.startswith("auxiliary."))
+    shape = 1, network.image_channels, image_size, image_size
+    empty = copy.deepcopy(network).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        empty(torch.empty(shape, device="meta"))
+    return Cost(parameters, counter.get_total_flops() // 2)  # torch counts a multiply-add as two operations

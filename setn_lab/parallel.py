@@ -1,0 +1,74 @@
+"""Several processes that train one network, as `torchrun` starts them; one process is the simplest case of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from setn_lab.sources import Share
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its job; `local` is its number on this machine."""
+
+    share: Share
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes the run folder."""
+        return self.share.rank == 0
+
+    def wrap(self, network: nn.Module, synchronized: bool) -> nn.Module:
+        """The network with gradients averaged over the processes, by PyTorch's own DistributedDataParallel."""
+        if self.share.processes == 1:
+            return network
+        if synchronized:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        device = next(network.parameters()).device
+        # static: the same weights are used in each step; some by none, such as those of a node that nothing reads
+        return DistributedDataParallel(network, [device] if device.type == "cuda" else None, static_graph=True)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of the processes' values, in each of them."""
+        if self.share.processes > 1:
+            dist.all_reduce(values)
+        return values
+
+    def align(self, network: nn.Module) -> None:
+        """Give all processes the buffers of the first, such as its running averages."""
+        if self.share.processes > 1:
+            for buffer in network.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def wait(self) -> None:
+        """Wait until all processes have come here."""
+        if self.share.processes > 1:
+            dist.barrier()
+
+
+ALONE = Processes(Share(0, 1))
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Join the job that `torchrun` started, or be one process alone; leaves it at the end.
+
+    device: the config's; NCCL connects processes on CUDA, gloo all others.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    local = int(os.environ["LOCAL_RANK"])
+    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield Processes(Share(dist.get_rank(), dist.get_world_size()), local)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,267 @@
+"""Train the network of one genotype from scratch (section 5.2), by one process or by several.
+
+python -m setn_lab.retrain CONFIG.json
+torchrun --nproc-per-node 4 -m setn_lab.retrain CONFIG.json
+"""
+
+import json
+import math
+import statistics
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from setn_lab import checkpoint, data
+from setn_lab.config import build
+from setn_lab.genotype import Genotype
+from setn_lab.network import Network
+from setn_lab.parallel import ALONE, Processes, processes
+from setn_lab.retraining import RetrainConfig, Retraining, prepare
+from setn_lab.runs import Run, RunError, read_journal
+from setn_lab.search import Observer, Progress, naming_memory
+from setn_lab.sources import NONE_BAD, Batch
+from setn_lab.steps import autocast
+from setn_lab.streams import generator
+
+__all__ = ["Result", "RetrainConfig", "RetrainError", "Retraining", "prepare", "results", "retrain", "summary"]
+
+
+class RetrainError(RuntimeError):
+    """The training cannot go on: a loss is not finite."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one seed came to after so many epochs: error (0 .. 1) and loss on the test images, and seconds in all."""
+
+    seed: int
+    epochs: int
+    test_error: float
+    test_loss: float
+    seconds: float
+
+
+def learning_rate(config: RetrainConfig, step: int, steps: int) -> float:
+    """The rate at a global step of `steps` an epoch: a line up to weight_lr, then a half cosine down to 0."""
+    warm, total = config.warmup_epochs * steps, config.epochs * steps
+    if step < warm:
+        return config.weight_lr * (step + 1) / warm
+    return config.weight_lr * (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
+
+
+def retrain(
+    job: Retraining, run: Run | None, crew: Processes = ALONE, observe: Observer = lambda progress: None
+) -> list[Result]:
+    """Train each seed from its newest checkpoint and export it as network-SEED.safetensors.
+
+    run: open in the first process of the job, None in the others. Appends a line an epoch to the journal `metrics` and
+    saves a checkpoint after each. Returns a result for each seed, in the first process. Raises RetrainError for a loss
+    that is not finite, RunError for a run folder of another genotype, SearchError when memory is short.
+    """
+    if run is not None:
+        _claim(run, job.genotype)
+    crew.wait()
+    for seed in range(job.config.seed, job.config.seed + job.config.seeds):
+        network = _train(job, run, crew, seed, observe)
+        if run is not None:
+            run.write(f"network-{seed}.safetensors", job.trained(network.eval()).to_bytes())
+    return [] if run is None else results(run.folder)
+
+
+def _claim(run: Run, genotype: Genotype) -> None:
+    """Write the genotype into the run folder, or find it there. Raises RunError where another one is."""
+    path = run.folder / "genotype.json"
+    if not path.exists():
+        run.write(path.name, genotype.to_json() + "\n")
+    elif (other := Genotype.from_json(path.read_text())) != genotype:
+        raise RunError(
+            f"{path}: holds {other.to_darts()}, and its checkpoints are of that genotype; {genotype.to_darts()} was "
+            "given: choose another run_dir for it"
+        )
+
+
+def _train(job: Retraining, run: Run | None, crew: Processes, seed: int, observe: Observer) -> Network:
+    """The training loop of one seed; returns the trained network."""
+    config, source, first = job.config, job.source, seed - job.config.seed
+    network = job.network(seed)
+    optimizer = torch.optim.SGD(
+        network.parameters(), config.weight_lr, momentum=config.weight_momentum, weight_decay=config.weight_decay
+    )
+    folder = job.folder / "checkpoints" / f"seed-{seed}"
+    begin = _resume(network, optimizer, folder)
+    if run is not None:  # an epoch is journaled before its checkpoint is written
+        lines = [line["seed"] for line in run.read("metrics")]
+        if lines.count(seed) > begin:
+            run.keep("metrics", first * config.epochs + begin)
+    parallel = crew.wrap(network, config.synchronized_batch_norm)
+    total = config.seeds * config.epochs * source.steps
+    for epoch in range(begin, config.epochs):
+        started = time.perf_counter()
+        network.train()
+        steps = range(epoch * source.steps, (epoch + 1) * source.steps)
+        outcomes = torch.zeros(source.steps, 2, device=job.device)  # read once, after the epoch
+        bad: set[int] = set()
+        for step, batch in zip(steps, source.train(seed, steps, crew.share), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step, source.steps)
+            keep = _path_dropout(job, crew, network.paths, seed, step, config.path_dropout * epoch / config.epochs)
+            with naming_memory("batch_size"):
+                outcomes[step - steps.start] = _step(job, parallel, optimizer, batch, keep)
+            bad |= set() if batch.bad is None else set(batch.bad.tolist()) - {NONE_BAD}
+            observe(Progress("train", first * config.epochs * source.steps + step + 1, total))
+        loss, accuracy = _mean_outcome(job, crew, outcomes, epoch)
+        crew.align(network)
+        tested, untested = _test(job, crew, network)
+        record = {
+            "seed": seed,
+            "epoch": epoch + 1,
+            "loss": loss,
+            "error": 1 - accuracy,
+            **tested,
+            "lr": learning_rate(config, steps.stop - 1, source.steps),
+            "skipped": [source.name("train", image) for image in sorted(bad)] + untested,
+            "seconds": time.perf_counter() - started,
+        }
+        if run is not None:
+            run.append("metrics", record)
+            state = {"genotype": job.genotype.to_json(), "network": network.state_dict()}
+            checkpoint.save(folder, epoch + 1, {**state, "optimizer": optimizer.state_dict()})
+            observe(Progress("train", (first * config.epochs + epoch + 1) * source.steps, total, record))
+    return network
+
+
+def _step(
+    job: Retraining, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, keep: Tensor | None
+) -> Tensor:
+    """One update; returns (loss, accuracy) of this process's part, left on the device."""
+    config = job.config
+    images = batch.images.to(job.device, non_blocking=True)
+    labels = batch.labels.to(job.device, non_blocking=True)
+    with autocast(job.device, config.precision):
+        outputs = network(images, keep)
+        loss = F.cross_entropy(outputs.logits, labels, label_smoothing=config.label_smoothing)
+        objective = loss
+        if outputs.auxiliary is not None:
+            auxiliary = F.cross_entropy(outputs.auxiliary, labels, label_smoothing=config.label_smoothing)
+            objective = loss + config.auxiliary_weight * auxiliary
+    optimizer.zero_grad(set_to_none=True)
+    objective.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+    optimizer.step()
+    accuracy = (outputs.logits.detach().argmax(1) == labels).float().mean()
+    return torch.stack([loss.detach().float(), accuracy])
+
+
+def _path_dropout(
+    job: Retraining, crew: Processes, paths: tuple[int, int, int], seed: int, step: int, rate: float
+) -> Tensor | None:
+    """Factors (cells, B, 2, b) of this process's part: 0 with that probability, else such that the mean is 1."""
+    if rate == 0:
+        return None
+    kept = generator(seed, "path dropout", step).random((job.config.batch_size, *paths)) >= rate
+    factors = crew.share.of(torch.from_numpy((kept / (1 - rate)).astype(np.float32)))
+    return factors.permute(1, 2, 3, 0).contiguous().to(job.device, non_blocking=True)
+
+
+def _mean_outcome(job: Retraining, crew: Processes, outcomes: Tensor, epoch: int) -> tuple[float, float]:
+    """The mean loss and accuracy of an epoch over all processes. Raises RetrainError for a loss that is not finite."""
+    outcomes = crew.sum(outcomes) / crew.share.processes
+    finite = outcomes[:, 0].isfinite().tolist()
+    if not all(finite):
+        step = epoch * job.source.steps + finite.index(False)
+        rate = learning_rate(job.config, step, job.source.steps)
+        raise RetrainError(
+            f"the loss is not finite at step {step + 1} (epoch {epoch + 1}), at a learning rate of {rate:.3g}. The "
+            f"checkpoint of epoch {epoch} is kept. Lower weight_lr ({job.config.weight_lr}), which starts a new run"
+        )
+    loss, accuracy = outcomes.double().mean(0).tolist()
+    return loss, accuracy
+
+
+@torch.no_grad()
+def _test(job: Retraining, crew: Processes, network: Network) -> tuple[dict[str, float], list[str]]:
+    """Loss, top-1 and top-5 error on the test images, and the names of those this process could not read."""
+    network.eval()
+    sums = torch.zeros(4, dtype=torch.float64, device="cpu" if job.device.type == "mps" else job.device)
+    skipped: list[str] = []
+    for batch in job.source.test(crew.share):
+        images, labels = batch.images.to(job.device), batch.labels.to(job.device)
+        with naming_memory("test_batch_size"), autocast(job.device, job.config.precision):
+            logits = network(images).logits.float()
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        values = torch.stack([loss, ~best[:, 0], ~best.any(1), torch.ones_like(loss)])
+        if batch.bad is not None:
+            values = values[:, (batch.bad == NONE_BAD).to(values.device)]
+            skipped += [job.source.name("test", image) for image in batch.bad.tolist() if image != NONE_BAD]
+        sums += values.to(sums.device, sums.dtype).sum(1)
+    *totals, count = crew.sum(sums).tolist()
+    if count == 0:
+        raise data.DataError("dataset: no test image can be read")
+    names = ("test_loss", "test_error", "test_error_top5")
+    return {name: total / count for name, total in zip(names, totals, strict=True)}, skipped
+
+
+def _resume(network: Network, optimizer: torch.optim.Optimizer, folder: Path) -> int:
+    """Load the newest good checkpoint and return the number of epochs it has done.
+
+    Raises RunError for one of another genotype.
+    """
+    latest = checkpoint.load_latest(folder)
+    if latest is None:
+        return 0
+    epoch, state = latest
+    if Genotype.from_json(state["genotype"]) != network.genotype:
+        raise RunError(
+            f"{folder}: its checkpoints are of another genotype, {state['genotype']}: choose another run_dir"
+        )
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return epoch
+
+
+def results(folder: Path) -> list[Result]:
+    """The results of the run in that folder, of each seed as far as it has come."""
+    lines: dict[int, list[dict[str, float]]] = {}
+    for record in read_journal(folder / "metrics.jsonl"):
+        lines.setdefault(record["seed"], []).append(record)
+    return [
+        Result(seed, len(own), own[-1]["test_error"], own[-1]["test_loss"], sum(line["seconds"] for line in own))
+        for seed, own in lines.items()
+    ]
+
+
+def summary(found: list[Result]) -> str:
+    """The test error over the seeds in a line: mean and standard deviation, as the paper reports it."""
+    errors = [100 * one.test_error for one in found]
+    spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+    return f"test error {statistics.fmean(errors):.2f}{spread} % (seeds: {len(errors)}, epochs: {found[0].epochs})"
+
+
+def main() -> None:
+    """Train as the JSON file named on the command line says; prints the result."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    config = build(RetrainConfig, json.loads(Path(sys.argv[1]).read_text()))
+    with processes(config.device) as crew:
+        job = prepare(config, crew)
+        with Run.open(config, "retrain") if crew.first else nullcontext() as run:
+            found = retrain(job, run, crew, _print if crew.first else lambda progress: None)
+        if crew.first:
+            print(f"{job.name}: {summary(found)}; {job.folder}")
+
+
+def _print(progress: Progress) -> None:
+    if progress.record is not None:
+        print(json.dumps(progress.record), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,12 @@
 """Pictures of cells: a Genotype becomes a graphviz.Digraph in the style of the paper's Figure 3.
 
-`draw` only writes down the graph. `render` lays it out with the `dot` binary or, where there is none, with
-the Graphviz that pygraphviz's wheels carry; `show` raises for want of neither: a notebook always runs.
+`draw` and `difference` only write down the graph. `render` lays it out with the `dot` binary or, where there is
+none, with the Graphviz that pygraphviz's wheels carry; `show` raises for want of neither: a notebook always runs.
 """
 
-from typing import Any
+import html
+from collections import Counter
+from typing import Any, NamedTuple
 
 import graphviz
 
@@ -21,6 +23,13 @@ FAMILIES = {
     "dense": "#A8478A",
     "none": "#8C8C8C",
 }
+# What a diff says of a line: its sign, and how it and the box it leads to are drawn.
+MARKS = {
+    "kept": ("", {"color": "#757575", "penwidth": "1.1"}),
+    "removed": ("− ", {"color": "#B84300", "penwidth": "1.6", "style": "dashed"}),
+    "added": ("+ ", {"color": "#0072B2", "penwidth": "2.8", "style": "solid"}),
+}
+MARK_FONTS = {"kept": "Helvetica", "removed": "Helvetica-Oblique", "added": "Helvetica-Bold"}
 PNG_DPI = "200"  # Graphviz's own 96 dots an inch are too coarse to read on a screen
 NOTEBOOK_SIZE = "10,20"  # inches at most; graphviz scales down to it
 
@@ -48,52 +57,191 @@ def draw(genotype: Genotype, caption: str | None = None) -> graphviz.Digraph:
     each of which is one (operation, state) pair and carries the operation's name. Grey edges lead to c_k, the
     concatenation; a node that is not concatenated has none. `caption` stands below both cells.
     """
-    graph = graphviz.Digraph("genotype")
-    graph.attr(bgcolor="white", fontname="Helvetica", pad="0.15", margin="0", nodesep="0.2", ranksep="0.45")
-    graph.attr(remincross="false")  # a second pass over all clusters would swap c_{k-2} and c_{k-1} in some cells
-    graph.attr("node", fontname="Helvetica", shape="box", style="filled,rounded", color="#404040")
-    graph.attr("edge", arrowsize="0.7")
+    graph = sheet("genotype")
     if caption is not None:
         graph.attr(label=graphviz.escape(caption), labelloc="b")
     for name, cell, concat in genotype.cells:
-        with graph.subgraph(name=f"cluster_{name}") as cluster:
-            cluster.attr(label=TITLES[name], labelloc="t", pencolor="none", margin="12", fontsize="16")
+        with _cell_cluster(graph, name) as cluster:
             _draw_cell(cluster, name, cell, concat)
     return graph
 
 
+def caption(name: str, parameters: int, multiply_adds: int, channels: int, repeats: int) -> str:
+    """A line for below a figure: "SETN: 4.6 M parameters, 597 M multiply-adds (C = 36, N = 6)"."""
+    sizes = f"{_count(parameters)} parameters, {_count(multiply_adds)} multiply-adds"
+    return f"{name}: {sizes} (C = {channels}, N = {repeats})"
+
+
+def _count(number: int) -> str:
+    """A number as papers print it: 4.6 M, 597 M, 34.2 k."""
+    for unit, sign in ((1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * unit:  # 999,700 is 1.0 M, not 1000 k
+            return f"{number / unit:.1f}{sign}" if number < 99.95 * unit else f"{number / unit:.0f}{sign}"
+    return str(number)
+
+
+def sheet(name: str) -> graphviz.Digraph:
+    """An empty drawing with what all figures share: white ground, margins, rounded boxes, one typeface."""
+    graph = graphviz.Digraph(name)
+    graph.attr(bgcolor="white", fontname="Helvetica", pad="0.15", margin="0", nodesep="0.3", ranksep="0.45")
+    graph.attr(remincross="false")  # a second pass over all clusters would swap c_{k-2} and c_{k-1} in some cells
+    graph.attr("node", fontname="Helvetica", shape="box", style="filled,rounded", color="#404040")
+    graph.attr("edge", arrowsize="0.7")
+    return graph
+
+
+def _cell_cluster(graph: graphviz.Digraph, name: str) -> Any:
+    """A context manager: the part of the drawing that is the normal or the reduction cell."""
+    attributes = {"label": TITLES[name], "labelloc": "t", "pencolor": "none", "margin": "12", "fontsize": "16"}
+    return graph.subgraph(name=f"cluster_{name}", graph_attr=attributes)
+
+
 def _draw_cell(graph: graphviz.Digraph, name: str, cell: Cell, concat: tuple[int, ...]) -> None:
-    boxes = [f"{name}_{state}" for state in range(INPUTS + len(cell))]
-    with graph.subgraph(name=f"{name}_inputs") as top:
-        top.attr(rank="same")
-        for box, index in zip(boxes[:INPUTS], ("k-2", "k-1"), strict=True):
-            top.node(box, f"<<I>c</I><SUB>{index}</SUB>>", fillcolor="#D9EAD3")
-        top.edge(boxes[0], boxes[1], style="invis")  # keeps c_{k-2} on the left
+    boxes = _draw_inputs(graph, name)
     for number, node in enumerate(cell):
-        box = boxes[INPUTS + number]
-        graph.node(box, str(number), fillcolor="#DCE9F5", width="0.5", height="0.4")
+        boxes.append(_draw_node(graph, name, number, str(number)))
         for slot, (operation, origin) in enumerate(node):
-            _draw_edge(graph, boxes[origin], box, slot, operation)
-    output = f"{name}_output"
-    graph.node(output, "<<I>c</I><SUB>k</SUB>>", fillcolor="#FFF2CC")
+            kind = family(operation)
+            style = "dashed" if kind in ("skip", "none") else "solid"
+            line = {"color": FAMILIES[kind], "penwidth": "1.6", "style": style}
+            _draw_line(graph, boxes[origin], boxes[-1], slot, label(operation), line)
+    output = _draw_output(graph, name)
     for state in sorted(concat):
         graph.edge(boxes[state], output, color="#A0A0A0", arrowsize="0.5")
 
 
-def _draw_edge(graph: graphviz.Digraph, tail: str, head: str, slot: int, operation: str) -> None:
-    """One (operation, state) pair, the `slot`-th of its node: a line from `tail` to `head` through its name.
+def _draw_inputs(graph: graphviz.Digraph, name: str) -> list[str]:
+    boxes = [f"{name}_{state}" for state in range(INPUTS)]
+    with graph.subgraph(name=f"{name}_inputs") as top:
+        top.attr(rank="same")
+        for box, index in zip(boxes, ("k-2", "k-1"), strict=True):
+            top.node(box, f"<<I>c</I><SUB>{index}</SUB>>", fillcolor="#D9EAD3")
+        top.edge(boxes[0], boxes[1], style="invis")  # keeps c_{k-2} on the left
+    return boxes
+
+
+def _draw_node(graph: graphviz.Digraph, name: str, number: int, text: str, **look: str) -> str:
+    box = f"{name}_{INPUTS + number}"
+    graph.node(box, text, **{"fillcolor": "#DCE9F5", "width": "0.5", "height": "0.4"} | look)
+    return box
+
+
+def _draw_output(graph: graphviz.Digraph, name: str) -> str:
+    output = f"{name}_output"
+    graph.node(output, "<<I>c</I><SUB>k</SUB>>", fillcolor="#FFF2CC")
+    return output
+
+
+def _draw_line(
+    graph: graphviz.Digraph, tail: str, head: str, slot: int, text: str, line: dict[str, str], font: str = "Helvetica"
+) -> None:
+    """The `slot`-th line that enters `head`, through its text.
 
     Graphviz would write an edge's label beside it, where it could belong to a neighbour as well. Here the
-    name interrupts its own line: a box of bare text, through which no other line runs.
+    text interrupts its own line: a box of bare text, through which no other line runs.
     """
-    kind = family(operation)
-    colour = FAMILIES[kind]
-    line = {"color": colour, "penwidth": "1.6", "style": "dashed" if kind in ("skip", "none") else "solid"}
     bare = {"shape": "plaintext", "style": "", "width": "0", "height": "0", "margin": "0.05,0.01"}
-    text = f"{head}_{slot}"
-    graph.node(text, label(operation), fontsize="12", fontcolor=colour, **bare)
-    graph.edge(tail, text, arrowhead="none", **line)
-    graph.edge(text, head, **line)
+    box = f"{head}_{slot}"
+    graph.node(box, text, fontsize="12", fontcolor=line["color"], fontname=font, **bare)
+    graph.edge(tail, box, arrowhead="none", **line)
+    graph.edge(box, head, **line)
+
+
+class Line(NamedTuple):
+    """One line of a diff, from state `origin` into a node or, with no operation, into the concatenation.
+
+    mark: "kept", "removed" or "added". node: 0 .. B-1, or None for the concatenation.
+    """
+
+    mark: str
+    node: int | None
+    operation: str | None
+    origin: int
+
+
+def compare(
+    old: Cell, old_concat: tuple[int, ...], new: Cell, new_concat: tuple[int, ...]
+) -> tuple[list[Line], list[Line]]:
+    """The lines of two cells, those into nodes and those into the concatenation, each marked.
+
+    Node i of the one is compared with node i of the other; the order within a node's pair does not matter, and a
+    pair of two equal edges counts twice.
+    """
+    before, after = (
+        Counter((number, operation, origin) for number, node in enumerate(cell) for operation, origin in node)
+        for cell in (old, new)
+    )
+    parts = {"kept": before & after, "removed": before - after, "added": after - before}
+    lines = [Line(mark, *edge) for mark, part in parts.items() for edge in part.elements()]
+    concats = {state: (state in old_concat, state in new_concat) for state in {*old_concat, *new_concat}}
+    marks = {(True, True): "kept", (True, False): "removed", (False, True): "added"}
+    return lines, [Line(marks[where], None, None, state) for state, where in sorted(concats.items())]
+
+
+def difference(old: Genotype, new: Genotype, captions: tuple[str, str] = ("old", "new")) -> graphviz.Digraph:
+    """What changed from `old` to `new`, as one merged drawing of both that is not rendered.
+
+    Lines of both are grey; those of `old` alone are dashed, orange, and carry a minus before the operation's name;
+    those of `new` alone are thick, blue, and carry a plus. Nodes and concatenations that only one of them has are
+    marked alike. Merged and not side by side, since Graphviz would lay out two drawings differently, and the eye
+    would have to find each node twice: here what replaced what meets at one node. Genotypes that are equal, as
+    architectures, give a grey drawing that says so. `captions` names the two below the drawing.
+    """
+    graph = sheet("difference")
+    operations: Counter[str] = Counter()
+    concatenations: Counter[str] = Counter()
+    for (name, old_cell, old_concat), (_, new_cell, new_concat) in zip(old.cells, new.cells, strict=True):
+        lines, ends = compare(old_cell, old_concat, new_cell, new_concat)
+        operations.update(line.mark for line in lines)
+        concatenations.update(line.mark for line in ends)
+        with _cell_cluster(graph, name) as cluster:
+            _draw_difference(cluster, name, (len(old_cell), len(new_cell)), lines, ends)
+    graph.attr(label=_legend(captions, operations, concatenations, old == new), labelloc="b")
+    return graph
+
+
+def _draw_difference(
+    graph: graphviz.Digraph, name: str, nodes: tuple[int, int], lines: list[Line], ends: list[Line]
+) -> None:
+    boxes = _draw_inputs(graph, name)
+    for number in range(max(nodes)):
+        mark = "kept" if number < min(nodes) else "removed" if number < nodes[0] else "added"
+        sign, line = MARKS[mark]
+        look = (
+            {} if mark == "kept" else {**line, "style": f"filled,rounded,{line['style']}", "fontcolor": line["color"]}
+        )
+        boxes.append(_draw_node(graph, name, number, f"{sign}{number}", **look))
+    output = _draw_output(graph, name)
+    slots: Counter[str] = Counter()
+    for mark, node, operation, origin in [*sorted(lines, key=lambda line: (line.node, line.origin)), *ends]:
+        head = output if node is None else boxes[INPUTS + node]
+        sign, line = MARKS[mark]
+        if operation is None and mark == "kept":
+            graph.edge(boxes[origin], head, color="#A0A0A0", arrowsize="0.5")
+            continue
+        text = f"{sign}{label(operation) if operation else 'concat'}"
+        _draw_line(graph, boxes[origin], head, slots[head], text, line, MARK_FONTS[mark])
+        slots[head] += 1
+
+
+def _legend(captions: tuple[str, str], operations: Counter[str], concatenations: Counter[str], equal: bool) -> str:
+    """The rows below a diff, as one of Graphviz's HTML labels."""
+    old, new = (html.escape(name) for name in captions)
+    if equal:
+        return f"<{old} and {new} are the same architecture: nothing changed>"
+    texts = {"removed": f"only in {old}, dashed", "added": f"only in {new}, thick", "kept": "in both, grey"}
+    rows = []
+    for mark, text in texts.items():
+        sign, line = MARKS[mark]
+        counted = _plural(operations[mark], "operation")
+        if mark != "kept" and concatenations[mark]:
+            counted += f", {_plural(concatenations[mark], 'concatenation')}"
+        rows.append(f'<TR><TD ALIGN="LEFT"><FONT COLOR="{line["color"]}">{sign}{text}: {counted}</FONT></TD></TR>')
+    return f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="2">{"".join(rows)}</TABLE>>'
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def render(digraph: graphviz.Digraph, format: str = "svg") -> bytes:

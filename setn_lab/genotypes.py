@@ -16,10 +16,14 @@ def resolve(text: str) -> tuple[str, Genotype]:
         return text, ZOO[text].genotype
     if text.lstrip().startswith(("Genotype(", "{")):
         return "given", _parse(text)
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return path.name, _read(path / "genotype.json", f"{path} is no run folder of a finished search")
-    if path.is_file():
+    try:
+        path = Path(text).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError):  # longer than a path can be, or the home of an unknown user
+        is_folder = is_file = False
+    if is_folder:
+        return path.absolute().name, _read(path / "genotype.json", f"{path} is no run folder of a finished search")
+    if is_file:
         return path.stem, _read(path, str(path))
     names = {name.lower(): name for name in ZOO}
     near = [names[name] for name in difflib.get_close_matches(text.lower(), names, 1)]

@@ -134,6 +134,10 @@ class Decoded:
         limit_test: int | None = None,
         pin_memory: bool = False,
     ) -> None:
+        if not folder.is_dir():
+            raise DataError(
+                f"dataset: {folder} is no folder; one that holds train/<class>/* and val/<class>/* is allowed"
+            )
         self.classes, training = list_images(folder, "train")
         classes, testing = list_images(folder, "val")
         if classes != self.classes:

@@ -80,7 +80,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Trained:
     """Load an exported network. Nothing in the file is executed. Raises TrainedError for a file that is none."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["setn_lab"])
+            about = dict(json.loads((file.metadata() or {})["setn_lab"]))
             values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
         genotype = Genotype.from_json(about.pop("genotype"))
         size = about["channels"], about["repeats"], len(about["classes"])

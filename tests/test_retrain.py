@@ -273,7 +273,7 @@ def launch(folder, script=None, processes=2, wait=True, **values):
     path = folder.with_suffix(".json")
     path.write_text(to_json(config))
     module = ["-m", "setn_lab.retrain"] if script is None else [str(script)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [*command, *module, str(path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen(

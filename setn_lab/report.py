@@ -16,10 +16,10 @@ from scipy.stats import mannwhitneyu
 
 from setn_lab import cells, plots
 from setn_lab.agreement import agreement
-from setn_lab.costs import cost_table
 from setn_lab.data import BUILT_IN
 from setn_lab.evaluator import Distributions
 from setn_lab.genotype import Genotype
+from setn_lab.network import CifarNetwork, cost
 from setn_lab.progress import duration
 from setn_lab.runs import read_journal
 from setn_lab.space import OPERATION_SETS, SearchSpace
@@ -81,16 +81,12 @@ def sizes(folder: Path) -> list[tuple[int, int, int, int]]:
 
     Both for 32x32 colour images and 10 classes, without an auxiliary head.
     """
-    config, space = _config(folder), _space(folder)
-    quadruples = space.quadruples(Genotype.from_json((folder / "genotype.json").read_text()))
+    config, genotype = _config(folder), Genotype.from_json((folder / "genotype.json").read_text())
     rows = []
     for channels, repeats in ((config["channels"], config["repeats"]), FINAL_SIZE):
-        costs = [
-            int(cost_table(space, channels, repeats, 3, 32, 10, metric).of(quadruples))
-            for metric in ("parameters", "multiply_adds")
-        ]
-        rows.append((channels, repeats, *costs))
-    return rows  # type: ignore[return-value]
+        size = cost(CifarNetwork(genotype, channels, repeats, 10), 32)
+        rows.append((channels, repeats, size.parameters, size.multiply_adds))
+    return rows
 
 
 def summary(folder: Path) -> list[dict[str, Any]]:

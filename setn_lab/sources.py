@@ -230,6 +230,7 @@ class _Files(Dataset[tuple[Tensor, int, int]]):
                 bad = index
                 continue
             with torch.random.fork_rng(devices=[]):  # the transforms draw from the global generator
-                torch.manual_seed(int(generator(seed, "training augmentation", place).integers(np.iinfo(np.int64).max)))
+                draw = int(generator(seed, "training augmentation", place).integers(np.iinfo(np.int64).max))
+                torch.default_generator.manual_seed(draw)  # torch.manual_seed would seed CUDA's too, which takes long
                 return self.transform(picture), label, bad
         raise DataError(f"dataset: none of the {len(self.files)} images can be read, {self.files[0][0]} the first")

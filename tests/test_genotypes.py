@@ -167,10 +167,10 @@ def test_a_malformed_text(text, here):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), zip(LATER, (r"normal, node 2: .* state 2", r"reduce, node 2: .* state 3"))
+    ("text", "message"), [(LATER[0], r"normal, node 2: .* state 2"), (LATER[1], r"reduce, node 2: .* state 3")]
 )
 def test_an_input_that_is_a_later_node(text, message, here):
-    fields = dict(normal=[], normal_concat=[2], reduce=[], reduce_concat=[2])
+    fields = {"normal_concat": [2], "reduce_concat": [2]}
     with pytest.raises(GenotypeError, match=message + r"; this node can read 0 \.\. 1"):
         resolve(text)
     for name, state in (("normal", 2), ("reduce", 3)):

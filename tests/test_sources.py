@@ -1,8 +1,8 @@
 """Where training and test images come from: decoded by workers, or on the device."""
 
 import random
-import re
 import shutil
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -76,6 +76,20 @@ def same(one, other) -> bool:
         for left, right in zip(one, other, strict=True)
         for a, b in zip(left, right, strict=True)
     )
+
+
+def failure(batches) -> str:
+    """The message of the DataError that reading the batches raises.
+
+    The error's frames are freed at once: torch waits five seconds for each worker of a loader that is left to the
+    garbage collector.
+    """
+    try:
+        list(batches)
+    except DataError as error:
+        traceback.clear_frames(error.__traceback__)
+        return str(error)
+    raise AssertionError("nothing was raised")
 
 
 def by_pillow(path: Path, size: int) -> torch.Tensor:
@@ -218,17 +232,16 @@ def test_a_bad_image_is_named(spoilt, workers, turn):
     folder, paths = spoilt("train", *([5] if turn == 0 else [0, 5]))
     if turn:  # only the one that is a text
         shutil.copy(folder / "val" / "class00" / "00.JPEG", paths[0])
-    with pytest.raises(DataError, match=rf"the image {re.escape(str(paths[-1]))} cannot be read") as error:
-        list(decoded(folder, workers).train(0, range(2 * STEPS), ALONE))  # one epoch may leave it out
-    assert "bad_images 'skip'" in str(error.value)
+    message = failure(decoded(folder, workers).train(0, range(2 * STEPS), ALONE))  # one epoch may leave it out
+    assert f"dataset: the image {paths[-1]} cannot be read" in message
+    assert "bad_images 'skip'" in message
     assert len(list(decoded(folder, workers).test(ALONE))) == 4, "the test images are sound"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_test_image_is_named(spoilt, workers):
     folder, (path,) = spoilt("val", 14)
-    with pytest.raises(DataError, match=rf"the image {re.escape(str(path))} cannot be read"):
-        list(decoded(folder, workers).test(ALONE))
+    assert f"dataset: the image {path} cannot be read" in failure(decoded(folder, workers).test(ALONE))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -269,8 +282,7 @@ def test_all_images_bad(spoilt, split):
     folder, paths = spoilt(split, *range(CLASSES + 2 * (split == "val")))
     source = decoded(folder, 0, "skip")
     batches = source.train(0, range(1), ALONE) if split == "train" else source.test(ALONE)
-    with pytest.raises(DataError, match=rf"none of the {len(paths)} images can be read, {re.escape(str(paths[0]))}"):
-        list(batches)
+    assert f"none of the {len(paths)} images can be read, {paths[0]} the first" in failure(batches)
 
 
 # --- folders that are not so ------------------------------------------------------------------------------

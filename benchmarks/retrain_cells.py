@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
+    if args.seeds < 2:
+        parser.error(f"--seeds: {args.seeds} given; at least 2 are needed for a standard deviation")
     rows, errors = [], {}
     for name, text in genotypes().items():
         config = RetrainConfig(genotype=text, dataset=args.dataset, seeds=args.seeds, device="cpu", **RECIPE)

@@ -55,7 +55,7 @@ class ImageSet:
 
     def take(self, indices: Tensor) -> "ImageSet":
         """The images at `indices` (int64 [m], on the host or on the device), in that order, as a copy."""
-        indices = _to_device(indices, self.images.device)
+        indices = to_device(indices, self.images.device)
         return replace(self, images=self.images.index_select(0, indices), labels=self.labels[indices])
 
 
@@ -209,7 +209,7 @@ def augment(
     uniform = np.concatenate([rng.random((5, batch // len(rngs))) for rng in rngs], axis=1)
     draws = torch.from_numpy((uniform * ranges[:, None]).astype(np.int64))
     # Five [b, 1] columns from one copy; the draws of a batch are its only transfer to the device.
-    top, left, mirrored, centre_row, centre_column = _to_device(draws, device)[:, :, None].unbind()
+    top, left, mirrored, centre_row, centre_column = to_device(draws, device)[:, :, None].unbind()
     row = torch.arange(height, device=device)  # [h]
     column = torch.arange(width, device=device)  # [w]
 
@@ -261,7 +261,7 @@ def _permutation(count: int, seed: int, stream: str, pass_number: int) -> Tensor
     return torch.from_numpy(generator(seed, stream, pass_number).permutation(count))
 
 
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy without waiting: from pageable memory even a `non_blocking` copy to CUDA may block."""
     if tensor.device == device:
         return tensor

@@ -134,13 +134,20 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
 def _decode(path: Path) -> np.ndarray:
     """One image as uint8 [h, w, 1] or [h, w, 3]; a grey one among colours is left to broadcasting."""
     with _naming(path), Image.open(path) as image:
-        if image.mode in GREY_16_BIT:  # Pillow would clip at 255; 65535 / 257 = 255, rounded to nearest
-            return ((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8)[..., None]
-        if image.mode in GREY:
-            return np.asarray(image.convert("L"))[..., None]
-        if "transparency" in image.info:  # straight to RGB, Pillow warns about some palettes
-            return np.asarray(image.convert("RGBA"))[..., :3]
-        return np.asarray(image.convert("RGB"))
+        return to_pixels(image)
+
+
+def to_pixels(image: Image.Image) -> np.ndarray:
+    """A Pillow image as uint8 [h, w, 1], if it is grey, or [h, w, 3]. Raises ValueError for 32-bit pixels."""
+    if image.mode in NO_LEVELS:
+        raise ValueError(f"32-bit pixels, mode {image.mode!r}")
+    if image.mode in GREY_16_BIT:  # Pillow would clip at 255; 65535 / 257 = 255, rounded to nearest
+        return ((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8)[..., None]
+    if image.mode in GREY:
+        return np.asarray(image.convert("L"))[..., None]
+    if "transparency" in image.info:  # straight to RGB, Pillow warns about some palettes
+        return np.asarray(image.convert("RGBA"))[..., :3]
+    return np.asarray(image.convert("RGB"))
 
 
 def _read_cache(path: Path, count: int) -> np.ndarray | None:

@@ -1,16 +1,20 @@
 """Several processes that train one network, as `torchrun` starts them; one process is the simplest case of it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from setn_lab.config import ConfigError
 from setn_lab.sources import Share
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,27 @@ class Processes:
             for buffer in network.buffers():
                 dist.broadcast(buffer, src=0)
 
+    def gather(self, names: list[str]) -> list[str]:
+        """The names that any process has, in each of them, sorted."""
+        if self.share.processes == 1:
+            return sorted(set(names))
+        lists: list[list[str]] = [[] for _ in range(self.share.processes)]
+        dist.all_gather_object(lists, names)
+        return sorted({name for one in lists for name in one})
+
+    def agree(self, number: int) -> bool:
+        """Whether all processes have the same number."""
+        return len(self.gather([str(number)])) == 1
+
+    def first_here(self, make: Callable[[], Made]) -> Made:
+        """make() in all processes, in the first one of this machine before the others: it may fill a cache."""
+        if self.local > 0:
+            self.wait()
+        made = make()
+        if self.local == 0:
+            self.wait()
+        return made
+
     def wait(self) -> None:
         """Wait until all processes have come here."""
         if self.share.processes > 1:
@@ -66,9 +91,15 @@ def processes(device: str) -> Iterator[Processes]:
         yield ALONE
         return
     local = int(os.environ["LOCAL_RANK"])
-    cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    dist.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield Processes(Share(dist.get_rank(), dist.get_world_size()), local)
-    finally:
-        dist.destroy_process_group()
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"--nproc-per-node: more processes than this machine's {torch.cuda.device_count()} CUDA devices; "
+                "give at most one for each"
+            )
+        torch.cuda.set_device(local)
+        dist.init_process_group("nccl", device_id=torch.device("cuda", local))
+    else:
+        dist.init_process_group("gloo")
+    yield Processes(Share(dist.get_rank(), dist.get_world_size()), local)
+    dist.destroy_process_group()  # not after an error: the others may be waiting, and torchrun ends them

@@ -12,6 +12,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -96,29 +97,32 @@ def _train(job: Retraining, run: Run | None, crew: Processes, seed: int, observe
     )
     folder = job.folder / "checkpoints" / f"seed-{seed}"
     begin = _resume(network, optimizer, folder)
-    if run is not None:  # an epoch is journaled before its checkpoint is written
-        lines = [line["seed"] for line in run.read("metrics")]
-        if lines.count(seed) > begin:
-            run.keep("metrics", first * config.epochs + begin)
+    if not crew.agree(begin):
+        raise RunError(f"{folder}: the processes find different checkpoints there: all must read the same folder")
+    if run is not None:
+        _cut(run, seed, begin)
     parallel = crew.wrap(network, config.synchronized_batch_norm)
     total = config.seeds * config.epochs * source.steps
     for epoch in range(begin, config.epochs):
         started = time.perf_counter()
         network.train()
         steps = range(epoch * source.steps, (epoch + 1) * source.steps)
-        outcomes = torch.zeros(source.steps, 2, device=job.device)  # read once, after the epoch
-        bad: set[int] = set()
+        outcomes = torch.zeros(source.steps, 3, device=job.device)  # read once, after the epoch
+        bad: list[str] = []
         for step, batch in zip(steps, source.train(seed, steps, crew.share), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step, source.steps)
             keep = _path_dropout(job, crew, network.paths, seed, step, config.path_dropout * epoch / config.epochs)
             with naming_memory("batch_size"):
                 outcomes[step - steps.start] = _step(job, parallel, optimizer, batch, keep)
-            bad |= set() if batch.bad is None else set(batch.bad.tolist()) - {NONE_BAD}
+            bad += _names(job, "train", batch)
             observe(Progress("train", first * config.epochs * source.steps + step + 1, total))
         loss, accuracy = _mean_outcome(job, crew, outcomes, epoch)
         crew.align(network)
         tested, untested = _test(job, crew, network)
+        skipped = crew.gather(bad + untested)
+        if not math.isfinite(tested["test_loss"]):
+            raise _not_finite(job, "loss on the test images", steps.stop - 1)
         record = {
             "seed": seed,
             "epoch": epoch + 1,
@@ -126,7 +130,7 @@ def _train(job: Retraining, run: Run | None, crew: Processes, seed: int, observe
             "error": 1 - accuracy,
             **tested,
             "lr": learning_rate(config, steps.stop - 1, source.steps),
-            "skipped": [source.name("train", image) for image in sorted(bad)] + untested,
+            "skipped": skipped,
             "seconds": time.perf_counter() - started,
         }
         if run is not None:
@@ -140,9 +144,9 @@ def _train(job: Retraining, run: Run | None, crew: Processes, seed: int, observe
 def _step(
     job: Retraining, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, keep: Tensor | None
 ) -> Tensor:
-    """One update; returns (loss, accuracy) of this process's part, left on the device."""
+    """One update; returns (loss, accuracy, loss with the auxiliary one) of this process's part, left on the device."""
     config = job.config
-    images = batch.images.to(job.device, non_blocking=True)
+    images = job.place(batch.images)
     labels = batch.labels.to(job.device, non_blocking=True)
     with autocast(job.device, config.precision):
         outputs = network(images, keep)
@@ -156,7 +160,7 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
     optimizer.step()
     accuracy = (outputs.logits.detach().argmax(1) == labels).float().mean()
-    return torch.stack([loss.detach().float(), accuracy])
+    return torch.stack([loss.detach().float(), accuracy, objective.detach().float()])
 
 
 def _path_dropout(
@@ -167,22 +171,32 @@ def _path_dropout(
         return None
     kept = generator(seed, "path dropout", step).random((job.config.batch_size, *paths)) >= rate
     factors = crew.share.of(torch.from_numpy((kept / (1 - rate)).astype(np.float32)))
-    return factors.permute(1, 2, 3, 0).contiguous().to(job.device, non_blocking=True)
+    return data.to_device(factors.permute(1, 2, 3, 0).contiguous(), job.device)
 
 
 def _mean_outcome(job: Retraining, crew: Processes, outcomes: Tensor, epoch: int) -> tuple[float, float]:
     """The mean loss and accuracy of an epoch over all processes. Raises RetrainError for a loss that is not finite."""
     outcomes = crew.sum(outcomes) / crew.share.processes
-    finite = outcomes[:, 0].isfinite().tolist()
+    finite = outcomes.isfinite().all(1).tolist()
     if not all(finite):
-        step = epoch * job.source.steps + finite.index(False)
-        rate = learning_rate(job.config, step, job.source.steps)
-        raise RetrainError(
-            f"the loss is not finite at step {step + 1} (epoch {epoch + 1}), at a learning rate of {rate:.3g}. The "
-            f"checkpoint of epoch {epoch} is kept. Lower weight_lr ({job.config.weight_lr}), which starts a new run"
-        )
-    loss, accuracy = outcomes.double().mean(0).tolist()
+        raise _not_finite(job, "loss", epoch * job.source.steps + finite.index(False))
+    loss, accuracy, _ = outcomes.cpu().double().mean(0).tolist()
     return loss, accuracy
+
+
+def _not_finite(job: Retraining, what: str, step: int) -> RetrainError:
+    epoch = step // job.source.steps
+    kept = f"The checkpoint of epoch {epoch} is kept" if epoch else "There is no checkpoint yet"
+    return RetrainError(
+        f"the {what} is not finite at step {step + 1} (epoch {epoch + 1}), at a learning rate of "
+        f"{learning_rate(job.config, step, job.source.steps):.3g}. {kept}. Lower weight_lr ({job.config.weight_lr}), "
+        "which starts a new run"
+    )
+
+
+def _names(job: Retraining, split: Literal["train", "test"], batch: Batch) -> list[str]:
+    """The images of a batch that could not be read."""
+    return [] if batch.bad is None else [job.source.name(split, one) for one in batch.bad.tolist() if one != NONE_BAD]
 
 
 @torch.no_grad()
@@ -192,7 +206,7 @@ def _test(job: Retraining, crew: Processes, network: Network) -> tuple[dict[str,
     sums = torch.zeros(4, dtype=torch.float64, device="cpu" if job.device.type == "mps" else job.device)
     skipped: list[str] = []
     for batch in job.source.test(crew.share):
-        images, labels = batch.images.to(job.device), batch.labels.to(job.device)
+        images, labels = job.place(batch.images), batch.labels.to(job.device)
         with naming_memory("test_batch_size"), autocast(job.device, job.config.precision):
             logits = network(images).logits.float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
@@ -200,13 +214,21 @@ def _test(job: Retraining, crew: Processes, network: Network) -> tuple[dict[str,
         values = torch.stack([loss, ~best[:, 0], ~best.any(1), torch.ones_like(loss)])
         if batch.bad is not None:
             values = values[:, (batch.bad == NONE_BAD).to(values.device)]
-            skipped += [job.source.name("test", image) for image in batch.bad.tolist() if image != NONE_BAD]
-        sums += values.to(sums.device, sums.dtype).sum(1)
+        skipped += _names(job, "test", batch)
+        sums += values.to(sums.device).to(sums.dtype).sum(1)
     *totals, count = crew.sum(sums).tolist()
     if count == 0:
         raise data.DataError("dataset: no test image can be read")
     names = ("test_loss", "test_error", "test_error_top5")
     return {name: total / count for name, total in zip(names, totals, strict=True)}, skipped
+
+
+def _cut(run: Run, seed: int, epochs: int) -> None:
+    """Take the seed's later epochs out of the journal: an epoch is journaled before its checkpoint is written."""
+    lines = run.read("metrics")
+    kept = [line for line in lines if line["seed"] != seed or line["epoch"] <= epochs]
+    if len(kept) < len(lines):
+        run.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _resume(network: Network, optimizer: torch.optim.Optimizer, folder: Path) -> int:
@@ -234,15 +256,16 @@ def results(folder: Path) -> list[Result]:
         lines.setdefault(record["seed"], []).append(record)
     return [
         Result(seed, len(own), own[-1]["test_error"], own[-1]["test_loss"], sum(line["seconds"] for line in own))
-        for seed, own in lines.items()
+        for seed, own in sorted(lines.items())
     ]
 
 
 def summary(found: list[Result]) -> str:
-    """The test error over the seeds in a line: mean and standard deviation, as the paper reports it."""
-    errors = [100 * one.test_error for one in found]
+    """The test error in a line, mean and standard deviation over the seeds that have come as far as the first."""
+    epochs = found[0].epochs
+    errors = [100 * one.test_error for one in found if one.epochs == epochs]
     spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
-    return f"test error {statistics.fmean(errors):.2f}{spread} % (seeds: {len(errors)}, epochs: {found[0].epochs})"
+    return f"test error {statistics.fmean(errors):.2f}{spread} % (seeds: {len(errors)}, epochs: {epochs})"
 
 
 def main() -> None:
@@ -251,7 +274,7 @@ def main() -> None:
         sys.exit(__doc__)
     config = build(RetrainConfig, json.loads(Path(sys.argv[1]).read_text()))
     with processes(config.device) as crew:
-        job = prepare(config, crew)
+        job = crew.first_here(lambda: prepare(config, crew))
         with Run.open(config, "retrain") if crew.first else nullcontext() as run:
             found = retrain(job, run, crew, _print if crew.first else lambda progress: None)
         if crew.first:

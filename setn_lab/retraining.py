@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from setn_lab import data
 from setn_lab.config import ConfigError, number, placement, validate
@@ -86,6 +87,11 @@ class Retraining:
         given = self.config.run_dir
         return default_folder(self.config, "retrain") if given is None else Path(given).expanduser().absolute()
 
+    def place(self, images: Tensor) -> Tensor:
+        """The images on the device, in the layout that the config asks for."""
+        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        return images.to(self.device, non_blocking=True).contiguous(memory_format=layout)
+
     @property
     def cost(self) -> Cost:
         """Parameters and multiply-adds of the network."""
@@ -125,6 +131,8 @@ def prepare(config: RetrainConfig, crew: Processes = ALONE) -> Retraining:
     device = choose_device(config.device)
     if device.type == "cuda" and crew.share.processes > 1:
         device = torch.device("cuda", crew.local)
+    if crew.share.processes > 1:
+        _check_processes(config, device, crew.share.processes)
     if config.batch_size % crew.share.processes:
         raise ConfigError(
             f"batch_size: {config.batch_size} given for {crew.share.processes} processes; a multiple is allowed"
@@ -145,6 +153,22 @@ def prepare(config: RetrainConfig, crew: Processes = ALONE) -> Retraining:
     return Retraining(config, device, name, genotype, source)
 
 
+def _check_processes(config: RetrainConfig, device: torch.device, count: int) -> None:
+    """What several processes cannot do. Raises ConfigError."""
+    if device.type == "mps" or (device.type == "cuda" and config.device not in ("auto", "cuda")):
+        raise ConfigError(
+            f"device: {config.device!r} given for {count} processes; 'cuda', of which each process takes one, or 'cpu' "
+            "is allowed"
+        )
+    if config.synchronized_batch_norm and device.type != "cuda":
+        raise ConfigError(f"synchronized_batch_norm: True given on {device.type}; it is allowed on CUDA alone")
+    if config.batch_size < 2 * count:
+        raise ConfigError(
+            f"batch_size: {config.batch_size} given for {count} processes; at least 2 images for each are allowed: a "
+            "batch norm needs them"
+        )
+
+
 def _source(config: RetrainConfig, device: torch.device) -> Source:
     if config.network == "imagenet" and config.dataset not in data.BUILT_IN:
         decoded = Decoded(
@@ -162,6 +186,12 @@ def _source(config: RetrainConfig, device: torch.device) -> Source:
         return decoded
     training = data.load(config.dataset, config.data_dir)
     testing = data.load(config.dataset, config.data_dir, "test")
+    for what in ("classes", "channels", "image_size"):
+        there, here = getattr(training, what), getattr(testing, what)
+        if there != here:
+            raise data.DataError(
+                f"dataset: {config.dataset} has the {what} {there} in train and {here} in test; they must be the same"
+            )
     training, testing = (
         images
         if limit is None

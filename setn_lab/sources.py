@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from setn_lab import data
-from setn_lab.folders import DataError, list_images
+from setn_lab.folders import DataError, list_images, to_pixels
 from setn_lab.streams import generator
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as the field normalizes with
@@ -189,7 +189,7 @@ class Decoded:
             generator=torch.Generator(),  # else the loader draws from the global one
         )
         for images, labels, bad in loader:
-            yield Batch(images.contiguous(memory_format=torch.channels_last), labels, bad)
+            yield Batch(images, labels, bad)
 
 
 def limited(files: list[tuple[Path, int]], limit: int | None) -> list[tuple[Path, int]]:
@@ -220,7 +220,8 @@ class _Files(Dataset[tuple[Tensor, int, int]]):
             path, label = self.files[(index + offset) % len(self.files)]
             try:
                 with Image.open(path) as image:
-                    picture = image.convert("RGB")
+                    pixels = to_pixels(image)
+                picture = Image.fromarray(np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels)
             except Exception as error:  # decoders of broken files raise nearly anything
                 if self.bad_images == "fail":
                     raise DataError(

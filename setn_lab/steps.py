@@ -123,7 +123,7 @@ class Trainer:
             return None
         shape = len(self.search.template.plan), self.search.space.nodes, 2, batch
         kept = generator(self.search.config.seed, "path dropout", step).random(shape) >= rate
-        return torch.from_numpy((kept / (1 - rate)).astype(np.float32)).to(self.search.device, non_blocking=True)
+        return data.to_device(torch.from_numpy((kept / (1 - rate)).astype(np.float32)), self.search.device)
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint holds; no random state is among it."""

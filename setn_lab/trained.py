@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transform
 
+from setn_lab.folders import GREY, to_pixels
 from setn_lab.genotype import Genotype
 from setn_lab.network import CifarNetwork, ImageNetNetwork, Network
 
@@ -48,7 +49,10 @@ class Trained:
         if isinstance(image, Tensor):
             pixels = image
         else:
-            pixels = transform.pil_to_tensor(image.convert("RGB" if self.network.image_channels == 3 else "L"))
+            grey = self.network.image_channels == 1 and image.mode not in GREY
+            pixels = torch.from_numpy(to_pixels(image.convert("L") if grey else image).copy()).permute(2, 0, 1)
+            if len(pixels) < self.network.image_channels:  # a grey one among colours
+                pixels = pixels.expand(self.network.image_channels, -1, -1)
         wanted = self.network.image_channels, self.image_size, self.image_size
         if tuple(pixels.shape) != wanted or pixels.dtype != torch.uint8:
             raise TrainedError(

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from setn_lab import checkpoint, data
 from setn_lab.config import ConfigError, build, to_json
@@ -42,6 +43,13 @@ TINY = {
     "cutout": 2,
     "device": "cpu",
 }
+
+
+# Of operations whose tensors have the layout of the images all the way
+CONVOLUTIONS = (
+    "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], normal_concat=[2], "
+    "reduce=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], reduce_concat=[2])"
+)
 
 
 class StopHereError(Exception):
@@ -131,8 +139,6 @@ def test_the_auxiliary_head_adds_its_weighted_loss(tmp_path):
             (tmp_path / "images" / split / label).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                from PIL import Image
-
                 Image.fromarray(pixels).save(tmp_path / "images" / split / label / f"{number}.png")
     values = {"dataset": str(tmp_path / "images"), "limit_train": None, "limit_test": None, "batch_size": 16}
     values |= {"epochs": 1, "weight_momentum": 0.0, "weight_decay": 0.0, "gradient_clip": 1e9, "weight_lr": 1.0}
@@ -161,6 +167,36 @@ def test_a_stopped_training_goes_on_bitwise(tmp_path, finished, stop):
         train(tmp_path, lambda progress: observe(replace(progress, done=progress.done - 9)), seeds=2)
     train(tmp_path, seeds=2)
     assert outcome(tmp_path) == outcome(finished[0])
+
+
+@pytest.mark.parametrize("number", [2, 5])  # the second epoch of each seed
+def test_a_training_killed_between_journal_and_checkpoint_goes_on_bitwise(tmp_path, finished, monkeypatch, number):
+    real, calls = checkpoint.save, []
+
+    def save(*arguments):
+        calls.append(1)
+        if len(calls) == number:
+            raise StopHereError
+        return real(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(StopHereError):
+        train(tmp_path, seeds=2)
+    assert len(read_journal(tmp_path / "metrics.jsonl")) == number
+    train(tmp_path, seeds=2)
+    assert outcome(tmp_path) == outcome(finished[0])
+
+
+def test_a_seed_that_falls_back_leaves_the_lines_of_later_ones(tmp_path, finished):
+    train(tmp_path, seeds=2)
+    newest = max((tmp_path / "checkpoints" / "seed-0").glob("*.pt"))
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="bad checkpoint"):
+        assert [one.seed for one in train(tmp_path, seeds=2)] == [0, 1]
+    lines, networks = outcome(tmp_path)
+    expected, same = outcome(finished[0])
+    assert sorted(lines, key=lambda line: (line["seed"], line["epoch"])) == expected
+    assert networks == same
 
 
 def test_a_finished_training_is_left_as_it_is(finished):
@@ -192,12 +228,25 @@ def test_the_data_order_does_not_depend_on_the_global_generators(tmp_path, finis
     assert lines == [line for line in outcome(finished[0])[0] if line["seed"] == 0]
 
 
-def test_bfloat16_and_the_contiguous_layout_train_alike(tmp_path, finished):
-    first = outcome(finished[0])[0][0]
-    for name, values in (("half", {"precision": "bfloat16"}), ("contiguous", {"channels_last": False})):
-        train(tmp_path / name, **values, epochs=1)
-        line = outcome(tmp_path / name)[0][0]
-        assert line["loss"] == pytest.approx(first["loss"], rel=0.1)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_precision_and_layout_are_those_asked_for(tmp_path, monkeypatch, precision, channels_last):
+    seen = set()
+    real = F.conv2d
+
+    def watched(x, *arguments):
+        y = real(x, *arguments)
+        seen.add((x.is_contiguous(memory_format=torch.channels_last), y.dtype))
+        return y
+
+    monkeypatch.setattr(torch.nn.modules.conv.F, "conv2d", watched)
+    for split, label in ("train", "a"), ("train", "b"), ("test", "a"), ("test", "b"):
+        (tmp_path / "images" / split / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8), "#123456").save(tmp_path / "images" / split / label / "0.png")
+        Image.new("RGB", (8, 8), "#789abc").save(tmp_path / "images" / split / label / "1.png")
+    values = {"dataset": str(tmp_path / "images"), "batch_size": 4, "genotype": CONVOLUTIONS, "epochs": 1}
+    train(tmp_path / "run", precision=precision, channels_last=channels_last, **values)
+    assert seen == {(channels_last, getattr(torch, precision))}
 
 
 def test_another_genotype_is_refused_and_nothing_is_lost(tmp_path):
@@ -234,6 +283,41 @@ def test_a_loss_that_is_not_finite_names_step_and_rate_and_keeps_the_checkpoint(
         retrain(job, run)
     assert checkpoint.load_latest(tmp_path / "checkpoints" / "seed-0")[0] == 1
     assert len(read_journal(tmp_path / "metrics.jsonl")) == 1
+
+
+def test_weights_that_the_last_step_broke_are_not_kept(tmp_path, monkeypatch):
+    real = torch.optim.SGD.step
+    calls = []
+
+    def step(self, *arguments):
+        real(self, *arguments)
+        calls.append(1)
+        if len(calls) == 6:  # the last one of the second epoch: its loss was finite
+            self.param_groups[0]["params"][0].data.fill_(math.nan)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    with pytest.raises(RetrainError, match=r"test images is not finite at step 6 .* checkpoint of epoch 1 is kept"):
+        train(tmp_path)
+    assert checkpoint.load_latest(tmp_path / "checkpoints" / "seed-0")[0] == 1
+    assert len(read_journal(tmp_path / "metrics.jsonl")) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "classes", "mode", "size"),
+    [
+        ("classes", "bc", "L", 8),
+        ("channels", "ab", "RGB", 8),
+        ("image_size", "ab", "L", 9),
+    ],
+)
+def test_test_images_that_differ_from_the_training_images_are_refused(tmp_path, what, classes, mode, size):
+    for split, labels, kind, side in (("train", "ab", "L", 8), ("test", classes, mode, size)):
+        for label in labels:
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(3):
+                Image.new(kind, (side, side), 40 * number).save(tmp_path / split / label / f"{number}.png")
+    with pytest.raises(data.DataError, match=f"has the {what} .* must be the same"):
+        prepare(build(RetrainConfig, {**TINY, "dataset": str(tmp_path), "batch_size": 2}))
 
 
 BAD = [
@@ -339,6 +423,30 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path):
     assert code != 0
     assert "batch_size: 33 given for 2 processes; a multiple is allowed" in text
     assert not (tmp_path / "run").exists()
+
+
+def test_processes_list_the_bad_images_of_all(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 3)):
+        for label in "ab":
+            (tmp_path / "images" / split / label).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+                picture.save(tmp_path / "images" / split / label / f"{number}.JPEG")
+    bad = [
+        tmp_path / "images" / name for name in ("train/a/1.JPEG", "train/b/6.JPEG", "train/b/7.JPEG", "val/b/2.JPEG")
+    ]
+    for path in bad:
+        path.write_bytes(path.read_bytes()[:300])
+    values = {"dataset": str(tmp_path / "images"), "network": "imagenet", "image_size": 32, "limit_train": None}
+    values |= {"limit_test": None, "batch_size": 16, "test_batch_size": 2, "workers": 0, "epochs": 1}
+    text, code = launch(tmp_path / "failing", **values)
+    assert code != 0
+    assert any(f"the image {path} cannot be read" in text for path in bad)
+    text, code = launch(tmp_path / "run", **values, bad_images="skip")
+    assert code == 0, text
+    (line,) = read_journal(tmp_path / "run" / "metrics.jsonl")
+    assert line["skipped"] == sorted(map(str, bad))
 
 
 def test_the_command_line_trains_and_prints(tmp_path, finished):

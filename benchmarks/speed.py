@@ -40,7 +40,7 @@ from setn_lab.streams import generator
 from setn_lab.template import Template
 
 REPORTS = Path(__file__).parent.parent / "reports"
-SCORED = 512  # images of D_val in the scoring row
+SCORED = 256  # images of D_val in the scoring row
 
 
 @dataclass(frozen=True)

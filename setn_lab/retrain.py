@@ -9,7 +9,7 @@ import math
 import statistics
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -109,14 +109,15 @@ def _train(job: Retraining, run: Run | None, crew: Processes, seed: int, observe
         steps = range(epoch * source.steps, (epoch + 1) * source.steps)
         outcomes = torch.zeros(source.steps, 3, device=job.device)  # read once, after the epoch
         bad: list[str] = []
-        for step, batch in zip(steps, source.train(seed, steps, crew.share), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step, source.steps)
-            keep = _path_dropout(job, crew, network.paths, seed, step, config.path_dropout * epoch / config.epochs)
-            with naming_memory("batch_size"):
-                outcomes[step - steps.start] = _step(job, parallel, optimizer, batch, keep)
-            bad += _names(job, "train", batch)
-            observe(Progress("train", first * config.epochs * source.steps + step + 1, total))
+        with closing(source.train(seed, steps, crew.share)) as batches:  # an error ends the workers at once
+            for step, batch in zip(steps, batches, strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config, step, source.steps)
+                keep = _path_dropout(job, crew, network.paths, seed, step, config.path_dropout * epoch / config.epochs)
+                with naming_memory("batch_size"):
+                    outcomes[step - steps.start] = _step(job, parallel, optimizer, batch, keep)
+                bad += _names(job, "train", batch)
+                observe(Progress("train", first * config.epochs * source.steps + step + 1, total))
         loss, accuracy = _mean_outcome(job, crew, outcomes, epoch)
         crew.align(network)
         tested, untested = _test(job, crew, network)

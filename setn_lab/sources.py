@@ -4,7 +4,8 @@ A source gives the batches of any steps of any seed. What a step reads depends o
 of processes that share it: each takes an equal part of the global batch, in order.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -87,7 +88,7 @@ class OnDevice:
         """The standard deviation of each channel."""
         return tuple(self.normalization.std.tolist())
 
-    def train(self, seed: int, steps: range, share: Share) -> Iterator[Batch]:
+    def train(self, seed: int, steps: range, share: Share) -> Generator[Batch, None, None]:
         """This process's part of the batches of global steps, augmented.
 
         All processes augment the whole batch with the same draws, which takes little, and keep their part.
@@ -99,7 +100,7 @@ class OnDevice:
             images = data.augment(chosen.images, self.normalization, self.augmentation, rng)
             yield Batch(share.of(images), share.of(chosen.labels))
 
-    def test(self, share: Share) -> Iterator[Batch]:
+    def test(self, share: Share) -> Generator[Batch, None, None]:
         """This process's test batches, which are dealt out in turn, without augmentation."""
         for indices in data.scoring_batches(len(self.testing), self.test_batch_size)[share.rank :: share.processes]:
             chosen = self.testing.take(indices)
@@ -144,7 +145,8 @@ class Decoded:
             different = sorted(set(classes) ^ set(self.classes))
             raise DataError(f"dataset: {folder}/train and {folder}/val differ in their classes: {different[:10]}")
         training, testing = limited(training, limit_train), limited(testing, limit_test)
-        self.image_size, self.batch_size, self.workers = image_size, batch_size, workers
+        self.image_size, self.batch_size = image_size, batch_size
+        self.workers = min(workers, os.cpu_count() or 1)  # torch warns of more
         self.test_batch_size, self.pin_memory = test_batch_size, pin_memory
         self.steps = len(training) // batch_size
         normalize = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
@@ -156,7 +158,7 @@ class Decoded:
         self.training = _Files(training, augmented, bad_images)
         self.testing = _Files(testing, centred, bad_images)
 
-    def train(self, seed: int, steps: range, share: Share) -> Iterator[Batch]:
+    def train(self, seed: int, steps: range, share: Share) -> Generator[Batch, None, None]:
         """This process's part of the batches of global steps, augmented.
 
         The draws of an image's transforms are those of its place in the stream, whichever worker makes them.
@@ -171,7 +173,7 @@ class Decoded:
             )
         return self._load(self.training, batches)
 
-    def test(self, share: Share) -> Iterator[Batch]:
+    def test(self, share: Share) -> Generator[Batch, None, None]:
         """This process's test batches, which are dealt out in turn, without augmentation."""
         batches = data.scoring_batches(len(self.testing), self.test_batch_size)[share.rank :: share.processes]
         return self._load(self.testing, [[(image, 0, image) for image in batch.tolist()] for batch in batches])
@@ -180,7 +182,7 @@ class Decoded:
         """What to call an image in a message."""
         return str((self.training if split == "train" else self.testing).files[image][0])
 
-    def _load(self, files: "_Files", batches: list[list[tuple[int, int, int]]]) -> Iterator[Batch]:
+    def _load(self, files: "_Files", batches: list[list[tuple[int, int, int]]]) -> Generator[Batch, None, None]:
         loader = DataLoader(
             files,
             batch_sampler=batches,

@@ -191,7 +191,7 @@ BOMBS = (
     f"Genotype(**{{'normal': {TOUCH}}})",
     f"Genotype(normal=[{TOUCH} for _ in range(1)], normal_concat=[2], reduce=[], reduce_concat=[2])",
     f"Genotype(normal=1) if {TOUCH} else 2",
-    f"Genotype(normal=f'{{{TOUCH}}}')",
+    f'Genotype(normal=f"{{{TOUCH}}}")',
     f"{{'normal': {TOUCH}}}",
     TOUCH,
 )

@@ -126,7 +126,6 @@ def test_batches(images, workers):
     for batch in batches:
         assert batch.images.shape == (BATCH, 3, SIZE, SIZE)
         assert batch.images.dtype == torch.float32
-        assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.labels.shape == batch.bad.shape == (BATCH,)
         assert batch.labels.dtype == torch.int64
         assert batch.bad.tolist() == [NONE_BAD] * BATCH
@@ -165,6 +164,44 @@ def test_normalisation_of_constant_images(tmp_path):
         assert torch.equal(image, image[:, :1, :1].expand_as(image)), "crop, flip and jitter keep an image constant"
         if label == 2:
             torch.testing.assert_close(image[:, 0, 0], black)
+
+
+def test_sixteen_bit_grey_and_transparent_palettes(tmp_path):
+    """As in a folder of CIFAR's size: 65535 is white, and transparency is dropped."""
+    for split in ("train", "val"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+        Image.fromarray(np.full((40, 50), 100 * 257, np.uint16)).save(tmp_path / split / "a" / "1.png")
+        palette = Image.new("RGB", (40, 50), (200, 100, 50)).quantize(4)
+        palette.save(tmp_path / split / "b" / "1.png", transparency=bytes(range(4)))
+    (batch,) = Decoded(tmp_path, SIZE, 2, 2, 0, "fail").test(ALONE)
+    for image, colour in zip(batch.images, ((100, 100, 100), (200, 100, 50)), strict=True):
+        expected = [(value / 255 - mean) / std for value, mean, std in zip(colour, MEAN, STD, strict=True)]
+        torch.testing.assert_close(image, torch.tensor(expected)[:, None, None].expand(3, SIZE, SIZE))
+
+
+def test_training_images_are_mirrored_cropped_and_jittered(tmp_path):
+    """Of grey ramps to the right, downwards, and of a grey area: hue and saturation leave them as they are."""
+    ramp = np.linspace(60, 160, 64, dtype=np.uint8)
+    areas = {"right": np.tile(ramp, (64, 1)), "down": np.tile(ramp[:, None], (1, 64)), "same": np.full((64, 64), 110)}
+    for split in ("train", "val"):
+        for name, area in areas.items():
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(area.astype(np.uint8)).save(tmp_path / split / name / "1.png")
+    source = Decoded(tmp_path, SIZE, 3, 3, 0, "fail")
+    rises = {name: [] for name in source.classes}  # across and down
+    levels = []
+    for batch in source.train(0, range(120), ALONE):
+        for image, label in zip(batch.images[:, 0], batch.labels.tolist(), strict=True):
+            rises[source.classes[label]].append(
+                (float(image[:, -1].mean() - image[:, 0].mean()), float(image[-1].mean() - image[0].mean()))
+            )
+            levels += [float(image.mean())] if source.classes[label] == "same" else []
+    across, down = (np.array(rises[name]) for name in ("right", "down"))
+    assert 35 <= (across[:, 0] < 0).sum() <= 85, "half of them, within five standard deviations"
+    assert (down[:, 1] > 0).all(), "never upside down"
+    assert np.unique(np.abs(across[:, 0])).size > 100, "crops of many widths"
+    assert np.ptp(levels) > 0.5 * (110 / 255) / STD[0], "brightness from 0.6 to 1.4"
 
 
 def test_every_sample_of_an_epoch_is_seen_once_and_epochs_differ(images):

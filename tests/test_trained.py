@@ -271,7 +271,7 @@ def test_what_a_file_says_about_itself_is_no_description(about, path):
         {"kind": "imagenet"},
         {"channels": 4},
         {"channels": "3"},
-        {"channels": 0},
+        {"channels": -3},
         {"channels": None},
         {"repeats": 2},
         {"repeats": 1.5},

@@ -98,6 +98,7 @@ def describe_search(search: Search) -> str:
 def describe_retraining(job: Retraining) -> str:
     """The genotype, the network and the images as Markdown."""
     config, source, size = job.config, job.source, job.cost
+    seeds = ", ".join(map(str, range(config.seed, config.seed + config.seeds)))
     return "\n".join(
         [
             "| | |",
@@ -107,7 +108,7 @@ def describe_retraining(job: Retraining) -> str:
             f"parameters, {size.multiply_adds / 1e6:.1f} M multiply-adds |",
             f"| images | {source.image_size} x {source.image_size}, {source.image_channels} channels, "
             f"{len(source.classes)} classes, {source.steps} steps of {config.batch_size} an epoch |",
-            f"| seeds | {config.seed} .. {config.seed + config.seeds - 1}, {config.epochs} epochs each |",
+            f"| seeds | {seeds}; {config.epochs} epochs each |",
             f"| device | {job.device} |",
             f"| run folder | `{job.folder}` |",
         ]

@@ -7,12 +7,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from parameters import config_of_notebook
 
 from setn_lab import drawing
-from setn_lab.config import ConfigError, from_notebook
+from setn_lab.config import ConfigError
 from setn_lab.drawing import CellsConfig
 from setn_lab.genotype import GenotypeError
 from setn_lab.network import CifarNetwork, ImageNetNetwork, cost
@@ -20,23 +20,10 @@ from setn_lab.zoo import ZOO
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "cells.ipynb"
-PARAMETERS = "".join(json.loads(NOTEBOOK.read_text())["cells"][1]["source"])
 SMALL = {"channels": 2, "repeats": 1}  # networks that are built in no time
 
 
 # Bad input, in process
-
-
-def config_of_notebook(name, text):
-    """What the notebook makes of `papermill -p name text`."""
-    from papermill.cli import _resolve_type  # how papermill guesses a type
-    from papermill.translators import PythonTranslator
-
-    injected = PythonTranslator.codify({name: _resolve_type(text)})
-    names: dict[str, object] = {}
-    exec(PARAMETERS, names)
-    exec(injected, names)
-    return from_notebook(CellsConfig, SimpleNamespace(user_ns={**names, "In": ["", PARAMETERS, injected, "next"]}))
 
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # papermill's
@@ -55,7 +42,7 @@ def config_of_notebook(name, text):
 )
 def test_a_bad_parameter_is_named_with_the_fix(name, text, parts):
     with pytest.raises(ConfigError) as caught:
-        config_of_notebook(name, text)
+        config_of_notebook("cells", CellsConfig, name, text)
     for part in parts:
         assert part in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

@@ -7,22 +7,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
 import pytest
 import yaml
+from parameters import config_of_notebook
 from PIL import Image
 
-from setn_lab.config import ConfigError, from_notebook
+from setn_lab.config import ConfigError
 from setn_lab.folders import DataError
 from setn_lab.genotype import Genotype, GenotypeError
 from setn_lab.prepare import SearchConfig, prepare
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "notebooks" / "search.ipynb"
-PARAMETERS = "".join(json.loads(NOTEBOOK.read_text())["cells"][1]["source"])
 
 
 # Bad input, in process
@@ -46,23 +45,11 @@ PARAMETER_ERRORS = [
 ]
 
 
-def config_of_notebook(name: str, text: str) -> SearchConfig:
-    """What the notebook makes of `papermill -p name text`."""
-    from papermill.cli import _resolve_type  # how papermill guesses a type
-    from papermill.translators import PythonTranslator
-
-    injected = PythonTranslator.codify({name: _resolve_type(text)})
-    names: dict[str, object] = {}
-    exec(PARAMETERS, names)
-    exec(injected, names)
-    return from_notebook(SearchConfig, SimpleNamespace(user_ns={**names, "In": ["", PARAMETERS, injected, "next"]}))
-
-
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # papermill's
 @pytest.mark.parametrize(("name", "text", "parts"), PARAMETER_ERRORS, ids=lambda value: str(value)[:20])
 def test_a_bad_parameter_is_named_with_the_fix(name, text, parts):
     with pytest.raises(ConfigError) as caught:
-        config_of_notebook(name, text)
+        config_of_notebook("search", SearchConfig, name, text)
     for part in parts:
         assert part in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -70,8 +57,8 @@ def test_a_bad_parameter_is_named_with_the_fix(name, text, parts):
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # papermill's
 def test_a_good_parameter_is_taken():
-    assert config_of_notebook("epochs", "5") == SearchConfig(epochs=5)
-    assert config_of_notebook("limit_train", "None") == SearchConfig()
+    assert config_of_notebook("search", SearchConfig, "epochs", "5") == SearchConfig(epochs=5)
+    assert config_of_notebook("search", SearchConfig, "limit_train", "None") == SearchConfig()
 
 
 def save_images(folder: Path, count: int = 2, size: int = 8) -> Path:

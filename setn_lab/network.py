@@ -5,6 +5,7 @@ a cell's inputs are preprocessed, an auxiliary classifier stands after two third
 """
 
 import copy
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -90,30 +91,52 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(self.features(active).mean((2, 3)))
 
 
-class Network(nn.Module):
-    """What both networks share: cells, mean over the image, classifier, auxiliary head.
+class Network(nn.Module, ABC):
+    """What both networks share: 3 N + 2 cells, mean, classifier, auxiliary head; C = channels, N = repeats.
 
-    `plan` and the submodules are made by the subclass, which also says how the images become the first cell's inputs.
+    image_channels: 1 for grey images. rng: draws the weights; the same ones each time by default.
     """
 
     cells: Any  # a ModuleList of NetworkCells
     pool_stride: int  # of the auxiliary head
 
     def __init__(
-        self, genotype: Genotype, cells: list[CellPlan], num_classes: int, auxiliary: bool, image_channels: int
+        self,
+        genotype: Genotype,
+        channels: int,
+        repeats: int,
+        num_classes: int,
+        auxiliary: bool = False,
+        image_channels: int = 3,
+        rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.genotype, self.plan, self.image_channels = genotype, cells, image_channels
-        parts = genotype.cells
-        self.cells = nn.ModuleList(NetworkCell(parts[cell.kind][1], parts[cell.kind][2], cell) for cell in cells)
-        self.place = 2 * len(cells) // 3  # the cell whose output the auxiliary head reads
-        outputs = [cell.channels * len(parts[cell.kind][2]) for cell in cells]
-        self.auxiliary = AuxiliaryHead(outputs[self.place], num_classes, self.pool_stride) if auxiliary else None
-        self.classifier = nn.Linear(outputs[-1], num_classes)
+        self.genotype, self.image_channels = genotype, image_channels
+        concatenated = len(genotype.normal_concat), len(genotype.reduce_concat)
+        self.plan = self._plan(channels, repeats, concatenated)
+        self.place = 2 * len(self.plan) // 3  # the cell whose output the auxiliary head reads
+        outputs = [cell.channels * concatenated[cell.kind] for cell in self.plan]
+        parts = [(nodes, concat) for _, nodes, concat in genotype.cells]
+        with torch.device("meta"):  # modules are laid out without drawing weights from the global generator
+            self.cells = nn.ModuleList(NetworkCell(*parts[cell.kind], cell) for cell in self.plan)
+            self.auxiliary = AuxiliaryHead(outputs[self.place], num_classes, self.pool_stride) if auxiliary else None
+            self.classifier = nn.Linear(outputs[-1], num_classes)
+            self._make_stem(image_channels, channels)
+        self.to_empty(device="cpu")
+        ops.initialize(self, rng or generator(0, "network weights"))
+        self.to(memory_format=torch.channels_last)
 
+    @abstractmethod
+    def _plan(self, channels: int, repeats: int, concatenated: tuple[int, int]) -> list[CellPlan]:
+        """Where each cell stands."""
+
+    @abstractmethod
+    def _make_stem(self, image_channels: int, channels: int) -> None:
+        """What makes the first cell's inputs of the images."""
+
+    @abstractmethod
     def inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The first cell's two inputs, after their ReLU."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor, keep: Tensor | None = None) -> Outputs:
         """images: (b, c, h, w), normalised. keep: path dropout factors (cells, B, 2, b), or None."""
@@ -132,36 +155,17 @@ class Network(nn.Module):
         """The shape of path dropout's factors without the batch: (cells, B, 2)."""
         return len(self.cells), max(len(cell.edges) for cell in self.cells), 2
 
-    def _fill(self, rng: np.random.Generator | None) -> None:
-        """Give weights to what was laid out on the meta device."""
-        self.to_empty(device="cpu")
-        ops.initialize(self, rng or generator(0, "network weights"))
-        self.to(memory_format=torch.channels_last)
-
 
 class CifarNetwork(Network):
-    """C = channels, N = repeats: a 3x3 stem to 3 C channels, then 3 N + 2 cells.
-
-    image_channels: 1 for grey images. rng: draws the weights; the same ones each time by default.
-    """
+    """A 3x3 stem to 3 C channels, then the cells."""
 
     pool_stride = 3
 
-    def __init__(
-        self,
-        genotype: Genotype,
-        channels: int,
-        repeats: int,
-        num_classes: int,
-        auxiliary: bool = False,
-        image_channels: int = 3,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        cells = plan(channels, repeats, _concatenated(genotype))
-        with torch.device("meta"):
-            super().__init__(genotype, cells, num_classes, auxiliary, image_channels)
-            self.stem = stem(image_channels, channels, affine=True)
-        self._fill(rng)
+    def _plan(self, channels: int, repeats: int, concatenated: tuple[int, int]) -> list[CellPlan]:
+        return plan(channels, repeats, concatenated)
+
+    def _make_stem(self, image_channels: int, channels: int) -> None:
+        self.stem = stem(image_channels, channels, affine=True)
 
     def inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The stem's output twice."""
@@ -170,31 +174,21 @@ class CifarNetwork(Network):
 
 
 class ImageNetNetwork(Network):
-    """C = channels, N = repeats: three 3x3 convolutions of stride 2 (to C//2, C, C), then 3 N + 2 cells.
+    """Three 3x3 convolutions of stride 2 (to C//2, C, C), then the cells.
 
     The first cell reads the results of the second and the third convolution, so it stands as after a reduction.
     """
 
     pool_stride = 2
 
-    def __init__(
-        self,
-        genotype: Genotype,
-        channels: int,
-        repeats: int,
-        num_classes: int,
-        auxiliary: bool = False,
-        image_channels: int = 3,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        cells = plan(channels, repeats, _concatenated(genotype), (channels, channels), after_reduction=True)
-        with torch.device("meta"):
-            super().__init__(genotype, cells, num_classes, auxiliary, image_channels)
-            self.stem = nn.Sequential(
-                *_halving(image_channels, channels // 2), nn.ReLU(inplace=True), *_halving(channels // 2, channels)
-            )
-            self.second_stem = nn.Sequential(*_halving(channels, channels))
-        self._fill(rng)
+    def _plan(self, channels: int, repeats: int, concatenated: tuple[int, int]) -> list[CellPlan]:
+        return plan(channels, repeats, concatenated, (channels, channels), after_reduction=True)
+
+    def _make_stem(self, image_channels: int, channels: int) -> None:
+        self.stem = nn.Sequential(
+            *_halving(image_channels, channels // 2), nn.ReLU(inplace=True), *_halving(channels // 2, channels)
+        )
+        self.second_stem = nn.Sequential(*_halving(channels, channels))
 
     def inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """A quarter and an eighth of the images' resolution."""
@@ -204,10 +198,6 @@ class ImageNetNetwork(Network):
 
 def _halving(inputs: int, outputs: int) -> tuple[nn.Conv2d, ops.BatchNorm]:
     return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), ops.BatchNorm(outputs, affine=True)
-
-
-def _concatenated(genotype: Genotype) -> tuple[int, int]:
-    return len(genotype.normal_concat), len(genotype.reduce_concat)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def every_second(x: Tensor, first: int) -> Tensor:
     """The pixels first, first + 2, ... along both sides of (b, C, h, w), a view.
 
     Sliced as (b, h, w, C): so the gradient is channels last too. torch makes that of a slice in the order of its
-    dimensions, and adding tensors of different layouts is ten times slower.
+    dimensions, and adding tensors of different layouts is slow.
     """
     return x.permute(0, 2, 3, 1)[:, first::2, first::2].permute(0, 3, 1, 2)
 

@@ -74,13 +74,11 @@ def test_file(name, text, here, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "near"),
     [
-        *[(variant, name) for name in ZOO for variant in (name.lower(), name.capitalize(), name + "x")],
+        *[(other, name) for name in ZOO for other in (name.lower(), name.capitalize(), name + "x") if other not in ZOO],
         *[("stn", "SETN"), ("setm", "SETN"), ("gads", "GDAS"), ("darts-v1", "DARTS_V1"), ("DARTSV2", "DARTS_V2")],
     ],
 )
 def test_a_misspelt_name_offers_the_nearest(given, near, here):
-    if given in ZOO:
-        pytest.skip("it is a name")
     with pytest.raises(GenotypeError, match=rf"{given}' given; did you mean '{near}'\? Allowed are ") as error:
         resolve(given)
     assert ", ".join(ZOO) in str(error.value)

@@ -175,12 +175,10 @@ def prepare(images_u8: Tensor, normalization: Normalization) -> Tensor:
             "Measure it on images of the same data set, Normalization.of(images)."
         )
     batch, height, width, channels = images_u8.shape
-    scale = 1 / (255 * normalization.std)
-    shift = -normalization.mean / normalization.std
     # Whole rows at a time, each with its scale and shift: loops over the few channels alone are slow.
-    rows = (
-        images_u8.reshape(batch, height, width * channels).float().mul_(scale.repeat(width)).add_(shift.repeat(width))
-    )
+    scale = (1 / (255 * normalization.std)).repeat(width)
+    shift = (-normalization.mean / normalization.std).repeat(width)
+    rows = images_u8.reshape(batch, height, width * channels).float().mul_(scale).add_(shift)
     # a view: channels last is the memory order that it already has
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
@@ -210,9 +208,6 @@ def augment(
     draws = torch.from_numpy((uniform * ranges[:, None]).astype(np.int64))
     # Five [b, 1] columns from one copy; the draws of a batch are its only transfer to the device.
     top, left, mirrored, centre_row, centre_column = to_device(draws, device)[:, :, None].unbind()
-    row = torch.arange(height, device=device)  # [h]
-    column = torch.arange(width, device=device)  # [w]
-
     image = torch.arange(batch, device=device)
     padded = F.pad(images_u8, (0, 0, padding, padding, padding, padding))
     windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)  # [b, top, left, h, w, c]
@@ -222,6 +217,7 @@ def augment(
         cropped = torch.cat([cropped, mirror]).index_select(0, image + batch * mirrored[:, 0])
     pixels = prepare(cropped, normalization)
     if side:
+        row, column = torch.arange(height, device=device), torch.arange(width, device=device)
         first_row, first_column = centre_row - side // 2, centre_column - side // 2
         in_rows = (row >= first_row) & (row < first_row + side)  # [b, h]
         in_columns = (column >= first_column) & (column < first_column + side)  # [b, w]

@@ -16,7 +16,7 @@ from setn_lab.network import Cost, Network, cost
 from setn_lab.parallel import ALONE, Processes
 from setn_lab.prepare import choose_device
 from setn_lab.runs import default_folder
-from setn_lab.sources import Decoded, OnDevice, Source
+from setn_lab.sources import Decoded, OnDevice, Source, limited
 from setn_lab.streams import generator
 from setn_lab.trained import NETWORKS, Trained
 
@@ -193,9 +193,7 @@ def _source(config: RetrainConfig, device: torch.device) -> Source:
                 f"dataset: {config.dataset} has the {what} {there} in train and {here} in test; they must be the same"
             )
     training, testing = (
-        images
-        if limit is None
-        else images.take(data.batch_indices(len(images), min(limit, len(images)), 0, "limit", 0))
+        images.take(torch.tensor(limited(range(len(images)), limit)))
         for images, limit in ((training, config.limit_train), (testing, config.limit_test))
     )
     data.batch_indices(len(training), config.batch_size, 0, "check", 0)

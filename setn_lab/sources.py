@@ -5,10 +5,10 @@ of processes that share it: each takes an equal part of the global batch, in ord
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from setn_lab.streams import generator
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as the field normalizes with
 NONE_BAD = -1
+Item = TypeVar("Item")
 
 
 class Share(NamedTuple):
@@ -194,11 +195,11 @@ class Decoded:
             yield Batch(images, labels, bad)
 
 
-def limited(files: list[tuple[Path, int]], limit: int | None) -> list[tuple[Path, int]]:
-    """So many images, drawn from all classes."""
-    if limit is None or limit >= len(files):
-        return files
-    return [files[index] for index in data.batch_indices(len(files), limit, 0, "limit", 0).tolist()]
+def limited(images: Sequence[Item], limit: int | None) -> Sequence[Item]:
+    """So many images, drawn from all classes; all of them without a limit."""
+    if limit is None or limit >= len(images):
+        return images
+    return [images[index] for index in data.batch_indices(len(images), limit, 0, "limit", 0).tolist()]
 
 
 Source = OnDevice | Decoded
@@ -208,7 +209,7 @@ class _Files(Dataset[tuple[Tensor, int, int]]):
     """Images by (index, seed, place in the stream of samples)."""
 
     def __init__(
-        self, files: list[tuple[Path, int]], transform: v2.Transform, bad_images: Literal["fail", "skip"]
+        self, files: Sequence[tuple[Path, int]], transform: v2.Transform, bad_images: Literal["fail", "skip"]
     ) -> None:
         self.files, self.transform, self.bad_images = files, transform, bad_images
 

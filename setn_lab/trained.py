@@ -17,7 +17,7 @@ from setn_lab.genotype import Genotype
 from setn_lab.network import CifarNetwork, ImageNetNetwork, Network
 
 Kind = Literal["cifar", "imagenet"]
-NETWORKS = {"cifar": CifarNetwork, "imagenet": ImageNetNetwork}
+NETWORKS: dict[str, type[CifarNetwork] | type[ImageNetNetwork]] = {"cifar": CifarNetwork, "imagenet": ImageNetNetwork}
 
 
 class TrainedError(ValueError):

@@ -145,19 +145,18 @@ class Decoded:
         if classes != self.classes:
             different = sorted(set(classes) ^ set(self.classes))
             raise DataError(f"dataset: {folder}/train and {folder}/val differ in their classes: {different[:10]}")
-        training, testing = limited(training, limit_train), limited(testing, limit_test)
         self.image_size, self.batch_size = image_size, batch_size
         self.workers = min(workers, os.cpu_count() or 1)  # torch warns of more
         self.test_batch_size, self.pin_memory = test_batch_size, pin_memory
-        self.steps = len(training) // batch_size
         normalize = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
         crop = v2.RandomResizedCrop(image_size, antialias=True)
         augmented = v2.Compose([crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4, 0.2), *normalize])
         centred = v2.Compose(
             [v2.Resize(image_size * 256 // 224, antialias=True), v2.CenterCrop(image_size), *normalize]
         )
-        self.training = _Files(training, augmented, bad_images)
-        self.testing = _Files(testing, centred, bad_images)
+        self.training = _Files(limited(training, limit_train), augmented, bad_images)
+        self.testing = _Files(limited(testing, limit_test), centred, bad_images)
+        self.steps = len(self.training) // batch_size
 
     def train(self, seed: int, steps: range, share: Share) -> Generator[Batch, None, None]:
         """This process's part of the batches of global steps, augmented.

@@ -4,7 +4,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from setn_lab import data, ops
 from setn_lab.genotype import Genotype
-from setn_lab.prepare import Search
+from setn_lab.memory import keep_freed_blocks
+from setn_lab.prepare import Search, choose_device, moved
 from setn_lab.racing import race
 from setn_lab.runs import Run, RunError
 from setn_lab.search import Observer, Progress, SearchError, naming_memory
@@ -25,6 +26,7 @@ from setn_lab.space import Quadruples
 from setn_lab.steps import one_shot
 from setn_lab.streams import generator
 from setn_lab.template import Results
+from setn_lab.workers import HERE, Workers, in_order, spread
 
 Source = Literal["evaluator", "uniform", "argmax"]
 TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
@@ -68,8 +70,9 @@ def score(
     count: int,
     journal: str = "candidates",
     observe: Observer = lambda progress: None,
+    workers: Workers = HERE,
 ) -> list[Candidate]:
-    """Draw `count` architectures and score the distinct ones, each once on all of D_val.
+    """Draw `count` architectures and score the distinct ones, each once on all of D_val, spread over `workers`.
 
     Appends one line a candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
     scored again. Returns all in the order of their first draw. Raises SearchError when memory is short, RunError where
@@ -77,17 +80,25 @@ def score(
     """
     entries = _entries(search, source, count)
     done = _done(run, journal, entries)
-    for start in range(len(done), len(entries), TOGETHER):
-        group = entries[start : start + TOGETHER]
-        with naming_memory("scoring_batch_size"):
-            scores = evaluate(search, [entry.architecture for entry in group])
-        scored = [entry.scored(*score, len(search.valid)) for entry, score in zip(group, scores, strict=True)]
-        for one in scored:
-            run.append(journal, _to_record(one))
-        for one in scored:
-            done.append(one)
-            observe(Progress("score", len(done), len(entries), _to_record(one)))
+    groups = [entries[start : start + TOGETHER] for start in range(len(done), len(entries), TOGETHER)]
+    tasks = [[entry.architecture for entry in group] for group in groups]
+    shared = search if workers.here else moved(search, torch.device("cpu"))
+    with naming_memory("scoring_batch_size"), closing(spread(workers, _arrive, shared, evaluate, tasks)) as results:
+        for group, scores in zip(groups, in_order(results), strict=True):
+            scored = [entry.scored(*score, len(search.valid)) for entry, score in zip(group, scores, strict=True)]
+            for one in scored:
+                run.append(journal, _to_record(one))
+            for one in scored:
+                done.append(one)
+                observe(Progress("score", len(done), len(entries), _to_record(one)))
     return done
+
+
+def _arrive(search: Search) -> Search:
+    """The search on the device of the worker that it was sent to."""
+    if search.device.type == "cpu":
+        keep_freed_blocks()
+    return moved(search, choose_device(search.config.device))
 
 
 def score_by_racing(

@@ -43,10 +43,12 @@ def number(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    identity: bool = True,
 ) -> Any:
-    """A field for a number that must lie within these bounds."""
+    """A field for a number that must lie within these bounds; not part of `identity` where that is False."""
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    return dataclasses.field(default=default, metadata={k: v for k, v in bounds.items() if v is not None})
+    metadata = {name: bound for name, bound in bounds.items() if bound is not None}
+    return dataclasses.field(default=default, metadata={**metadata, "identity": identity})
 
 
 def placement(default: Any) -> Any:
@@ -121,7 +123,7 @@ def to_json(config: Any) -> str:
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """The fields that decide the result: all but those declared with `placement`."""
+    """The fields that decide the result: all but those declared with `placement`, or a number's `identity=False`."""
     fields = dataclasses.fields(config)
     return {f.name: getattr(config, f.name) for f in fields if f.metadata.get("identity", True)}
 

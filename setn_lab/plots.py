@@ -78,10 +78,10 @@ def plot_training(metrics: Records, key: str, label: str, unit: float = 1, ax: A
     `metrics` are the lines of a training's metrics.jsonl: `seed`, `epoch`, `key` and "test_" + `key`, which are drawn
     times `unit`.
     """
-    ax = _axis(ax)
+    ax = axis(ax)
     seeds = list(dict.fromkeys(one["seed"] for one in metrics))
     if not seeds:
-        return _message(ax, "no epochs recorded yet")
+        return message(ax, "no epochs recorded yet")
     for number, seed in enumerate(seeds):
         own = [one for one in metrics if one["seed"] == seed]
         colour, dot = COLOURS[number % len(COLOURS)], "o" if len(own) == 1 else None
@@ -159,9 +159,9 @@ def plot_candidates(
     arrays = {source: np.asarray(values, dtype=float) for source, values in values_by_source.items()}
     finite = {source: values[np.isfinite(values)] for source, values in arrays.items()}
     everything = np.concatenate([np.empty(0), *finite.values()])
-    ax = _axis(ax)
+    ax = axis(ax)
     if not everything.size:
-        return _message(ax, "no candidates scored yet")
+        return message(ax, "no candidates scored yet")
     low, high = everything.min(), everything.max()
     if np.isclose(low, high):  # one candidate, or equal ones: bins of no width
         low, high = low - 0.5, high + 0.5
@@ -184,7 +184,8 @@ def plot_candidates(
     return ax
 
 
-def _axis(ax: Axes | None, size: tuple[float, float] = (4.8, 3.2)) -> Axes:
+def axis(ax: Axes | None, size: tuple[float, float] = (4.8, 3.2)) -> Axes:
+    """The axis given, or a new one of that size in inches, in this project's style."""
     if ax is None:
         ax = plt.subplots(figsize=size, layout="constrained")[1]
     ax.spines[["top", "right"]].set_visible(False)
@@ -193,7 +194,8 @@ def _axis(ax: Axes | None, size: tuple[float, float] = (4.8, 3.2)) -> Axes:
     return ax
 
 
-def _message(ax: Axes, text: str) -> Axes:
+def message(ax: Axes, text: str) -> Axes:
+    """The axis with a sentence in place of data."""
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#595959")
@@ -210,10 +212,10 @@ def _column(records: Records, key: str) -> NDArray[np.float64]:
 
 def _by_epoch(records: Records, lines: Mapping[str, NDArray[np.float64]], ax: Axes | None) -> Axes:
     """One line for each name, at least one of whose values is known; epochs count from 1, as recorded."""
-    ax = _axis(ax)
+    ax = axis(ax)
     epochs = _column(records, "epoch")
     if not any(np.isfinite(values).any() for values in lines.values()):
-        return _message(ax, "no epochs recorded yet")
+        return message(ax, "no epochs recorded yet")
     for colour, (name, values) in zip(_colours(lines), lines.items(), strict=True):
         known = np.isfinite(values)
         if not known.any():
@@ -260,9 +262,9 @@ def _heat_map(
     title: str | None,
 ) -> Axes:
     """Cells shaded from 0 to the largest value, each with its value written in it; NaN is blank."""
-    ax = _axis(ax, (0.5 * len(columns) + 1.6, 0.32 * len(rows) + 1.3))
+    ax = axis(ax, (0.5 * len(columns) + 1.6, 0.32 * len(rows) + 1.3))
     if not np.isfinite(values).any():
-        return _message(ax, "no probabilities recorded yet")
+        return message(ax, "no probabilities recorded yet")
     top = max(float(np.nanmax(values)), np.finfo(float).tiny)
     ax.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
     ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")

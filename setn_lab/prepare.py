@@ -1,7 +1,8 @@
 """From parameters to everything a search works on: the config, the images, template and evaluator."""
 
+import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,8 +20,8 @@ from setn_lab.template import Template
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """The parameters of a search, section 5.1's values as defaults. Raises ConfigError."""
+class TemplateConfig:
+    """The parameters of training a template and its evaluator, section 5.1's values as defaults. Raises ConfigError."""
 
     dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
     data_dir: str | None = placement(None)  # where CIFAR lies or is downloaded to
@@ -28,12 +29,6 @@ class SearchConfig:
     channels: int = number(16, at_least=1)  # C
     repeats: int = number(2, at_least=1)  # N
     nodes: int = number(4, at_least=1)  # B
-    strategy: Literal["setn", "setn-lr", "setn-non"] = "setn"
-    candidate_source: Literal["evaluator", "uniform", "argmax"] = "evaluator"
-    candidates: int = number(1000, at_least=1)  # T
-    baseline_candidates: int = number(0, at_least=0)  # uniform ones, scored with the same template to compare
-    select_by: Literal["loss", "accuracy"] = "loss"
-    scoring: Literal["full", "racing"] = "full"  # all candidates on all of D_val, or those not yet beaten
     epochs: int = number(400, at_least=1)
     evaluator_start: int = number(0, at_least=0)  # epochs of the template alone before the evaluator joins
     batch_size: int = number(64, at_least=2)
@@ -57,21 +52,37 @@ class SearchConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     seed: int = number(0, at_least=0)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        validate(self)
+        if self.evaluator_start >= self.epochs:
+            raise ConfigError(
+                f"evaluator_start: {self.evaluator_start} given; an integer below epochs ({self.epochs}) is allowed, "
+                "or the evaluator would never be trained"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(TemplateConfig):
+    """The parameters of a search: Algorithm 1 from the start to the selected cell. Raises ConfigError."""
+
+    strategy: Literal["setn", "setn-lr", "setn-non"] = "setn"
+    candidate_source: Literal["evaluator", "uniform", "argmax"] = "evaluator"
+    candidates: int = number(1000, at_least=1)  # T
+    baseline_candidates: int = number(0, at_least=0)  # uniform ones, scored with the same template to compare
+    select_by: Literal["loss", "accuracy"] = "loss"
+    scoring: Literal["full", "racing"] = "full"  # all candidates on all of D_val, or those not yet beaten
     run_dir: str | None = placement(None)  # None: named from the config's digest
     interactive: bool = placement(True)
 
     def __post_init__(self) -> None:
         """Check every field."""
-        validate(self)
+        super().__post_init__()
         if self.scoring == "racing" and self.batch_norm == "recalibrated":
             raise ConfigError(
                 "scoring: 'racing' given with batch_norm 'recalibrated', which measures statistics anew for each batch "
                 "of a race; batch_norm 'batch' is allowed with it, or scoring 'full'"
-            )
-        if self.evaluator_start >= self.epochs:
-            raise ConfigError(
-                f"evaluator_start: {self.evaluator_start} given; an integer below epochs ({self.epochs}) is allowed, "
-                "or the evaluator would never be trained"
             )
 
 
@@ -124,6 +135,21 @@ def prepare(config: SearchConfig, run: Run | None = None) -> Search:
         valid.to(device),
         data.Normalization.of(train).to(device),
         cost,
+    )
+
+
+def moved(search: Search, device: torch.device) -> Search:
+    """The same search on another device, without its optimizers' view of it: the networks are copies there."""
+    if search.device == device:
+        return search
+    return replace(
+        search,
+        device=device,
+        template=copy.deepcopy(search.template).to(device),
+        evaluator=copy.deepcopy(search.evaluator).to(device),
+        train=search.train.to(device),
+        valid=search.valid.to(device),
+        normalization=search.normalization.to(device),
     )
 
 

@@ -8,6 +8,7 @@ from IPython.display import display
 from setn_lab.retraining import Retraining
 from setn_lab.search import Estimate, Progress, Search
 
+UNITS = {"train": "steps", "score": "candidates", "networks": "networks"}
 INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each of them
 
 
@@ -42,7 +43,7 @@ class Live:
         self._shown = now
         began, before = self._began
         rate = (progress.done - before) / (now - began) if now > began else 0.0
-        unit = {"train": "steps", "score": "candidates"}[progress.phase]
+        unit = UNITS[progress.phase]
         self._text = f"{progress.done} of {progress.total} {unit}"
         if rate > 0:
             self._text += f", {rate:.2f} a second, {duration((progress.total - progress.done) / rate)} left"

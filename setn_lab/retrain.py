@@ -12,7 +12,7 @@ import time
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -76,6 +76,17 @@ def retrain(
     return [] if run is None else results(run.folder)
 
 
+def retrain_once(job: Retraining) -> Result:
+    """Train the first seed in memory: without a run folder, so nothing of it is kept or resumed.
+
+    Raises RetrainError for a loss that is not finite, SearchError when memory is short.
+    """
+    records: list[dict[str, Any]] = []
+    _train(job, None, ALONE, job.config.seed, lambda progress: records.append(progress.record or {}))
+    (result,) = _results([record for record in records if record])
+    return result
+
+
 def _claim(run: Run, genotype: Genotype) -> None:
     """Write the genotype into the run folder, or find it there. Raises RunError where another one is."""
     path = run.folder / "genotype.json"
@@ -96,7 +107,8 @@ def _train(job: Retraining, run: Run | None, crew: Processes, seed: int, observe
         network.parameters(), config.weight_lr, momentum=config.weight_momentum, weight_decay=config.weight_decay
     )
     folder = job.folder / "checkpoints" / f"seed-{seed}"
-    begin = _resume(network, optimizer, folder)
+    kept = run is not None or crew.share.processes > 1
+    begin = _resume(network, optimizer, folder) if kept else 0
     if not crew.agree(begin):
         raise RunError(f"{folder}: the processes find different checkpoints there: all must read the same folder")
     if run is not None:
@@ -138,7 +150,7 @@ def _train(job: Retraining, run: Run | None, crew: Processes, seed: int, observe
             run.append("metrics", record)
             state = {"genotype": job.genotype.to_json(), "network": network.state_dict()}
             checkpoint.save(folder, epoch + 1, {**state, "optimizer": optimizer.state_dict()})
-            observe(Progress("train", (first * config.epochs + epoch + 1) * source.steps, total, record))
+        observe(Progress("train", (first * config.epochs + epoch + 1) * source.steps, total, record))
     return network
 
 
@@ -252,8 +264,12 @@ def _resume(network: Network, optimizer: torch.optim.Optimizer, folder: Path) ->
 
 def results(folder: Path) -> list[Result]:
     """The results of the run in that folder, of each seed as far as it has come."""
-    lines: dict[int, list[dict[str, float]]] = {}
-    for record in read_journal(folder / "metrics.jsonl"):
+    return _results(read_journal(folder / "metrics.jsonl"))
+
+
+def _results(records: list[dict[str, Any]]) -> list[Result]:
+    lines: dict[int, list[dict[str, Any]]] = {}
+    for record in records:
         lines.setdefault(record["seed"], []).append(record)
     return [
         Result(seed, len(own), own[-1]["test_error"], own[-1]["test_loss"], sum(line["seconds"] for line in own))

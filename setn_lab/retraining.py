@@ -145,12 +145,17 @@ def prepare(config: RetrainConfig, crew: Processes = ALONE) -> Retraining:
             f"num_classes: {config.num_classes} given; {config.dataset} has {len(source.classes)} classes: give that "
             "number or None"
         )
-    if config.auxiliary_weight > 0 and source.image_size < SMALLEST[config.network]:
-        raise ConfigError(
-            f"auxiliary_weight: {config.auxiliary_weight} given for images of {source.image_size} pixels "
-            f"a side; the auxiliary head of the {config.network} network needs {SMALLEST[config.network]}: give 0"
-        )
+    check_head(config, source.image_size)
     return Retraining(config, device, name, genotype, source)
+
+
+def check_head(config: RetrainConfig, image_size: int) -> None:
+    """Raises ConfigError where images of that size are too small for the auxiliary head that the config asks for."""
+    if config.auxiliary_weight > 0 and image_size < SMALLEST[config.network]:
+        raise ConfigError(
+            f"auxiliary_weight: {config.auxiliary_weight} given for images of {image_size} pixels a side; the "
+            f"auxiliary head of the {config.network} network needs {SMALLEST[config.network]}: give 0"
+        )
 
 
 def _check_processes(config: RetrainConfig, device: torch.device, count: int) -> None:

@@ -26,7 +26,7 @@ __all__ = ["Estimate", "Progress", "Search", "SearchConfig", "SearchError", "est
 class Progress:
     """How far a phase is, for an observer: `done` of `total` units, `record` where one was just written."""
 
-    phase: Literal["train", "score"]
+    phase: Literal["train", "score", "networks"]
     done: int
     total: int
     record: dict[str, Any] | None = None

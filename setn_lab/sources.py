@@ -89,6 +89,11 @@ class OnDevice:
         """The standard deviation of each channel."""
         return tuple(self.normalization.std.tolist())
 
+    def to(self, device: torch.device) -> "OnDevice":
+        """The same images on `device`."""
+        moved = (part.to(device) for part in (self.training, self.testing, self.normalization))
+        return OnDevice(*moved, self.augmentation, self.batch_size, self.test_batch_size)
+
     def train(self, seed: int, steps: range, share: Share) -> Generator[Batch, None, None]:
         """This process's part of the batches of global steps, augmented.
 

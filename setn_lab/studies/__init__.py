@@ -1,0 +1,1 @@
+"""The studies of section 5.3: arrays in, tables out."""

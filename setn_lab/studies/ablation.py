@@ -1,0 +1,99 @@
+"""Figure 2: four ways to generate candidates, each scored with its own template (section 5.3)."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from setn_lab.candidates import Source, score
+from setn_lab.config import ConfigError, placement
+from setn_lab.prepare import SearchConfig, prepare
+from setn_lab.runs import Run
+from setn_lab.search import Observer, train
+from setn_lab.studies import scalability
+from setn_lab.studies.config import Strategy, StudyConfig
+
+
+class Variant(NamedTuple):
+    """One sub-figure: whose template, where the candidates come from, and their journal in the search's run folder."""
+
+    strategy: Strategy
+    source: Source
+    journal: str
+
+
+VARIANTS = {
+    "setn": Variant("setn", "evaluator", "candidates"),
+    "setn-rand": Variant("setn", "uniform", "baseline"),
+    "setn-lr": Variant("setn-lr", "evaluator", "candidates"),
+    "setn-non": Variant("setn-non", "evaluator", "candidates"),
+}
+STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig(StudyConfig):
+    """The parameters of the ablation study. Raises ConfigError."""
+
+    setn_run: str | None = placement(None)  # a run folder of a search to take; None: the study's own
+    setn_lr_run: str | None = placement(None)
+    setn_non_run: str | None = placement(None)
+    thresholds: str = placement("80, 85, 90")  # accuracies in %, above which candidates are counted
+    run_dir: str | None = placement(None)  # None: named from the config's digest
+    interactive: bool = placement(True)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        try:
+            valid = all(0 <= limit <= 100 for limit in self.limits)
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ConfigError(
+                f"thresholds: {self.thresholds!r} given; numbers from 0 to 100 with commas between them are allowed, "
+                "as in '80, 85, 90'"
+            )
+
+    @property
+    def searches(self) -> dict[Strategy, SearchConfig]:
+        """The search of each strategy. Raises ConfigError as `StudyConfig.search` does."""
+        given = (self.setn_run, self.setn_lr_run, self.setn_non_run)
+        return {strategy: self.search(strategy, run) for strategy, run in zip(STRATEGIES, given, strict=True)}
+
+    @property
+    def limits(self) -> list[float]:
+        """The thresholds in percent."""
+        return [float(part) for part in self.thresholds.split(",")]
+
+
+def collect(config: AblationConfig, run: Run, observe: Observer = lambda progress: None) -> None:
+    """Train the searches that are not finished, score the T candidates of each variant and the argmax of each search.
+
+    All of it is kept in the searches' own run folders, from where an interrupted study goes on, and which the search
+    notebook shares. Copies the scores into `run`: VARIANT.jsonl, argmax-STRATEGY.jsonl (T = 1), and runs.json, which
+    names the folders. Raises what `train` and `score` raise, and ConfigError as `StudyConfig.search` does.
+    """
+    folders = {}
+    for strategy, search_config in config.searches.items():
+        with Run.open(search_config, "search") as own:
+            search = prepare(search_config, own)
+            train(search, own, observe)
+            for name, variant in VARIANTS.items():
+                if variant.strategy == strategy:
+                    score(search, own, variant.source, config.candidates, variant.journal, observe, config.crew)
+                    _copy(own, variant.journal, run, name)
+            score(search, own, "argmax", 1, "argmax", observe, config.crew)
+            _copy(own, "argmax", run, f"argmax-{strategy}")
+            folders[strategy] = own.folder.name
+    run.write("runs.json", json.dumps(folders, indent=1) + "\n")
+
+
+def measure_costs(config: AblationConfig, run: Run) -> None:
+    """Measure what the search costs with 6 and with 8 operations, once, into the run folder's costs.json."""
+    if not (run.folder / "costs.json").exists():
+        costs = scalability.measure(config.search("setn"))
+        run.write("costs.json", json.dumps([asdict(one) for one in costs], indent=1) + "\n")
+
+
+def _copy(own: Run, journal: str, run: Run, name: str) -> None:
+    run.write(f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in own.read(journal)))

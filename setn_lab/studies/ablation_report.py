@@ -1,0 +1,350 @@
+"""The figures and tables of an ablation study, drawn from its run folder alone.
+
+`python -m setn_lab.studies.ablation_report RUN_FOLDER TARGET_FOLDER` writes them with a page that says which run made
+them.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from setn_lab import study_plots
+from setn_lab.config import ConfigError, build
+from setn_lab.runs import read_journal
+from setn_lab.studies import page, statistics
+from setn_lab.studies.ablation import STRATEGIES, VARIANTS, AblationConfig
+
+DRAWS = (1, 10, 100, 1000)  # T
+Records = list[dict[str, Any]]
+
+
+CONTENTS = {
+    "config.json": "every parameter; `papermill -f` on it repeats the study",
+    "environment.json": "versions, commit, machine, threads",
+    "runs.json": "the searches' run folders, which hold their templates, evaluators and candidates",
+    "setn*.jsonl": "a line a scored candidate, a file a variant",
+    "argmax-*.jsonl": "the scored argmax cell of each search",
+    "costs.json": "time and memory with 6 and with 8 operations",
+    "candidates.svg": "Figure 2",
+    "losses.svg": "the same for the losses",
+    "best-of-t.svg": "figure",
+    "candidates.csv": "every candidate's scores",
+    "tables.md": "all tables",
+    "summary.json": "all figures by name",
+}
+
+
+def describe(config: AblationConfig) -> str:
+    """The searches that the study works on, as Markdown. Raises ConfigError as `StudyConfig.search` does."""
+    return page.searches(dict(config.searches))
+
+
+def contents(folder: Path) -> str:
+    """What lies where in the run folder, as Markdown."""
+    return page.contents(folder, CONTENTS)
+
+
+def scored(folder: Path) -> dict[str, Records]:
+    """The finished candidates of each variant: those with a finite loss; variants without any are left out."""
+    records = {name: read_journal(folder / f"{name}.jsonl") for name in VARIANTS}
+    finite = {name: [one for one in own if np.isfinite(one["loss"])] for name, own in records.items()}
+    return {name: own for name, own in finite.items() if own}
+
+
+def argmax(folder: Path) -> dict[str, dict[str, Any]]:
+    """The scored argmax cell (T = 1) of each strategy."""
+    records = {strategy: read_journal(folder / f"argmax-{strategy}.jsonl") for strategy in STRATEGIES}
+    return {name: own[0] for name, own in records.items() if own}
+
+
+def selected(records: Records) -> dict[str, Any]:
+    """The candidate of the lowest loss (Algorithm 1), the first among equals."""
+    return min(records, key=lambda one: one["loss"])
+
+
+def drawn(records: Records, key: str) -> NDArray[np.float64]:
+    """A score of every draw: a candidate that was drawn twice counts twice."""
+    return np.repeat([one[key] for one in records], [one["draws"] for one in records]).astype(float)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Every figure of the study by name, as it goes into summary.json; accuracies in 0 .. 1, losses in nats."""
+    config, records = _config(folder), scored(folder)
+    losses = {name: drawn(own, "loss") for name, own in records.items()}
+    accuracies = {name: drawn(own, "accuracy") for name, own in records.items()}
+    everything = {name: read_journal(folder / f"{name}.jsonl") for name in records}
+    runs = json.loads((folder / "runs.json").read_text())
+    variants: dict[str, Any] = {}
+    for name, own in records.items():
+        chosen = selected(own)
+        accuracy, loss = statistics.describe(accuracies[name]), statistics.describe(losses[name])
+        variants[name] = {
+            "run": runs[VARIANTS[name].strategy],
+            "candidates": accuracy.count,
+            "distinct": len(own),
+            "not_finite": len(everything[name]) - len(own),
+            "mean_accuracy": accuracy.mean,
+            "std_accuracy": accuracy.std,
+            "accuracy_quantiles": {f"{level:g}": value for level, value in accuracy.quantiles.items()},
+            "best_accuracy": accuracy.maximum,
+            "mean_loss": loss.mean,
+            "std_loss": loss.std,
+            "lowest_loss": loss.minimum,
+            "share_above": dict(
+                zip(
+                    [f"{limit:g}%" for limit in config.limits],
+                    statistics.shares_above(accuracies[name], [limit / 100 for limit in config.limits]),
+                    strict=True,
+                )
+            ),
+            "selected": {key: chosen[key] for key in ("genotype", "accuracy", "loss")},
+        }
+    comparisons = {
+        other: {
+            "accuracy": asdict(statistics.compare(accuracies["setn"], accuracies[other])),
+            "loss": asdict(statistics.compare(losses["setn"], losses[other])),
+        }
+        for other in records
+        if other != "setn" and "setn" in records
+    }
+    return {
+        "run": folder.name,
+        "variants": variants,
+        "setn_against": comparisons,
+        "argmax": {name: {key: one[key] for key in ("accuracy", "loss")} for name, one in argmax(folder).items()},
+        "best_of": {name: [asdict(row) for row in _best_of(own)] for name, own in records.items()},
+        "costs": json.loads((folder / "costs.json").read_text()) if (folder / "costs.json").exists() else [],
+    }
+
+
+def _best_of(records: Records) -> list[Any]:
+    """Selection by the lowest loss among T draws, and what the selected one's accuracy and loss are then."""
+    values = {key: np.array([one[key] for one in records], dtype=float) for key in ("accuracy", "loss")}
+    weights = np.array([one["draws"] for one in records], dtype=float)
+    return statistics.best_of(values["loss"], values, DRAWS, lowest=True, weights=weights)
+
+
+def figure2(folder: Path, key: str = "accuracy") -> Figure:
+    """Figure 2: the histograms of the four variants, over one x-axis; `key` is accuracy or loss."""
+    unit, label = (100, "one-shot accuracy [%]") if key == "accuracy" else (1, "one-shot loss [nats]")
+    records = scored(folder)
+    values = {name: unit * drawn(own, key) for name, own in records.items()}
+    winners = {name: unit * selected(own)[key] for name, own in records.items()}
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6), layout="constrained", sharex=True)
+    study_plots.plot_variants(values, winners, axes.ravel().tolist(), xlabel=label)
+    return figure
+
+
+def effect_of_draws(folder: Path) -> Figure:
+    """Accuracy and loss of the best of T candidates, by T."""
+    records, single = scored(folder), argmax(folder)
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    for ax, key, unit, label in (
+        (axes[0], "accuracy", 100, "accuracy of the best of T [%]"),
+        (axes[1], "loss", 1, "loss of the best of T [nats]"),
+    ):
+        spreads = {}
+        for name, own in records.items():
+            rows = [row.values[key] for row in _best_of(own)]
+            spreads[name] = [(unit * row.mean, unit * row.low, unit * row.high) for row in rows]
+        cells = {name: unit * one[key] for name, one in single.items() if name in records}
+        study_plots.plot_best_of(DRAWS, spreads, cells, ax, label)
+    return figure
+
+
+def table(folder: Path) -> str:
+    """The candidates of each variant, as Markdown."""
+    found = summary(folder)["variants"]
+    if not found:
+        return "No candidates are scored yet."
+    limits = list(next(iter(found.values()))["share_above"])
+    head = ["variant", "n (distinct)", "accuracy", "5% / 50% / 95%", "best", *(f"above {limit}" for limit in limits)]
+    lines = [*head, "loss", "lowest", "selected: accuracy"]
+    rows = []
+    for name, one in found.items():
+        levels = one["accuracy_quantiles"]
+        rows.append(
+            [
+                name.upper(),
+                f"{one['candidates']} ({one['distinct']})",
+                page.plus_minus(one["mean_accuracy"], one["std_accuracy"], ".2%"),
+                f"{levels['0.05']:.2%} / {levels['0.5']:.2%} / {levels['0.95']:.2%}",
+                f"{one['best_accuracy']:.2%}",
+                *(f"{share:.0%}" for share in one["share_above"].values()),
+                page.plus_minus(one["mean_loss"], one["std_loss"], ".4f"),
+                f"{one['lowest_loss']:.4f}",
+                f"{one['selected']['accuracy']:.2%}",
+            ]
+        )
+    lost = {name.upper(): one["not_finite"] for name, one in found.items() if one["not_finite"]}
+    note = f"\n\nLeft out, as their loss is not finite: {lost}." if lost else ""
+    return page.table(lines, rows) + note
+
+
+def tests_table(folder: Path) -> str:
+    """SETN's candidates against those of each other variant, as Markdown."""
+    found = summary(folder)["setn_against"]
+    if not found:
+        return "SETN and another variant are needed to compare."
+    rows = []
+    for other, values in found.items():
+        for key, form in (("accuracy", "+.2%"), ("loss", "+.4f")):
+            one = values[key]
+            rows.append(
+                [
+                    f"SETN - {other.upper()}",
+                    key,
+                    page.value(one["difference"], form),
+                    page.value(one["superiority"], ".0%"),
+                    page.value(one["u"], ".0f"),
+                    page.value(one["p"], ".2g"),
+                ]
+            )
+    head = ["difference of means", "of", "value", "P(SETN's is higher)", "U", "p (two-sided)"]
+    return (
+        page.table(head, rows) + "\n\nMann-Whitney U; the probability that a random candidate of SETN has the higher "
+        "value is its effect size: 50% is none."
+    )
+
+
+def best_table(folder: Path) -> str:
+    """The best of T by T, and the argmax cell, as Markdown."""
+    found = summary(folder)
+    rows = []
+    for name, own in found["best_of"].items():
+        for row in own:
+            accuracy, loss = row["values"]["accuracy"], row["values"]["loss"]
+            rows.append(
+                [
+                    name.upper(),
+                    f"{row['draws']:,}" + (" *" if row["beyond"] else ""),
+                    page.plus_minus(accuracy["mean"], accuracy["std"], ".2%"),
+                    f"{accuracy['low']:.2%} to {accuracy['high']:.2%}",
+                    page.plus_minus(loss["mean"], loss["std"], ".4f"),
+                    f"{loss['low']:.4f} to {loss['high']:.4f}",
+                ]
+            )
+    for name, one in found["argmax"].items():
+        rows.append([name.upper(), "argmax", f"{one['accuracy']:.2%}", "", f"{one['loss']:.4f}", ""])
+    head = ["variant", "T", "accuracy", "5% to 95%", "loss", "5% to 95%"]
+    return (
+        page.table(head, rows)
+        + "\n\nThe candidate of the lowest loss among T bootstrap draws from those scored: mean ± "
+        "standard deviation over the draws, exact. * More draws than scored candidates: their best is all there is to find."
+    )
+
+
+def costs_table(folder: Path) -> str:
+    """What a search costs with 6 and with 8 operations, as Markdown."""
+    costs = summary(folder)["costs"]
+    if not costs:
+        return "Costs are not measured yet."
+    rows = [
+        [
+            f"{one['operations']}",
+            f"{one['parameters']:,}",
+            f"{1000 * one['weight_step']:.0f} ms",
+            f"{1000 * one['evaluator_step']:.0f} ms",
+            f"{one['candidate']:.2f} s",
+            f"{one['training_hours']:.2f} h",
+            f"{one['scoring_hours']:.2f} h",
+            f"{one['memory'] / 2**30:.2f} GiB",
+        ]
+        for one in costs
+    ]
+    ratio = costs[-1]["training_hours"] / costs[0]["training_hours"]
+    head = ["operations", "template parameters", "weight step", "evaluator step", "candidate", "training", "scoring"]
+    return (
+        page.table([*head, "peak memory"], rows) + f"\n\nTraining costs {ratio:.2f} times as much with "
+        f"{costs[-1]['operations']} operations as with {costs[0]['operations']} (the paper: 50 h against 40 h, 1.25)."
+    )
+
+
+def save(folder: Path, target: Path | None = None) -> list[Path]:
+    """Write figures (SVG), tables (CSV, Markdown) and summary.json into `target`, by default the run folder itself."""
+    target = target or folder
+    target.mkdir(parents=True, exist_ok=True)
+    figures = {
+        "candidates": figure2(folder),
+        "losses": figure2(folder, "loss"),
+        "best-of-t": effect_of_draws(folder),
+    }
+    paths = [page.save_figure(figure, target / f"{name}.svg") for name, figure in figures.items()]
+    rows = [{"variant": name, **one} for name, own in scored(folder).items() for one in own]
+    texts = {
+        "candidates.csv": page.csv_text(rows, ("variant", "accuracy", "loss", "log_probability", "draws")),
+        "tables.md": "\n\n".join([table(folder), tests_table(folder), best_table(folder), costs_table(folder)]) + "\n",
+        "summary.json": json.dumps(summary(folder), indent=1) + "\n",
+    }
+    for name, text in texts.items():
+        paths.append(target / name)
+        paths[-1].write_text(text)
+    return paths
+
+
+def write(folder: Path, target: Path) -> Path:
+    """`save` and a page with the run's config, machine and numbers; returns the page."""
+    save(folder, target)
+    config = _config(folder)
+    (target / "config.json").write_text(page.config_text(folder))
+    path = target / "README.md"
+    path.write_text(
+        "\n".join(
+            [
+                f"# Ablation study {folder.name}",
+                "",
+                f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, "
+                f"the evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, seed {config.seed}. "
+                "`config.json` holds every parameter: `papermill -f config.json notebooks/ablation.ipynb out.ipynb` "
+                "repeats it, a folder of images given by `-p dataset`. Searches: "
+                + ", ".join(f"{name} {run}" for name, run in json.loads((folder / "runs.json").read_text()).items())
+                + ".",
+                "",
+                "![Figure 2](candidates.svg)",
+                "",
+                table(folder),
+                "",
+                tests_table(folder),
+                "",
+                "## The losses, which Algorithm 1 selects by",
+                "",
+                "![losses](losses.svg)",
+                "",
+                "## The effect of T",
+                "",
+                "![best of T](best-of-t.svg)",
+                "",
+                best_table(folder),
+                "",
+                "## Cost and scalability",
+                "",
+                costs_table(folder),
+                "",
+                "## Machine",
+                "",
+                *page.machine(folder),
+                "",
+            ]
+        )
+    )
+    return path
+
+
+def _config(folder: Path) -> AblationConfig:
+    try:
+        return build(AblationConfig, json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} is not the run folder of an ablation study: {error}") from error
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python -m setn_lab.studies.ablation_report RUN_FOLDER TARGET_FOLDER")
+    print(write(Path(sys.argv[1]), Path(sys.argv[2])))

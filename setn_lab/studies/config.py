@@ -1,0 +1,71 @@
+"""What the studies' parameters have in common, and the searches that a study works on."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from setn_lab.config import ConfigError, build, differences, identity, number, placement
+from setn_lab.prepare import SearchConfig, TemplateConfig
+from setn_lab.workers import Workers
+
+Strategy = Literal["setn", "setn-lr", "setn-non"]
+FREE = ("candidate_source", "select_by")  # of a given run: no part in what a study takes from it
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig(TemplateConfig):
+    """The parameters of a study: those of its searches, T, and where its work is done. Raises ConfigError."""
+
+    candidates: int = number(1000, at_least=1)  # T
+    workers: int = number(1, at_least=1, identity=False)  # processes; more than one needs the extra `cluster`
+    worker_threads: int = number(1, at_least=1)  # of each: on a CPU the last bits of results depend on it
+    worker_gpus: float = number(0.0, at_least=0, identity=False)  # for each; a fraction is shared
+    cluster: str | None = placement(None)  # the address of a running Ray cluster; None: this machine
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        spread = self.workers > 1 or self.cluster is not None
+        if spread and self.worker_gpus == 0 and self.device.startswith("cuda"):
+            raise ConfigError(
+                f"worker_gpus: 0 given with workers on {self.device!r}; a number above 0 is allowed with it, for "
+                "example 0.5 where two workers share a GPU"
+            )
+
+    @property
+    def crew(self) -> Workers:
+        """The workers that share the study's work."""
+        return Workers(self.workers, self.cluster, self.worker_threads, self.worker_gpus)
+
+    def search(self, strategy: Strategy, folder: str | None = None) -> SearchConfig:
+        """The search of that strategy with this study's parameters: that of a given run folder, or the study's own.
+
+        Raises ConfigError for a folder without a config, and for one of other parameters, naming those that differ.
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(TemplateConfig)}
+        wanted = SearchConfig(**fields, strategy=strategy, candidates=self.candidates)
+        if folder is None:
+            return wanted
+        given = _read(Path(folder).expanduser())
+        here = {**identity(wanted), **{name: getattr(given, name) for name in FREE}}
+        if given.baseline_candidates == self.candidates:  # uniform ones, which the study would score otherwise
+            here["baseline_candidates"] = given.baseline_candidates
+        if lines := differences(identity(given), here):
+            raise ConfigError(
+                f"{folder} holds a search of other parameters than this study's:\n  "
+                + "\n  ".join(lines)
+                + "\nGive the study those of the run, or leave the run out: the study makes its own"
+            )
+        return given
+
+
+def _read(folder: Path) -> SearchConfig:
+    try:
+        stored = json.loads((folder / "config.json").read_text())
+        return build(SearchConfig, {**stored, "run_dir": str(folder)})
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{folder} was given as a search's run folder; its config.json cannot be read: {error}"
+        ) from error

@@ -1,0 +1,171 @@
+"""The pairwise study of section 5.3: does one-shot accuracy rank networks as training from scratch does?
+
+And progressive selection, from the same section: train the best one-shot candidates for longer, choose by the result.
+"""
+
+import dataclasses
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from setn_lab import data
+from setn_lab.candidates import draw, score
+from setn_lab.config import number, placement
+from setn_lab.genotype import Genotype
+from setn_lab.memory import keep_freed_blocks
+from setn_lab.prepare import Search, choose_device, prepare
+from setn_lab.retrain import RetrainConfig, RetrainError, Retraining, retrain_once
+from setn_lab.retraining import check_head
+from setn_lab.runs import Run, RunError
+from setn_lab.search import Observer, Progress, train
+from setn_lab.sources import OnDevice
+from setn_lab.studies.config import Strategy, StudyConfig
+from setn_lab.workers import HERE, Workers, spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingConfig(StudyConfig):
+    """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
+
+    strategy: Strategy = "setn"
+    search_run: str | None = placement(None)  # a run folder of a search to take; None: the study's own
+    pairs: int = number(1000, at_least=1)  # P
+    pair_source: Literal["uniform", "evaluator"] = "uniform"
+    finalists: int = number(0, at_least=0)  # so many of the best of T candidates are trained for longer
+    finalist_epochs: int = number(600, at_least=1)
+    retrain_epochs: int = number(100, at_least=1)
+    retrain_channels: int = number(36, at_least=2)  # C
+    retrain_repeats: int = number(6, at_least=1)  # N
+    retrain_batch_size: int = number(96, at_least=2)
+    retrain_weight_lr: float = number(0.025, above=0, at_most=1e30)
+    retrain_weight_decay: float = number(5e-4, at_least=0)
+    retrain_gradient_clip: float = number(5.0, above=0)  # norm
+    retrain_path_dropout: float = number(0.2, at_least=0, below=1)
+    retrain_auxiliary_weight: float = number(0.4, at_least=0)
+    retrain_cutout: int = number(16, at_least=0)
+    run_dir: str | None = placement(None)  # None: named from the config's digest
+    interactive: bool = placement(True)
+
+    def recipe(self, epochs: int) -> RetrainConfig:
+        """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""
+        own = {
+            field.name.removeprefix("retrain_"): getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name.startswith("retrain_")
+        }
+        shared = ("dataset", "data_dir", "weight_momentum", "crop_padding", "flip", "precision", "device", "seed")
+        same = {name: getattr(self, name) for name in shared}
+        return RetrainConfig(**same, **{**own, "epochs": epochs}, test_batch_size=self.scoring_batch_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every worker needs to train networks: the recipe and the images, training on D_train, tested on D_val."""
+
+    config: RetrainConfig
+    source: OnDevice
+
+    @classmethod
+    def of(cls, config: RetrainConfig, search: Search) -> "Bench":
+        """The bench with the search's images, on the CPU. Raises ConfigError for a head that does not fit them."""
+        check_head(config, search.train.image_size)
+        data.batch_indices(len(search.train), config.batch_size, 0, "check", 0)  # fails where there are too few images
+        augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
+        sizes = config.batch_size, config.test_batch_size
+        source = OnDevice(search.train, search.valid, search.normalization, augmentation, *sizes)
+        return cls(config, source.to(torch.device("cpu")))
+
+
+def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress: None) -> None:
+    """Train the search if it is not finished, score the pairs (acc_t), train each network from scratch (acc_r).
+
+    The scores go to the journal `scored`, the trained networks to `trained`, a line each: an interrupted study goes on
+    at the next of them. With `finalists`, the search's T candidates are scored in its own run folder, and the best are
+    trained into the journal `finalists`; genotype.json is the best of these, to choose. Raises what `train` and
+    `score` raise, ConfigError as `StudyConfig.search` and `Bench.of` do, RunError where a journal holds other networks.
+    """
+    search_config = config.search(config.strategy, config.search_run)
+    with Run.open(search_config, "search") as own:
+        search = prepare(search_config, own)
+        bench = Bench.of(config.recipe(config.retrain_epochs), search)
+        longer = Bench.of(config.recipe(config.finalist_epochs), search)
+        train(search, own, observe)
+        scored = score(search, run, config.pair_source, 2 * config.pairs, "scored", observe, config.crew)
+        best: list[Genotype] = []
+        if config.finalists:
+            candidates = score(search, own, "evaluator", config.candidates, "candidates", observe, config.crew)
+            ranked = sorted(candidates, key=lambda one: (np.isnan(one.loss), one.loss))[: config.finalists]
+            best = [one.genotype for one in ranked]
+            kept = ({"genotype": one.genotype.to_darts(), "loss": one.loss, "accuracy": one.accuracy} for one in ranked)
+            run.write("best.json", json.dumps(list(kept), indent=1) + "\n")
+        run.write("runs.json", json.dumps({config.strategy: own.folder.name}) + "\n")
+    run.write("pairs.json", json.dumps(pairs(config, search, [one.genotype for one in scored])) + "\n")
+    train_networks(bench, [one.genotype for one in scored], run, "trained", observe, config.crew)
+    trained = train_networks(longer, best, run, "finalists", observe, config.crew)
+    if successful := [one for one in trained if "accuracy" in one]:  # progressive selection: by the result
+        chosen = max(successful, key=lambda one: one["accuracy"])
+        run.write("genotype.json", Genotype.from_darts(chosen["genotype"]).to_json() + "\n")
+
+
+def pairs(config: RankingConfig, search: Search, distinct: list[Genotype]) -> list[list[int]]:
+    """The P pairs as they were drawn, each two positions in the distinct genotypes."""
+    position = {genotype: number for number, genotype in enumerate(distinct)}
+    drawn = draw(search, config.pair_source, 2 * config.pairs)
+    places = [position[search.space.genotype(architecture)] for architecture in drawn]
+    return [places[number : number + 2] for number in range(0, len(places), 2)]
+
+
+def train_networks(
+    bench: Bench,
+    genotypes: list[Genotype],
+    run: Run,
+    journal: str,
+    observe: Observer = lambda progress: None,
+    workers: Workers = HERE,
+) -> list[dict[str, Any]]:
+    """Train each network from scratch, those that the journal has not yet, spread over `workers`.
+
+    A line a network, as they finish: `network` (its number), genotype, parameters, multiply_adds, and accuracy, loss
+    and seconds, or `failed`, the reason why its training stopped. Returns the lines in the order of the genotypes.
+    Raises RunError where the journal holds other networks.
+    """
+    lines = {record["network"]: record for record in run.read(journal)}
+    for place, record in lines.items():
+        if not 0 <= place < len(genotypes) or Genotype.from_darts(record["genotype"]) != genotypes[place]:
+            raise RunError(
+                f"{run.folder / journal}.jsonl: holds a network that this study does not draw ({record['genotype']}); "
+                "it was edited or belongs to another run: move it away to train again"
+            )
+    missing = [number for number in range(len(genotypes)) if number not in lines]
+    tasks = [genotypes[number] for number in missing]
+    with closing(spread(workers, _arrive, bench, _train_one, tasks)) as results:
+        for task, result in results:
+            record = {"network": missing[task], **result}
+            run.append(journal, record)
+            lines[missing[task]] = record
+            observe(Progress("networks", len(lines), len(genotypes), record))
+    return [lines[number] for number in range(len(genotypes))]
+
+
+def _arrive(bench: Bench) -> Bench:
+    """The bench on the device of the worker that it was sent to."""
+    device = choose_device(bench.config.device)
+    if device.type == "cpu":
+        keep_freed_blocks()
+    return Bench(bench.config, bench.source.to(device))
+
+
+def _train_one(bench: Bench, genotype: Genotype) -> dict[str, Any]:
+    device = bench.source.training.images.device
+    job = Retraining(bench.config, device, "drawn", genotype, bench.source)
+    size = job.cost
+    about = {"genotype": genotype.to_darts(), "parameters": size.parameters, "multiply_adds": size.multiply_adds}
+    try:
+        result = retrain_once(job)
+    except RetrainError as error:
+        return {**about, "failed": str(error)}
+    return {**about, "accuracy": 1 - result.test_error, "loss": result.test_loss, "seconds": result.seconds}

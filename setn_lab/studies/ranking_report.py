@@ -1,0 +1,339 @@
+"""The figures and tables of a pairwise study, drawn from its run folder alone.
+
+`python -m setn_lab.studies.ranking_report RUN_FOLDER TARGET_FOLDER` writes them with a page that says which run made
+them.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from setn_lab import study_plots
+from setn_lab.config import ConfigError, build
+from setn_lab.progress import duration
+from setn_lab.runs import read_journal
+from setn_lab.studies import page
+from setn_lab.studies.ranking import RankingConfig
+from setn_lab.studies.statistics import by_gap, good_pairs, kendall, spearman, within_best
+
+FRACTIONS = (0.1, 0.25, 0.5)
+PREDICTORS = {
+    "accuracy": "one-shot accuracy",
+    "loss": "one-shot loss (negative)",
+    "parameters": "parameters",
+    "multiply_adds": "multiply-adds",
+    "log_probability": "evaluator's log-probability",
+}
+
+
+CONTENTS = {
+    "config.json": "every parameter; `papermill -f` on it repeats the study",
+    "environment.json": "versions, commit, machine, threads",
+    "runs.json": "the search's run folder, which holds template, evaluator and candidates",
+    "scored.jsonl": "the one-shot scores, a line an architecture",
+    "trained.jsonl": "what training from scratch came to, a line a network",
+    "pairs.json": "the pairs, as line numbers of scored.jsonl",
+    "best.json": "the best one-shot candidates of the search",
+    "finalists.jsonl": "what training these for longer came to",
+    "genotype.json": "the finalist to choose",
+    "scatter.svg": "figure",
+    "gaps.svg": "figure",
+    "networks.csv": "every network's predictors and accuracy",
+    "tables.md": "all tables",
+    "summary.json": "all figures by name",
+}
+
+
+def describe(config: RankingConfig) -> str:
+    """The search that the study works on, as Markdown. Raises ConfigError as `StudyConfig.search` does."""
+    return page.searches({config.strategy: config.search(config.strategy, config.search_run)})
+
+
+def contents(folder: Path) -> str:
+    """What lies where in the run folder, as Markdown."""
+    return page.contents(folder, CONTENTS)
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The networks that were scored and trained, n of them.
+
+    predictors: (n,) each, where higher predicts better. true: (n,) accuracy acc_r on D_val after training from scratch.
+    pairs: (P, 2) positions among the n. failed: the reason by network, of those whose training stopped; left_out: how
+    many drawn pairs have a network that failed or is not trained yet.
+    """
+
+    predictors: dict[str, NDArray[np.float64]]
+    true: NDArray[np.float64]
+    pairs: NDArray[np.int64]
+    failed: dict[int, str]
+    left_out: int
+
+
+def networks(folder: Path) -> Networks:
+    """What the run folder holds so far."""
+    scored, lines = read_journal(folder / "scored.jsonl"), read_journal(folder / "trained.jsonl")
+    done = {one["network"]: one for one in lines if "accuracy" in one and np.isfinite(scored[one["network"]]["loss"])}
+    order = sorted(done)
+    place = {number: position for position, number in enumerate(order)}
+    drawn = json.loads((folder / "pairs.json").read_text()) if (folder / "pairs.json").exists() else []
+    whole = [[place[a], place[b]] for a, b in drawn if a in place and b in place]
+    columns = {
+        "accuracy": [scored[number]["accuracy"] for number in order],
+        "loss": [-scored[number]["loss"] for number in order],
+        "parameters": [done[number]["parameters"] for number in order],
+        "multiply_adds": [done[number]["multiply_adds"] for number in order],
+        "log_probability": [scored[number]["log_probability"] for number in order],
+    }
+    return Networks(
+        {name: np.array(values, dtype=float) for name, values in columns.items()},
+        np.array([done[number]["accuracy"] for number in order], dtype=float),
+        np.array(whole, dtype=np.int64).reshape(-1, 2),
+        {one["network"]: one["failed"] for one in lines if "failed" in one},
+        len(drawn) - len(whole),
+    )
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
+    found = networks(folder)
+    rows = {name: _row(values, found) for name, values in found.predictors.items()}
+    one_shot = rows.pop("accuracy")
+    runs = json.loads((folder / "runs.json").read_text()) if (folder / "runs.json").exists() else {}
+    return {
+        "run": folder.name,
+        "searches": runs,
+        "networks": len(found.true),
+        "pairs": len(found.pairs),
+        "pairs_left_out": found.left_out,
+        "failed": {str(number): reason for number, reason in found.failed.items()},
+        **one_shot,
+        "baselines": rows,
+        "finalists": finalists(folder),
+    }
+
+
+def _row(predicted: NDArray[np.float64], found: Networks) -> dict[str, Any]:
+    """All statistics of one predictor."""
+    pairs = good_pairs(predicted[found.pairs], found.true[found.pairs])
+    tau, rho = kendall(predicted, found.true), spearman(predicted, found.true)
+    return {
+        "good_pairs": pairs.share.value,
+        "kendall_tau": tau.value,
+        "spearman_rho": rho.value,
+        "good_pairs_detail": asdict(pairs),
+        "kendall_tau_detail": asdict(tau),
+        "spearman_rho_detail": asdict(rho),
+        "kendall_tau_within_best": {
+            f"{fraction:.0%}": asdict(one) for fraction, one in within_best(predicted, found.true, FRACTIONS).items()
+        },
+        "good_pairs_by_gap": [asdict(one) for one in by_gap(predicted[found.pairs], found.true[found.pairs])],
+    }
+
+
+def table(folder: Path) -> str:
+    """Every predictor beside the accuracy after training from scratch, as Markdown."""
+    found = networks(folder)
+    if not len(found.true):
+        return "No network is trained yet."
+    rows = []
+    for name, label in PREDICTORS.items():
+        predicted = found.predictors[name]
+        pairs = good_pairs(predicted[found.pairs], found.true[found.pairs])
+        best = within_best(predicted, found.true, FRACTIONS)
+        rows.append(
+            [
+                label,
+                page.estimate(pairs.share, ".1%"),
+                f"{pairs.tied_predicted}",
+                page.estimate(kendall(predicted, found.true), "+.3f"),
+                page.estimate(spearman(predicted, found.true), "+.3f"),
+                *(page.estimate(one, "+.2f") for one in best.values()),
+            ]
+        )
+    head = ["predictor", "good pairs", "tied", "Kendall's tau-b", "Spearman's rho"]
+    tied = good_pairs(found.predictors["accuracy"][found.pairs], found.true[found.pairs]).tied_true
+    return "\n".join(
+        [
+            page.table([*head, *(f"tau-b, best {fraction:.0%}" for fraction in FRACTIONS)], rows),
+            "",
+            f"{len(found.true)} networks, {len(found.pairs)} pairs. A pair is good when both comparisons come out the "
+            f"same; one that is tied on one side alone is bad. {tied} pairs are tied in accuracy after training. In "
+            "parentheses 95% intervals: Wilson's for shares, bootstrap over networks for correlations.",
+            *_left_out(found),
+        ]
+    )
+
+
+def _left_out(found: Networks) -> list[str]:
+    lines = []
+    if found.left_out:
+        lines += ["", f"{found.left_out} pairs are left out: a network of theirs failed or is not trained yet."]
+    return lines + [f"- network {number} failed: {reason}" for number, reason in found.failed.items()]
+
+
+def gap_table(folder: Path) -> str:
+    """Good pairs of the one-shot accuracy by the gap in accuracy after training, as Markdown."""
+    found = networks(folder)
+    bins = by_gap(found.predictors["accuracy"][found.pairs], found.true[found.pairs])
+    if not bins:
+        return "No pair is complete yet."
+    rows = [
+        [f"{one.least_gap:.2%} to {one.most_gap:.2%}", f"{one.share.count}", page.estimate(one.share, ".0%")]
+        for one in bins
+    ]
+    return page.table(["gap in accuracy after training", "pairs", "good"], rows)
+
+
+def scatter(folder: Path) -> Figure:
+    """One-shot accuracy against accuracy after training from scratch, with both histograms."""
+    found = networks(folder)
+    figure, axes = plt.subplots(
+        2,
+        2,
+        figsize=(5.6, 5.2),
+        layout="constrained",
+        sharex="col",
+        sharey="row",
+        width_ratios=(5, 1),
+        height_ratios=(1, 5),
+    )
+    axes[0, 1].set_axis_off()
+    sides = axes[0, 0], axes[1, 1]
+    study_plots.plot_scatter(100 * found.predictors["accuracy"], 100 * found.true, axes[1, 0], sides)
+    return figure
+
+
+def gaps(folder: Path) -> Figure:
+    """Good pairs by the gap in accuracy, for the one-shot accuracy and the baselines that cost nothing."""
+    found = networks(folder)
+    shares = {}
+    for name in ("accuracy", "parameters", "log_probability"):
+        bins = by_gap(found.predictors[name][found.pairs], found.true[found.pairs])
+        defined = [(one.mean_gap, one.share) for one in bins]
+        shares[PREDICTORS[name]] = [
+            (100 * gap, *(100 * (bound or 0.0) for bound in (share.value, share.low, share.high)))
+            for gap, share in defined
+        ]
+    figure, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    study_plots.plot_by_gap(shares, ax)
+    return figure
+
+
+def finalists(folder: Path) -> list[dict[str, Any]]:
+    """The best one-shot candidates and what training them for longer came to, in the order of their one-shot loss."""
+    path = folder / "best.json"
+    if not path.exists():
+        return []
+    trained = {one["network"]: one for one in read_journal(folder / "finalists.jsonl")}
+    keys = "accuracy", "loss", "parameters", "failed"
+    return [
+        {"one_shot": one, "trained": {key: trained[number][key] for key in keys if key in trained[number]}}
+        for number, one in enumerate(json.loads(path.read_text()))
+        if number in trained
+    ]
+
+
+def finalists_table(folder: Path) -> str:
+    """The finalists as Markdown; the one to choose is marked."""
+    found = finalists(folder)
+    if not found:
+        return "No finalist is trained."
+    accuracies = [one["trained"].get("accuracy", -1.0) for one in found]
+    chosen = int(np.argmax(accuracies))
+    rows = [
+        [
+            f"{number}" + (" (chosen)" if number - 1 == chosen else ""),
+            f"{one['one_shot']['loss']:.4f}",
+            f"{one['one_shot']['accuracy']:.2%}",
+            f"{accuracy:.2%}" if accuracy >= 0 else f"failed: {one['trained']['failed']}",
+        ]
+        for number, (one, accuracy) in enumerate(zip(found, accuracies, strict=True), 1)
+    ]
+    return page.table(["rank", "one-shot loss", "one-shot accuracy", "accuracy after training"], rows)
+
+
+def save(folder: Path, target: Path | None = None) -> list[Path]:
+    """Write figures (SVG), tables (CSV, Markdown) and summary.json into `target`, by default the run folder itself."""
+    target = target or folder
+    target.mkdir(parents=True, exist_ok=True)
+    paths = [
+        page.save_figure(draw(folder), target / f"{name}.svg") for name, draw in (("scatter", scatter), ("gaps", gaps))
+    ]
+    found = networks(folder)
+    columns = {**found.predictors, "true": found.true}
+    rows = [{name: values[number] for name, values in columns.items()} for number in range(len(found.true))]
+    texts = {
+        "networks.csv": page.csv_text(rows, tuple(columns)),
+        "tables.md": "\n\n".join([table(folder), gap_table(folder), finalists_table(folder)]) + "\n",
+        "summary.json": json.dumps(summary(folder), indent=1) + "\n",
+    }
+    for name, text in texts.items():
+        paths.append(target / name)
+        paths[-1].write_text(text)
+    return paths
+
+
+def write(folder: Path, target: Path) -> Path:
+    """`save` and a page with the run's config, machine, durations and numbers; returns the page."""
+    save(folder, target)
+    config = _config(folder)
+    (target / "config.json").write_text(page.config_text(folder))
+    lines = read_journal(folder / "trained.jsonl")
+    seconds = sum(one.get("seconds", 0.0) for one in lines)
+    searches = ", ".join(json.loads((folder / "runs.json").read_text()).values())
+    path = target / "README.md"
+    path.write_text(
+        "\n".join(
+            [
+                f"# Pairwise study {folder.name}",
+                "",
+                f"{Path(config.dataset).name}, {config.pairs} pairs drawn from: {config.pair_source}; template of "
+                f"{searches}: {config.strategy}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, "
+                f"seed {config.seed}. Networks: C = {config.retrain_channels}, N = {config.retrain_repeats}, "
+                f"{config.retrain_epochs} epochs on D_train, {duration(seconds)} of training in all. `config.json` "
+                "holds every parameter: `papermill -f config.json notebooks/ranking.ipynb out.ipynb` repeats it, a "
+                "folder of images given by `-p dataset`.",
+                "",
+                table(folder),
+                "",
+                "![one-shot accuracy against accuracy after training](scatter.svg)",
+                "",
+                "## By the gap",
+                "",
+                gap_table(folder),
+                "",
+                "![good pairs by gap](gaps.svg)",
+                "",
+                "## Finalists",
+                "",
+                finalists_table(folder),
+                "",
+                "## Machine",
+                "",
+                *page.machine(folder),
+                "",
+            ]
+        )
+    )
+    return path
+
+
+def _config(folder: Path) -> RankingConfig:
+    try:
+        return build(RankingConfig, json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} is not the run folder of a pairwise study: {error}") from error
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python -m setn_lab.studies.ranking_report RUN_FOLDER TARGET_FOLDER")
+    print(write(Path(sys.argv[1]), Path(sys.argv[2])))

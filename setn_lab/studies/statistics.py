@@ -1,0 +1,300 @@
+"""The figures of the studies: rank correlations, good pairs, comparisons of samples, the best of T draws.
+
+Accuracies are in 0..1, and higher is better. An undefined figure is None together with a reason, never NaN. Every
+function raises ValueError for arrays of the wrong shape and for values that are not finite.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, kendalltau, mannwhitneyu, spearmanr
+
+from setn_lab.streams import generator
+
+Values = NDArray[np.floating]
+CONFIDENCE = 0.95
+FEWEST = 3  # items that can be ranked in more than two ways
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+FRACTIONS = (0.1, 0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95% interval, of `count` items; a value of None is undefined, and `note` says why.
+
+    low and high are None where the value is, and where there is no interval, which `note` explains too.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class GoodPairs:
+    """share: of good pairs, with Wilson's interval. tied_*: how many pairs are equal on that side."""
+
+    share: Estimate
+    good: int
+    bad: int
+    tied_predicted: int
+    tied_true: int
+
+
+@dataclass(frozen=True)
+class GapBin:
+    """The good pairs among those whose true values differ by least_gap..most_gap, and by mean_gap on average."""
+
+    least_gap: float
+    most_gap: float
+    share: Estimate
+    mean_gap: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two samples, a and b; all figures are None where one of them is empty, and `note` says so.
+
+    u: Mann and Whitney's U of a. p: its two-sided p-value. superiority: the probability that a random element of a
+    exceeds one of b, where a tie counts half: U / (count_a count_b). difference: the mean of a minus that of b.
+    """
+
+    u: float | None
+    p: float | None
+    superiority: float | None
+    difference: float | None
+    count_a: int
+    count_b: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A distribution: mean, standard deviation, and the quantiles of 5% (low), 50% and 95% (high)."""
+
+    mean: float
+    std: float
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """values: of the best of `draws` draws, by name. beyond: the pool is smaller than that many draws."""
+
+    draws: int
+    beyond: bool
+    values: dict[str, Spread]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """std: the sample's (n - 1), None for one value. quantiles: by level, interpolated between values."""
+
+    count: int
+    mean: float
+    std: float | None
+    minimum: float
+    quantiles: dict[float, float]
+    maximum: float
+
+
+def good_pairs(predicted: Values, true: Values) -> GoodPairs:
+    """Count the good pairs of section 5.3: the predictions (P, 2) compare (<, =, >) as the true values (P, 2) do.
+
+    A pair tied on one side alone is bad, one tied on both is good. Equal means equal to the last bit.
+    """
+    predicted, true = _both("(P, 2)", predicted, true)
+    guess, truth = np.sign(predicted[:, 0] - predicted[:, 1]), np.sign(true[:, 0] - true[:, 1])
+    good, count = int((guess == truth).sum()), len(true)
+    if count:
+        interval = binomtest(good, count).proportion_ci(CONFIDENCE, method="wilson")
+        share = Estimate(good / count, float(interval.low), float(interval.high), count)
+    else:
+        share = Estimate(None, None, None, 0, "no pairs")
+    return GoodPairs(share, good, count - good, int((guess == 0).sum()), int((truth == 0).sum()))
+
+
+def by_gap(predicted: Values, true: Values, bins: int = 4) -> list[GapBin]:
+    """Good pairs by how far the true values lie apart: (P, 2) and (P, 2), in groups of nearly equal size.
+
+    The smallest gaps come first. Fewer pairs than bins give one bin a pair, and none give []. Raises ValueError for
+    less than one bin.
+    """
+    if bins < 1:
+        raise ValueError(f"bins: {bins} given; at least 1 is allowed")
+    predicted, true = _both("(P, 2)", predicted, true)
+    if not len(true):
+        return []
+    gaps = np.abs(true[:, 0] - true[:, 1])
+    result = []
+    for group in np.array_split(gaps.argsort(kind="stable"), min(bins, len(gaps))):
+        share, own = good_pairs(predicted[group], true[group]).share, gaps[group]
+        result.append(GapBin(float(own[0]), float(own[-1]), share, float(own.mean())))
+    return result
+
+
+def kendall(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """Kendall's tau-b of predictions (n,) and true values (n,), with a percentile bootstrap interval over the items.
+
+    Undefined for fewer than 3 items and where a side is constant. Resamples where a side is constant are left out,
+    and there is no interval if fewer than half remain. Resamples of a perfect ranking are perfect: its interval is
+    a point, which is no measure of certainty. Raises ValueError for less than one resample.
+    """
+    # The p-value is not used; an exact one would take long.
+    return _correlation(partial(kendalltau, method="asymptotic"), "tau", predicted, true, resamples, seed)
+
+
+def spearman(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """Spearman's rho, equal values sharing their mean rank; all else as in kendall()."""
+    return _correlation(spearmanr, "rho", predicted, true, resamples, seed)
+
+
+def within_best(
+    predicted: Values, true: Values, fractions: Sequence[float] = FRACTIONS, resamples: int = 1000, seed: int = 0
+) -> dict[float, Estimate]:
+    """kendall() among the ceil(fraction n) items of the highest true values, by fraction; of equals, the first ones.
+
+    Raises ValueError for a fraction outside (0, 1], and as kendall() does.
+    """
+    predicted, true = _both("(n,)", predicted, true)
+    order = (-true).argsort(kind="stable")
+    best = {}
+    for fraction in fractions:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fractions: {fraction} given; numbers above 0 and up to 1 are allowed")
+        chosen = order[: math.ceil(round(fraction * len(true), 9))]  # 0.07 * 100 is a little above 7
+        best[fraction] = kendall(predicted[chosen], true[chosen], resamples, seed)
+    return best
+
+
+def compare(a: Values, b: Values) -> Comparison:
+    """Compare two samples, (count_a,) and (count_b,), by a two-sided Mann-Whitney U test."""
+    a, b = _array("a", "(n,)", a), _array("b", "(n,)", b)
+    if not len(a) or not len(b):
+        empty = " and ".join(name for name, sample in (("a", a), ("b", b)) if not len(sample))
+        return Comparison(None, None, None, None, len(a), len(b), f"no values in {empty}")
+    if np.ptp(np.concatenate([a, b])) == 0:  # U has no spread to test it by
+        return Comparison(len(a) * len(b) / 2, 1.0, 0.5, 0.0, len(a), len(b), "all values are equal")
+    test = mannwhitneyu(a, b, alternative="two-sided")
+    u = float(test.statistic)
+    return Comparison(u, float(test.pvalue), u / (len(a) * len(b)), float(a.mean() - b.mean()), len(a), len(b))
+
+
+def best_of(
+    scores: Values,
+    values: Mapping[str, Values],
+    draws: Sequence[int],
+    lowest: bool,
+    weights: Values | None = None,
+) -> list[BestOf]:
+    """What the best of T draws is like, for each T of `draws`: exactly, for draws with replacement from n candidates.
+
+    scores (n,): the best candidate has the lowest one, or else the highest; of equals, the first.
+    values: the (n,) to describe, by name.
+    weights (n,): how often each candidate is in the pool, by default once. A weight of 3 is as three equal candidates;
+    the pool's size, which `beyond` compares T with, is the sum.
+
+    The best of T draws is the k-th best or a worse one with the probability (R / W)^T, where R is the weight of the
+    k-th best and all worse ones, and W that of all. A quantile is the lowest value that reaches its level. Raises
+    ValueError for no candidates, T < 1, and weights that are negative or all 0.
+    """
+    scores = _array("scores", "(n,)", scores, fewest=1)
+    weights = np.ones(len(scores)) if weights is None else _array("weights", "(n,)", weights)
+    arrays = {name: _array(f"values[{name!r}]", "(n,)", array) for name, array in values.items()}
+    for name, array in {"weights": weights, **arrays}.items():
+        if len(array) != len(scores):
+            raise ValueError(f"{name}: {len(array)} values given; one for each of the {len(scores)} scores is allowed")
+    if (weights < 0).any() or not weights.any():
+        raise ValueError(f"weights: {weights.tolist()} given; numbers of at least 0, not all of them 0, are allowed")
+    if min(draws, default=1) < 1:
+        raise ValueError(f"draws: {min(draws)} given; at least 1 is allowed")
+    order = (scores if lowest else -scores).argsort(kind="stable")
+    remaining = np.append(weights[order][::-1].cumsum()[::-1], 0.0)
+    remaining, pool = remaining / remaining[0], remaining[0]
+    result = []
+    for T in draws:
+        powers = remaining ** float(T)
+        chance = powers[:-1] - powers[1:]
+        spreads = {name: _spread(array[order], chance) for name, array in arrays.items()}
+        result.append(BestOf(int(T), bool(pool < T), spreads))
+    return result
+
+
+def shares_above(accuracies: Values, thresholds: Sequence[float]) -> list[float]:
+    """The share of accuracies (n,) above each threshold, not at it; raises ValueError for no accuracies."""
+    accuracies = _array("accuracies", "(n,)", accuracies, fewest=1)
+    return [float((accuracies > threshold).mean()) for threshold in thresholds]
+
+
+def describe(values: Values) -> Summary:
+    """Summarize values (n,) by their moments and quantiles; raises ValueError for none."""
+    values = _array("values", "(n,)", values, fewest=1)
+    std = float(values.std(ddof=1)) if len(values) > 1 else None
+    quantiles = {level: float(np.quantile(values, level)) for level in LEVELS}
+    return Summary(len(values), float(values.mean()), std, float(values.min()), quantiles, float(values.max()))
+
+
+def _correlation(
+    statistic: Callable[..., Any], name: str, predicted: Values, true: Values, resamples: int, seed: int
+) -> Estimate:
+    if resamples < 1:
+        raise ValueError(f"resamples: {resamples} given; at least 1 is allowed")
+    predicted, true = _both("(n,)", predicted, true)
+    if (count := len(true)) < FEWEST:
+        return Estimate(None, None, None, count, f"{count} items; at least {FEWEST} are needed")
+    for side, what in ((predicted, "predictions"), (true, "true values")):
+        if np.ptp(side) == 0:
+            return Estimate(None, None, None, count, f"all {what} are equal")
+    value = float(statistic(predicted, true).statistic)
+    rng = generator(seed, f"bootstrap of {name}")
+    found = []
+    for _ in range(resamples):
+        chosen = rng.integers(count, size=count)
+        x, y = predicted[chosen], true[chosen]
+        if np.ptp(x) > 0 and np.ptp(y) > 0:
+            found.append(float(statistic(x, y).statistic))
+    if 2 * len(found) < resamples:
+        why = f"no interval: {name} is defined in {len(found)} of {resamples} resamples"
+        return Estimate(value, None, None, count, why)
+    low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(value, float(low), float(high), count)
+
+
+def _spread(values: Values, chance: Values) -> Spread:
+    mean = float(chance @ values)
+    order = values.argsort()
+    reached = chance[order].cumsum()
+    # A level that is reached exactly may be missed by a rounding error.
+    low, median, high = (float(values[order[np.searchsorted(reached, level - 1e-12)]]) for level in (0.05, 0.5, 0.95))
+    return Spread(mean, math.sqrt(chance @ (values - mean) ** 2), low, median, high)
+
+
+def _both(shape: str, predicted: Values, true: Values) -> tuple[Values, Values]:
+    predicted, true = _array("predicted", shape, predicted), _array("true", shape, true)
+    if len(predicted) != len(true):
+        raise ValueError(f"true: {len(true)} given; as many as there are in predicted, {len(predicted)}, are allowed")
+    return predicted, true
+
+
+def _array(name: str, shape: str, values: Values, fewest: int = 0) -> Values:
+    """The values as floats of that shape, (n,) or (P, 2), where an empty list is one of either."""
+    array = np.asarray(values, dtype=np.float64)
+    tail = (2,) if shape == "(P, 2)" else ()
+    if array.shape == (0,):
+        array = array.reshape(0, *tail)
+    if array.ndim != 1 + len(tail) or array.shape[1:] != tail:
+        raise ValueError(f"{name}: an array of shape {array.shape} given; {shape} is allowed")
+    if len(array) < fewest:
+        raise ValueError(f"{name}: {len(array)} values given; at least {fewest} is allowed")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: {(~np.isfinite(array)).sum()} values are not finite; only finite ones are allowed")
+    return array

@@ -18,9 +18,17 @@ from setn_lab.config import build, to_json
 from setn_lab.drawing import CellsConfig
 from setn_lab.retraining import RetrainConfig
 from setn_lab.search import SearchConfig
+from setn_lab.studies.ablation import AblationConfig
+from setn_lab.studies.ranking import RankingConfig
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-CONFIGS = {"search": SearchConfig, "retrain": RetrainConfig, "cells": CellsConfig}
+CONFIGS = {
+    "search": SearchConfig,
+    "retrain": RetrainConfig,
+    "ablation": AblationConfig,
+    "ranking": RankingConfig,
+    "cells": CellsConfig,
+}
 PRESETS = sorted((NOTEBOOKS / "presets").glob("*.yaml"))
 
 
@@ -87,7 +95,7 @@ def test_papermill_lists_every_parameter(name):
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_builds_a_config(preset):
     values = yaml.safe_load(preset.read_text())
-    config = build(RetrainConfig if preset.stem.startswith("retrain-") else SearchConfig, values)
+    config = build(CONFIGS.get(preset.stem.split("-")[0], SearchConfig), values)
     assert {name: getattr(config, name) for name in values} == values
     assert config.interactive is False  # a preset is for runs without a browser
     assert yaml.safe_load(to_json(config)) == json.loads(to_json(config)) == dataclasses.asdict(config)
@@ -97,6 +105,7 @@ def test_there_are_the_presets_that_the_texts_name():
     assert {path.stem for path in PRESETS} == {
         *("quick", "cifar-small"),
         *("retrain-quick", "retrain-cifar", "retrain-imagenet"),
+        *(f"{study}-{size}" for study in ("ablation", "ranking") for size in ("quick", "cpu", "paper")),
     }
 
 
@@ -104,3 +113,19 @@ def test_the_defaults_of_a_training_are_the_recipe_for_cifar():
     values = yaml.safe_load((NOTEBOOKS / "presets" / "retrain-cifar.yaml").read_text())
     values |= {"seeds": 1, "interactive": True}
     assert build(RetrainConfig, values) == RetrainConfig()
+
+
+@pytest.mark.parametrize("study", ["ablation", "ranking"])
+def test_the_studies_defaults_are_the_papers_size(study):
+    values = yaml.safe_load((NOTEBOOKS / "presets" / f"{study}-paper.yaml").read_text())
+    changed = {"interactive": True} | ({"finalists": 0} if study == "ranking" else {})
+    assert build(CONFIGS[study], values | changed) == CONFIGS[study]()
+
+
+@pytest.mark.parametrize("size", ["quick", "cpu", "paper"])
+def test_the_ranking_takes_the_search_of_the_ablation(size):
+    configs = [
+        build(CONFIGS[study], yaml.safe_load((NOTEBOOKS / "presets" / f"{study}-{size}.yaml").read_text()))
+        for study in ("ablation", "ranking")
+    ]
+    assert configs[0].search("setn") == configs[1].search("setn")

@@ -149,11 +149,11 @@ def prepare(config: RetrainConfig, crew: Processes = ALONE) -> Retraining:
     return Retraining(config, device, name, genotype, source)
 
 
-def check_head(config: RetrainConfig, image_size: int) -> None:
-    """Raises ConfigError where images of that size are too small for the auxiliary head that the config asks for."""
+def check_head(config: RetrainConfig, image_size: int, parameter: str = "auxiliary_weight") -> None:
+    """Raises ConfigError, naming the parameter, where images of that size are too small for the auxiliary head."""
     if config.auxiliary_weight > 0 and image_size < SMALLEST[config.network]:
         raise ConfigError(
-            f"auxiliary_weight: {config.auxiliary_weight} given for images of {image_size} pixels a side; the "
+            f"{parameter}: {config.auxiliary_weight} given for images of {image_size} pixels a side; the "
             f"auxiliary head of the {config.network} network needs {SMALLEST[config.network]}: give 0"
         )
 

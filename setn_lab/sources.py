@@ -6,7 +6,7 @@ of processes that share it: each takes an equal part of the global batch, in ord
 
 import os
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -91,8 +91,12 @@ class OnDevice:
 
     def to(self, device: torch.device) -> "OnDevice":
         """The same images on `device`."""
-        moved = (part.to(device) for part in (self.training, self.testing, self.normalization))
-        return OnDevice(*moved, self.augmentation, self.batch_size, self.test_batch_size)
+        return replace(
+            self,
+            training=self.training.to(device),
+            testing=self.testing.to(device),
+            normalization=self.normalization.to(device),
+        )
 
     def train(self, seed: int, steps: range, share: Share) -> Generator[Batch, None, None]:
         """This process's part of the batches of global steps, augmented.

@@ -70,7 +70,7 @@ def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, valu
 
 
 def test_three_searches_are_made_that_differ_in_strategy_alone(finished):
-    folder, root = finished
+    _, root = finished
     configs = [json.loads(path.read_text()) for path in sorted(root.glob("search-*/config.json"))]
     assert {one.pop("strategy") for one in configs} == {"setn", "setn-lr", "setn-non"}
     assert len(configs) == 3
@@ -146,7 +146,7 @@ def test_a_folder_that_is_no_run_is_named(values, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "high", "80, 101", "-1", "80;90", "nan"])
 def test_thresholds_that_are_no_percentages_are_refused(values, text):
-    with pytest.raises(ConfigError, match="thresholds: .*'80, 85, 90'"):
+    with pytest.raises(ConfigError, match=r"thresholds: .*'80, 85, 90'"):
         AblationConfig(**values, thresholds=text)
 
 

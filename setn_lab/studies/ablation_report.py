@@ -43,7 +43,7 @@ CONTENTS = {
 
 def describe(config: AblationConfig) -> str:
     """The searches that the study works on, as Markdown. Raises ConfigError as `StudyConfig.search` does."""
-    return page.searches(dict(config.searches))
+    return page.searches(config.searches)
 
 
 def contents(folder: Path) -> str:
@@ -237,7 +237,7 @@ def best_table(folder: Path) -> str:
     return (
         page.table(head, rows)
         + "\n\nThe candidate of the lowest loss among T bootstrap draws from those scored: mean ± "
-        "standard deviation over the draws, exact. * More draws than scored candidates: their best is all there is to find."
+        "standard deviation over the draws, exact. * More draws than there are: their best is all there is to find."
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def searches(configs: dict[str, SearchConfig]) -> str:
+def searches(configs: Mapping[Any, SearchConfig]) -> str:
     """The searches that a study works on and how far they have come, as Markdown."""
     rows = []
     for name, config in configs.items():

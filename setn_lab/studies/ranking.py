@@ -14,7 +14,7 @@ import torch
 
 from setn_lab import data
 from setn_lab.candidates import draw, score
-from setn_lab.config import number, placement
+from setn_lab.config import ConfigError, number, placement
 from setn_lab.genotype import Genotype
 from setn_lab.memory import keep_freed_blocks
 from setn_lab.prepare import Search, choose_device, prepare
@@ -71,9 +71,16 @@ class Bench:
 
     @classmethod
     def of(cls, config: RetrainConfig, search: Search) -> "Bench":
-        """The bench with the search's images, on the CPU. Raises ConfigError for a head that does not fit them."""
-        check_head(config, search.train.image_size)
-        data.batch_indices(len(search.train), config.batch_size, 0, "check", 0)  # fails where there are too few images
+        """The bench with the search's images, on the CPU.
+
+        Raises ConfigError for an auxiliary head that does not fit them, and for a batch larger than D_train.
+        """
+        check_head(config, search.train.image_size, "retrain_auxiliary_weight")
+        if config.batch_size > len(search.train):
+            raise ConfigError(
+                f"retrain_batch_size: {config.batch_size} given for {len(search.train)} images in D_train; at most that "
+                "many are allowed"
+            )
         augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
         sizes = config.batch_size, config.test_batch_size
         source = OnDevice(search.train, search.valid, search.normalization, augmentation, *sizes)

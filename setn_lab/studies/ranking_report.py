@@ -217,10 +217,10 @@ def gaps(folder: Path) -> Figure:
     shares = {}
     for name in ("accuracy", "parameters", "log_probability"):
         bins = by_gap(found.predictors[name][found.pairs], found.true[found.pairs])
-        defined = [(one.mean_gap, one.share) for one in bins]
         shares[PREDICTORS[name]] = [
-            (100 * gap, *(100 * (bound or 0.0) for bound in (share.value, share.low, share.high)))
-            for gap, share in defined
+            (100 * one.mean_gap, 100 * one.share.value, 100 * (one.share.low or 0.0), 100 * (one.share.high or 0.0))
+            for one in bins
+            if one.share.value is not None
         ]
     figure, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     study_plots.plot_by_gap(shares, ax)

@@ -4,10 +4,10 @@ import dataclasses
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 from setn_lab.prepare import SearchConfig, prepare
 from setn_lab.search import estimate
-from setn_lab.space import OPERATION_SETS
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ def measure(config: SearchConfig, repetitions: int = 3) -> list[Cost]:
     Each has a process of its own, one after the other, so that neither's memory counts for the other.
     """
     costs = []
-    for space in OPERATION_SETS:
+    spaces: tuple[Literal["small", "large"], ...] = ("small", "large")
+    for space in spaces:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, context) as pool:
             costs.append(pool.submit(_measure, dataclasses.replace(config, space=space), repetitions).result())

@@ -62,7 +62,7 @@ def spread(
     if not tasks:
         return
     if not workers.here:
-        with _session(workers) as ray:
+        with session(workers) as ray:
             yield from _distribute(ray, workers, (setup, work, shared), tasks)
         return
     with _threads(workers.threads):
@@ -95,8 +95,14 @@ def _threads(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def _session(workers: Workers) -> Iterator[Any]:
-    """The module of Ray, with a session open that has room for the workers."""
+def session(workers: Workers) -> Iterator[Any]:
+    """A session of Ray that has room for the workers, for every `spread` within: to start one takes seconds.
+
+    Gives Ray's module; None, with nothing started, for workers in this process. Raises what `spread` raises for Ray.
+    """
+    if workers.here:
+        yield None
+        return
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -142,7 +148,8 @@ def _open(ray: Any, workers: Workers) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f'cluster: {workers.address!r} given, but no Ray cluster is reached there ({error}); give "host:port" '
-            'of a running one, "auto" on one of its machines (`ray start --head` starts it), or None to start nothing'
+            'of a running one, with RAY_AUTH_MODE=token in the environment where it asks for a token, "auto" on one of its '
+            "machines (`ray start --head` starts it), or None for this machine alone"
         ) from error
 
 
@@ -157,19 +164,19 @@ def _room(node: dict[str, float], workers: Workers) -> int:
 class _Worker:
     """What a worker process of Ray holds; Ray makes it anew after a death."""
 
-    def __init__(self, workers: Workers, job: list[Any]) -> None:
+    def __init__(self, workers: Workers) -> None:
         torch.set_num_threads(workers.threads)
         if not workers.gpus:  # Ray 2.45 hides them, 2.60 does not
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self._job = job
+        self._ready = False
 
-    def run(self, task: Any) -> Any:
-        if self._job:  # not in the constructor, where Ray makes a text of an error and repeats a death forever
+    def run(self, job: list[Any], task: Any) -> Any:
+        if not self._ready:  # not in the constructor, where Ray makes a text of an error and repeats a death forever
             import ray
 
-            setup, self._work, shared = ray.get(self._job[0])
+            setup, self._work, shared = ray.get(job[0])
             self._state = setup(shared)
-            self._job = []
+            self._ready = True
         return self._work(self._state, task)
 
 
@@ -177,12 +184,13 @@ def _distribute(ray: Any, workers: Workers, job: Any, tasks: Sequence[Any]) -> I
     again = {"max_restarts": -1, "max_task_retries": workers.retries}
     actor = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus, **again)(_Worker)
     stored = [ray.put(job)]  # once for all workers; in a list Ray hands on the reference
-    team = [actor.remote(workers, stored) for _ in range(min(workers.count, len(tasks)))]
+    team = [actor.remote(workers) for _ in range(min(workers.count, len(tasks)))]
     left = deque(enumerate(tasks))
     # what is awaited, of whom; one task for each, so that none waits behind a slow one or for a worker not yet placed
     awaited: dict[Any, tuple[Any, int | None]] = {worker.__ray_ready__.remote(): (worker, None) for worker in team}
     try:
-        while awaited:
+        unfinished = len(tasks)
+        while unfinished:
             (done,), _ = ray.wait(list(awaited), num_returns=1)
             worker, index = awaited.pop(done)
             try:
@@ -198,10 +206,11 @@ def _distribute(ray: Any, workers: Workers, job: Any, tasks: Sequence[Any]) -> I
                 ) from error
             if left:
                 following, task = left.popleft()
-                awaited[worker.run.remote(task)] = worker, following
+                awaited[worker.run.remote(stored, task)] = worker, following
             else:
                 ray.kill(worker)
             if index is not None:
+                unfinished -= 1
                 yield index, result
     finally:
         for worker in team:

@@ -242,7 +242,9 @@ def test_each_worker_sets_up_once_and_a_slow_task_holds_up_no_other(idle, tmp_pa
 def test_a_worker_without_a_place_holds_up_no_task(idle):
     held = idle.remote(num_cpus=3)(type("Holder", (), {})).remote()
     idle.get(held.__ray_ready__.remote())
-    assert len(list(spread(Workers(2), same, None, process, list(range(4))))) == 4
+    results = list(spread(Workers(2), same, None, process, list(range(4))))
+    assert sorted(index for index, _ in results) == list(range(4))
+    assert len({worker for _, worker in results}) == 1
     idle.kill(held)
 
 

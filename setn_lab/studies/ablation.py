@@ -11,6 +11,7 @@ from setn_lab.runs import Run
 from setn_lab.search import Observer, train
 from setn_lab.studies import scalability
 from setn_lab.studies.config import Strategy, StudyConfig
+from setn_lab.workers import session
 
 
 class Variant(NamedTuple):
@@ -73,6 +74,11 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
     notebook shares. Copies the scores into `run`: VARIANT.jsonl, argmax-STRATEGY.jsonl (T = 1), and runs.json, which
     names the folders. Raises what `train` and `score` raise, and ConfigError as `StudyConfig.search` does.
     """
+    with session(config.crew):
+        _collect(config, run, observe)
+
+
+def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
     folders = {}
     for strategy, search_config in config.searches.items():
         with Run.open(search_config, "search") as own:

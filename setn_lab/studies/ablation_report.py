@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from setn_lab import study_plots
 from setn_lab.config import ConfigError, build
 from setn_lab.runs import read_journal
-from setn_lab.studies import page, statistics
+from setn_lab.studies import page, scalability, statistics
 from setn_lab.studies.ablation import STRATEGIES, VARIANTS, AblationConfig
 
 DRAWS = (1, 10, 100, 1000)  # T
@@ -243,28 +243,7 @@ def best_table(folder: Path) -> str:
 
 def costs_table(folder: Path) -> str:
     """What a search costs with 6 and with 8 operations, as Markdown."""
-    costs = summary(folder)["costs"]
-    if not costs:
-        return "Costs are not measured yet."
-    rows = [
-        [
-            f"{one['operations']}",
-            f"{one['parameters']:,}",
-            f"{1000 * one['weight_step']:.0f} ms",
-            f"{1000 * one['evaluator_step']:.0f} ms",
-            f"{one['candidate']:.2f} s",
-            f"{one['training_hours']:.2f} h",
-            f"{one['scoring_hours']:.2f} h",
-            f"{one['memory'] / 2**30:.2f} GiB",
-        ]
-        for one in costs
-    ]
-    ratio = costs[-1]["training_hours"] / costs[0]["training_hours"]
-    head = ["operations", "template parameters", "weight step", "evaluator step", "candidate", "training", "scoring"]
-    return (
-        page.table([*head, "peak memory"], rows) + f"\n\nTraining costs {ratio:.2f} times as much with "
-        f"{costs[-1]['operations']} operations as with {costs[0]['operations']} (the paper: 50 h against 40 h, 1.25)."
-    )
+    return scalability.table([scalability.Cost(**one) for one in summary(folder)["costs"]])
 
 
 def save(folder: Path, target: Path | None = None) -> list[Path]:

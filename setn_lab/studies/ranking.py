@@ -7,10 +7,12 @@ import dataclasses
 import json
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from setn_lab import data
 from setn_lab.candidates import draw, score
@@ -20,11 +22,11 @@ from setn_lab.memory import keep_freed_blocks
 from setn_lab.prepare import Search, choose_device, prepare
 from setn_lab.retrain import RetrainConfig, RetrainError, Retraining, retrain_once
 from setn_lab.retraining import check_head
-from setn_lab.runs import Run, RunError
+from setn_lab.runs import Run, RunError, read_journal
 from setn_lab.search import Observer, Progress, train
 from setn_lab.sources import OnDevice
 from setn_lab.studies.config import Strategy, StudyConfig
-from setn_lab.workers import HERE, Workers, spread
+from setn_lab.workers import HERE, Workers, session, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +80,8 @@ class Bench:
         check_head(config, search.train.image_size, "retrain_auxiliary_weight")
         if config.batch_size > len(search.train):
             raise ConfigError(
-                f"retrain_batch_size: {config.batch_size} given for {len(search.train)} images in D_train; at most that "
-                "many are allowed"
+                f"retrain_batch_size: {config.batch_size} given for {len(search.train)} images in D_train; at most "
+                "that many are allowed"
             )
         augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
         sizes = config.batch_size, config.test_batch_size
@@ -95,6 +97,11 @@ def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress
     trained into the journal `finalists`; genotype.json is the best of these, to choose. Raises what `train` and
     `score` raise, ConfigError as `StudyConfig.search` and `Bench.of` do, RunError where a journal holds other networks.
     """
+    with session(config.crew):
+        _collect(config, run, observe)
+
+
+def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
     search_config = config.search(config.strategy, config.search_run)
     with Run.open(search_config, "search") as own:
         search = prepare(search_config, own)
@@ -156,6 +163,60 @@ def train_networks(
             lines[missing[task]] = record
             observe(Progress("networks", len(lines), len(genotypes), record))
     return [lines[number] for number in range(len(genotypes))]
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The networks that were scored and trained, n of them.
+
+    predictors: (n,) each, where higher predicts better. true: (n,) accuracy acc_r on D_val after training from scratch.
+    pairs: (P, 2) positions among the n. failed: the reason by network, of those whose training stopped; left_out: how
+    many drawn pairs have a network that failed or is not trained yet.
+    """
+
+    predictors: dict[str, NDArray[np.float64]]
+    true: NDArray[np.float64]
+    pairs: NDArray[np.int64]
+    failed: dict[int, str]
+    left_out: int
+
+
+def networks(folder: Path) -> Networks:
+    """What the run folder holds so far."""
+    scored, lines = read_journal(folder / "scored.jsonl"), read_journal(folder / "trained.jsonl")
+    done = {one["network"]: one for one in lines if "accuracy" in one and np.isfinite(scored[one["network"]]["loss"])}
+    order = sorted(done)
+    place = {number: position for position, number in enumerate(order)}
+    drawn = json.loads((folder / "pairs.json").read_text()) if (folder / "pairs.json").exists() else []
+    whole = [[place[a], place[b]] for a, b in drawn if a in place and b in place]
+    columns = {
+        "accuracy": [scored[number]["accuracy"] for number in order],
+        "loss": [-scored[number]["loss"] for number in order],
+        "parameters": [done[number]["parameters"] for number in order],
+        "multiply_adds": [done[number]["multiply_adds"] for number in order],
+        "log_probability": [scored[number]["log_probability"] for number in order],
+    }
+    return Networks(
+        {name: np.array(values, dtype=float) for name, values in columns.items()},
+        np.array([done[number]["accuracy"] for number in order], dtype=float),
+        np.array(whole, dtype=np.int64).reshape(-1, 2),
+        {one["network"]: one["failed"] for one in lines if "failed" in one},
+        len(drawn) - len(whole),
+    )
+
+
+def finalists(folder: Path) -> list[dict[str, Any]]:
+    """The best one-shot candidates and what training them for longer came to, in the order of their one-shot loss."""
+    path = folder / "best.json"
+    if not path.exists():
+        return []
+    trained = {one["network"]: one for one in read_journal(folder / "finalists.jsonl")}
+    keys = "accuracy", "loss", "parameters", "failed"
+    return [
+        {"one_shot": one, "trained": {key: trained[number][key] for key in keys if key in trained[number]}}
+        for number, one in enumerate(json.loads(path.read_text()))
+        if number in trained
+    ]
 
 
 def _arrive(bench: Bench) -> Bench:

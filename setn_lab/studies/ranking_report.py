@@ -4,6 +4,7 @@
 them.
 """
 
+import functools
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -13,15 +14,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from setn_lab import study_plots
 from setn_lab.config import ConfigError, build
 from setn_lab.progress import duration
 from setn_lab.runs import read_journal
 from setn_lab.studies import page
-from setn_lab.studies.ranking import RankingConfig
-from setn_lab.studies.statistics import by_gap, good_pairs, kendall, spearman, within_best
+from setn_lab.studies.ranking import Networks, RankingConfig, finalists, networks
+from setn_lab.studies.statistics import Estimate, GapBin, by_gap, good_pairs, kendall, spearman, within_best
 
 FRACTIONS = (0.1, 0.25, 0.5)
 PREDICTORS = {
@@ -61,51 +61,12 @@ def contents(folder: Path) -> str:
     return page.contents(folder, CONTENTS)
 
 
-@dataclass(frozen=True, eq=False)
-class Networks:
-    """The networks that were scored and trained, n of them.
-
-    predictors: (n,) each, where higher predicts better. true: (n,) accuracy acc_r on D_val after training from scratch.
-    pairs: (P, 2) positions among the n. failed: the reason by network, of those whose training stopped; left_out: how
-    many drawn pairs have a network that failed or is not trained yet.
-    """
-
-    predictors: dict[str, NDArray[np.float64]]
-    true: NDArray[np.float64]
-    pairs: NDArray[np.int64]
-    failed: dict[int, str]
-    left_out: int
-
-
-def networks(folder: Path) -> Networks:
-    """What the run folder holds so far."""
-    scored, lines = read_journal(folder / "scored.jsonl"), read_journal(folder / "trained.jsonl")
-    done = {one["network"]: one for one in lines if "accuracy" in one and np.isfinite(scored[one["network"]]["loss"])}
-    order = sorted(done)
-    place = {number: position for position, number in enumerate(order)}
-    drawn = json.loads((folder / "pairs.json").read_text()) if (folder / "pairs.json").exists() else []
-    whole = [[place[a], place[b]] for a, b in drawn if a in place and b in place]
-    columns = {
-        "accuracy": [scored[number]["accuracy"] for number in order],
-        "loss": [-scored[number]["loss"] for number in order],
-        "parameters": [done[number]["parameters"] for number in order],
-        "multiply_adds": [done[number]["multiply_adds"] for number in order],
-        "log_probability": [scored[number]["log_probability"] for number in order],
-    }
-    return Networks(
-        {name: np.array(values, dtype=float) for name, values in columns.items()},
-        np.array([done[number]["accuracy"] for number in order], dtype=float),
-        np.array(whole, dtype=np.int64).reshape(-1, 2),
-        {one["network"]: one["failed"] for one in lines if "failed" in one},
-        len(drawn) - len(whole),
-    )
-
-
 def summary(folder: Path) -> dict[str, Any]:
     """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
     found = networks(folder)
-    rows = {name: _row(values, found) for name, values in found.predictors.items()}
-    one_shot = rows.pop("accuracy")
+    rows = {name: asdict(one) for name, one in _statistics(found).items()}
+    for one in rows.values():
+        one |= {name: one[f"{name}_detail"]["value"] for name in ("good_pairs", "kendall_tau", "spearman_rho")}
     runs = json.loads((folder / "runs.json").read_text()) if (folder / "runs.json").exists() else {}
     return {
         "run": folder.name,
@@ -114,28 +75,41 @@ def summary(folder: Path) -> dict[str, Any]:
         "pairs": len(found.pairs),
         "pairs_left_out": found.left_out,
         "failed": {str(number): reason for number, reason in found.failed.items()},
-        **one_shot,
+        **rows.pop("accuracy"),
         "baselines": rows,
         "finalists": finalists(folder),
     }
 
 
-def _row(predicted: NDArray[np.float64], found: Networks) -> dict[str, Any]:
-    """All statistics of one predictor."""
-    pairs = good_pairs(predicted[found.pairs], found.true[found.pairs])
-    tau, rho = kendall(predicted, found.true), spearman(predicted, found.true)
-    return {
-        "good_pairs": pairs.share.value,
-        "kendall_tau": tau.value,
-        "spearman_rho": rho.value,
-        "good_pairs_detail": asdict(pairs),
-        "kendall_tau_detail": asdict(tau),
-        "spearman_rho_detail": asdict(rho),
-        "kendall_tau_within_best": {
-            f"{fraction:.0%}": asdict(one) for fraction, one in within_best(predicted, found.true, FRACTIONS).items()
-        },
-        "good_pairs_by_gap": [asdict(one) for one in by_gap(predicted[found.pairs], found.true[found.pairs])],
-    }
+@dataclass(frozen=True)
+class Row:
+    """All statistics of one predictor. pairs_tied: in its predictions, and in the accuracy after training."""
+
+    good_pairs_detail: Estimate
+    pairs_tied: tuple[int, int]
+    kendall_tau_detail: Estimate
+    spearman_rho_detail: Estimate
+    kendall_tau_within_best: dict[str, Estimate]
+    good_pairs_by_gap: list[GapBin]
+
+
+def _statistics(found: Networks) -> dict[str, Row]:
+    true, pairs = tuple(found.true.tolist()), tuple(map(tuple, found.pairs.tolist()))
+    return {name: _row(tuple(values.tolist()), true, pairs) for name, values in found.predictors.items()}
+
+
+@functools.lru_cache(maxsize=64)  # the bootstrap takes seconds, and every table and figure asks for it
+def _row(predicted: tuple[float, ...], true: tuple[float, ...], pairs: tuple[tuple[int, int], ...]) -> Row:
+    x, y, places = np.array(predicted), np.array(true), np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    good = good_pairs(x[places], y[places])
+    return Row(
+        good.share,
+        (good.tied_predicted, good.tied_true),
+        kendall(x, y),
+        spearman(x, y),
+        {f"{fraction:.0%}": one for fraction, one in within_best(x, y, FRACTIONS).items()},
+        by_gap(x[places], y[places]),
+    )
 
 
 def table(folder: Path) -> str:
@@ -143,23 +117,20 @@ def table(folder: Path) -> str:
     found = networks(folder)
     if not len(found.true):
         return "No network is trained yet."
-    rows = []
-    for name, label in PREDICTORS.items():
-        predicted = found.predictors[name]
-        pairs = good_pairs(predicted[found.pairs], found.true[found.pairs])
-        best = within_best(predicted, found.true, FRACTIONS)
-        rows.append(
-            [
-                label,
-                page.estimate(pairs.share, ".1%"),
-                f"{pairs.tied_predicted}",
-                page.estimate(kendall(predicted, found.true), "+.3f"),
-                page.estimate(spearman(predicted, found.true), "+.3f"),
-                *(page.estimate(one, "+.2f") for one in best.values()),
-            ]
-        )
+    statistics = _statistics(found)
+    rows = [
+        [
+            label,
+            page.estimate(statistics[name].good_pairs_detail, ".1%"),
+            f"{statistics[name].pairs_tied[0]}",
+            page.estimate(statistics[name].kendall_tau_detail, "+.3f"),
+            page.estimate(statistics[name].spearman_rho_detail, "+.3f"),
+            *(page.estimate(one, "+.2f") for one in statistics[name].kendall_tau_within_best.values()),
+        ]
+        for name, label in PREDICTORS.items()
+    ]
     head = ["predictor", "good pairs", "tied", "Kendall's tau-b", "Spearman's rho"]
-    tied = good_pairs(found.predictors["accuracy"][found.pairs], found.true[found.pairs]).tied_true
+    tied = statistics["accuracy"].pairs_tied[1]
     return "\n".join(
         [
             page.table([*head, *(f"tau-b, best {fraction:.0%}" for fraction in FRACTIONS)], rows),
@@ -182,7 +153,7 @@ def _left_out(found: Networks) -> list[str]:
 def gap_table(folder: Path) -> str:
     """Good pairs of the one-shot accuracy by the gap in accuracy after training, as Markdown."""
     found = networks(folder)
-    bins = by_gap(found.predictors["accuracy"][found.pairs], found.true[found.pairs])
+    bins = _statistics(found)["accuracy"].good_pairs_by_gap
     if not bins:
         return "No pair is complete yet."
     rows = [
@@ -214,31 +185,16 @@ def scatter(folder: Path) -> Figure:
 def gaps(folder: Path) -> Figure:
     """Good pairs by the gap in accuracy, for the one-shot accuracy and the baselines that cost nothing."""
     found = networks(folder)
-    shares = {}
+    statistics, shares = _statistics(found), {}
     for name in ("accuracy", "parameters", "log_probability"):
-        bins = by_gap(found.predictors[name][found.pairs], found.true[found.pairs])
         shares[PREDICTORS[name]] = [
             (100 * one.mean_gap, 100 * one.share.value, 100 * (one.share.low or 0.0), 100 * (one.share.high or 0.0))
-            for one in bins
+            for one in statistics[name].good_pairs_by_gap
             if one.share.value is not None
         ]
     figure, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     study_plots.plot_by_gap(shares, ax)
     return figure
-
-
-def finalists(folder: Path) -> list[dict[str, Any]]:
-    """The best one-shot candidates and what training them for longer came to, in the order of their one-shot loss."""
-    path = folder / "best.json"
-    if not path.exists():
-        return []
-    trained = {one["network"]: one for one in read_journal(folder / "finalists.jsonl")}
-    keys = "accuracy", "loss", "parameters", "failed"
-    return [
-        {"one_shot": one, "trained": {key: trained[number][key] for key in keys if key in trained[number]}}
-        for number, one in enumerate(json.loads(path.read_text()))
-        if number in trained
-    ]
 
 
 def finalists_table(folder: Path) -> str:

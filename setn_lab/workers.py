@@ -148,8 +148,8 @@ def _open(ray: Any, workers: Workers) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f'cluster: {workers.address!r} given, but no Ray cluster is reached there ({error}); give "host:port" '
-            'of a running one, with RAY_AUTH_MODE=token in the environment where it asks for a token, "auto" on one of its '
-            "machines (`ray start --head` starts it), or None for this machine alone"
+            "of a running one (RAY_AUTH_MODE=token in the environment if it wants a token), "
+            '"auto" on one of its machines (`ray start --head` starts it), or None for this machine alone'
         ) from error
 
 

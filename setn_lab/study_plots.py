@@ -65,6 +65,7 @@ def plot_variants(
                 clip_on=False,
             )
         ax.set_title(f"{name.upper()}, n = {own.size}", fontsize="medium")
+        ax.label_outer()
         ax.legend(frameon=False, fontsize="small")
     return axes
 

@@ -129,7 +129,7 @@ def plot_scatter(
     ax.set(xlabel="one-shot accuracy on D_val [%]", ylabel="accuracy after training from scratch [%]")
     if beside is not None:
         for side, values, orientation in zip(beside, (x, y), ("vertical", "horizontal"), strict=True):
-            side.hist(values, 20, orientation=orientation, color=(COLOURS[0], 0.4))  # type: ignore[arg-type]
+            side.hist(values, "auto", orientation=orientation, color=(COLOURS[0], 0.4))  # type: ignore[arg-type]
             side.set_axis_off()
     return ax
 
@@ -145,6 +145,7 @@ def plot_by_gap(shares: Mapping[str, Sequence[tuple[float, float, float, float]]
     for number, (name, rows) in enumerate(shares.items()):
         if rows:
             gap, share, low, high = np.array(rows).T
+            gap = gap * (1 + 0.02 * (number - (len(shares) - 1) / 2))  # bars side by side
             colour = COLOURS[number % len(COLOURS)]
             ax.errorbar(
                 gap,

@@ -1,7 +1,11 @@
 """The pairwise study: pairs, networks trained from scratch, resume, failures, and what is reported."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -138,6 +142,41 @@ def test_an_interrupted_study_trains_every_network_once(finished, values, tmp_pa
     folder = study(monkeypatch, tmp_path, values)
     assert without_seconds(folder) == without_seconds(finished)
     assert len(trained) == len(set(trained)) == len(read_journal(folder / "scored.jsonl")) + 2
+
+
+KILLED = """
+import json, os, signal, sys
+from setn_lab.runs import Run
+from setn_lab.studies import ranking
+
+values, left = json.loads(sys.argv[1]), int(sys.argv[2])
+
+def observe(progress):
+    global left
+    left -= progress.record is not None
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+config = ranking.RankingConfig(**values)
+with Run.open(config, "ranking") as run:
+    ranking.collect(config, run, observe)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, workers):
+    """Killed while candidates are scored, while the networks are trained, and among the last of them."""
+    if workers > 1:
+        pytest.importorskip("ray")
+    environment = {**os.environ, "SETN_LAB_RUNS": str(tmp_path)}
+    for moment in (5, 9, 5) if workers == 1 else (18,):
+        command = [sys.executable, "-c", KILLED, json.dumps({**values, "workers": workers}), str(moment)]
+        killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = study(monkeypatch, tmp_path, values)
+    assert without_seconds(folder) == without_seconds(finished)
+    lines = [one["network"] for one in read_journal(folder / "trained.jsonl")]
+    assert len(lines) == len(set(lines))
 
 
 def test_a_network_that_diverges_is_recorded_and_the_study_goes_on(finished, values, tmp_path, monkeypatch):

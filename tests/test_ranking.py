@@ -200,6 +200,17 @@ def test_a_network_that_diverges_is_recorded_and_the_study_goes_on(finished, val
     ranking_report.write(folder, tmp_path / "page")
 
 
+def test_networks_that_all_diverge_are_named(values, tmp_path, monkeypatch):
+    """Training itself stops here: with such a rate no loss stays finite."""
+    folder = study(monkeypatch, tmp_path, {**values, "finalists": 0}, retrain_weight_lr=1e30)
+    lines = read_journal(folder / "trained.jsonl")
+    assert len(lines) == len(read_journal(folder / "scored.jsonl"))
+    assert all("not finite at step" in one["failed"] for one in lines)
+    page = ranking_report.write(folder, tmp_path / "page").read_text()
+    assert page.count("failed: the loss") == len(lines)
+    assert json.loads((tmp_path / "page" / "summary.json").read_text())["kendall_tau"] is None
+
+
 def test_a_journal_of_other_networks_is_refused(finished, values, tmp_path, monkeypatch):
     shutil.copytree(finished.parent, tmp_path / "runs")
     copy = tmp_path / "runs" / finished.name

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from setn_lab import study_plots
-from setn_lab.config import ConfigError, build
 from setn_lab.runs import read_journal
 from setn_lab.studies import page, scalability, statistics
 from setn_lab.studies.ablation import STRATEGIES, VARIANTS, AblationConfig
@@ -76,7 +75,7 @@ def drawn(records: Records, key: str) -> NDArray[np.float64]:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Every figure of the study by name, as it goes into summary.json; accuracies in 0 .. 1, losses in nats."""
-    config, records = _config(folder), scored(folder)
+    config, records = page.read_config(AblationConfig, folder), scored(folder)
     losses = {name: drawn(own, "loss") for name, own in records.items()}
     accuracies = {name: drawn(own, "accuracy") for name, own in records.items()}
     everything = {name: read_journal(folder / f"{name}.jsonl") for name in records}
@@ -248,30 +247,23 @@ def costs_table(folder: Path) -> str:
 
 def save(folder: Path, target: Path | None = None) -> list[Path]:
     """Write figures (SVG), tables (CSV, Markdown) and summary.json into `target`, by default the run folder itself."""
-    target = target or folder
-    target.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "candidates": figure2(folder),
-        "losses": figure2(folder, "loss"),
-        "best-of-t": effect_of_draws(folder),
-    }
-    paths = [page.save_figure(figure, target / f"{name}.svg") for name, figure in figures.items()]
     rows = [{"variant": name, **one} for name, own in scored(folder).items() for one in own]
-    texts = {
-        "candidates.csv": page.csv_text(rows, ("variant", "accuracy", "loss", "log_probability", "draws")),
-        "tables.md": "\n\n".join([table(folder), tests_table(folder), best_table(folder), costs_table(folder)]) + "\n",
-        "summary.json": json.dumps(summary(folder), indent=1) + "\n",
-    }
-    for name, text in texts.items():
-        paths.append(target / name)
-        paths[-1].write_text(text)
-    return paths
+    tables = table(folder), tests_table(folder), best_table(folder), costs_table(folder)
+    return page.write_files(
+        target or folder,
+        {"candidates": figure2(folder), "losses": figure2(folder, "loss"), "best-of-t": effect_of_draws(folder)},
+        {
+            "candidates.csv": page.csv_text(rows, ("variant", "accuracy", "loss", "log_probability", "draws")),
+            "tables.md": "\n\n".join(tables) + "\n",
+        },
+        summary(folder),
+    )
 
 
 def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine and numbers; returns the page."""
     save(folder, target)
-    config = _config(folder)
+    config = page.read_config(AblationConfig, folder)
     (target / "config.json").write_text(page.config_text(folder))
     path = target / "README.md"
     path.write_text(
@@ -314,13 +306,6 @@ def write(folder: Path, target: Path) -> Path:
         )
     )
     return path
-
-
-def _config(folder: Path) -> AblationConfig:
-    try:
-        return build(AblationConfig, json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is not the run folder of an ablation study: {error}") from error
 
 
 if __name__ == "__main__":

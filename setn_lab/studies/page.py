@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from setn_lab.config import Config, ConfigError, build
 from setn_lab.data import BUILT_IN
 from setn_lab.prepare import SearchConfig
 from setn_lab.runs import default_folder, read_journal
@@ -49,6 +50,27 @@ def csv_text(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def read_config(cls: type[Config], folder: Path) -> Config:
+    """The config of the study in that run folder. Raises ConfigError for another folder."""
+    try:
+        return build(cls, json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} is not the run folder of such a study ({cls.__name__}): {error}") from error
+
+
+def write_files(target: Path, figures: dict[str, Figure], texts: dict[str, str], summary: dict[str, Any]) -> list[Path]:
+    """Write figures as SVG, texts and summary.json into `target`; returns their paths.
+
+    Raises ValueError for a number in the summary that is not finite.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    paths = [save_figure(figure, target / f"{name}.svg") for name, figure in figures.items()]
+    for name, text in {**texts, "summary.json": json.dumps(summary, indent=1, allow_nan=False) + "\n"}.items():
+        paths.append(target / name)
+        paths[-1].write_text(text)
+    return paths
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -16,7 +16,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from setn_lab import study_plots
-from setn_lab.config import ConfigError, build
 from setn_lab.progress import duration
 from setn_lab.runs import read_journal
 from setn_lab.studies import page
@@ -116,7 +115,7 @@ def table(folder: Path) -> str:
     """Every predictor beside the accuracy after training from scratch, as Markdown."""
     found = networks(folder)
     if not len(found.true):
-        return "No network is trained yet."
+        return "\n".join(["No network is trained yet.", *_left_out(found)])
     statistics = _statistics(found)
     rows = [
         [
@@ -218,29 +217,22 @@ def finalists_table(folder: Path) -> str:
 
 def save(folder: Path, target: Path | None = None) -> list[Path]:
     """Write figures (SVG), tables (CSV, Markdown) and summary.json into `target`, by default the run folder itself."""
-    target = target or folder
-    target.mkdir(parents=True, exist_ok=True)
-    paths = [
-        page.save_figure(draw(folder), target / f"{name}.svg") for name, draw in (("scatter", scatter), ("gaps", gaps))
-    ]
     found = networks(folder)
     columns = {**found.predictors, "true": found.true}
     rows = [{name: values[number] for name, values in columns.items()} for number in range(len(found.true))]
-    texts = {
-        "networks.csv": page.csv_text(rows, tuple(columns)),
-        "tables.md": "\n\n".join([table(folder), gap_table(folder), finalists_table(folder)]) + "\n",
-        "summary.json": json.dumps(summary(folder), indent=1) + "\n",
-    }
-    for name, text in texts.items():
-        paths.append(target / name)
-        paths[-1].write_text(text)
-    return paths
+    tables = table(folder), gap_table(folder), finalists_table(folder)
+    return page.write_files(
+        target or folder,
+        {"scatter": scatter(folder), "gaps": gaps(folder)},
+        {"networks.csv": page.csv_text(rows, tuple(columns)), "tables.md": "\n\n".join(tables) + "\n"},
+        summary(folder),
+    )
 
 
 def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine, durations and numbers; returns the page."""
     save(folder, target)
-    config = _config(folder)
+    config = page.read_config(RankingConfig, folder)
     (target / "config.json").write_text(page.config_text(folder))
     lines = read_journal(folder / "trained.jsonl")
     seconds = sum(one.get("seconds", 0.0) for one in lines)
@@ -280,13 +272,6 @@ def write(folder: Path, target: Path) -> Path:
         )
     )
     return path
-
-
-def _config(folder: Path) -> RankingConfig:
-    try:
-        return build(RankingConfig, json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is not the run folder of a pairwise study: {error}") from error
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 # `make search` and `make test` do all of their own set-up: a virtual environment in .venv, made with pip.
 PYTHON ?= python3
+RUN ?=
 DATASET ?= cifar10
 BIN := .venv/bin
 
-.PHONY: search lab test benchmark gain clean
+.PHONY: search lab inspect test benchmark gain clean
 
 search: .venv/installed
 	mkdir -p reports/runs
@@ -11,6 +12,12 @@ search: .venv/installed
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
+
+# The inspectors of the run folder RUN, or of the newest search, as a page: on this machine alone, behind a token.
+inspect: .venv/installed
+	mkdir -p reports/runs
+	$(BIN)/papermill --prepare-only notebooks/inspect.ipynb reports/runs/inspect.ipynb $(if $(RUN),-p run_dir '$(abspath $(RUN))')
+	$(BIN)/voila reports/runs/inspect.ipynb --token --Voila.ip=localhost
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -50,19 +50,24 @@ def family(operation: str) -> str:
     return kinds.get(operation.split("_")[0], "pooling")
 
 
-def draw(genotype: Genotype, caption: str | None = None) -> graphviz.Digraph:
+def draw(genotype: Genotype, caption: str | None = None, beside: Genotype | None = None) -> graphviz.Digraph:
     """The normal and the reduction cell, top-down and side by side, as one Digraph that is not rendered.
 
     c_{k-2} and c_{k-1} are states 0 and 1; node i (0 .. B-1) is state i + 2 and sums its two incoming edges,
     each of which is one (operation, state) pair and carries the operation's name. Grey edges lead to c_k, the
-    concatenation; a node that is not concatenated has none. `caption` stands below both cells.
+    concatenation; a node that is not concatenated has none. `caption` stands below both cells. For a drawing that
+    stands beside another one's, lines that `beside` has too are grey, and those that it lacks thick.
     """
     graph = sheet("genotype")
     if caption is not None:
         graph.attr(label=graphviz.escape(caption), labelloc="b")
-    for name, cell, concat in genotype.cells:
+    others = [None, None] if beside is None else [(cell, concat) for _, cell, concat in beside.cells]
+    for (name, cell, concat), other in zip(genotype.cells, others, strict=True):
+        common: Counter[Line] = Counter()
+        if other is not None:
+            common.update(line for line in compare(*other, cell, concat)[0] if line.mark == "kept")
         with _cell_cluster(graph, name) as cluster:
-            _draw_cell(cluster, name, cell, concat)
+            _draw_cell(cluster, name, cell, concat, None if other is None else common)
     return graph
 
 
@@ -96,15 +101,24 @@ def _cell_cluster(graph: graphviz.Digraph, name: str) -> Any:
     return graph.subgraph(name=f"cluster_{name}", graph_attr=attributes)
 
 
-def _draw_cell(graph: graphviz.Digraph, name: str, cell: Cell, concat: tuple[int, ...]) -> None:
+def _draw_cell(
+    graph: graphviz.Digraph, name: str, cell: Cell, concat: tuple[int, ...], common: "Counter[Line] | None"
+) -> None:
+    """`common`: the lines that are to be grey, while all others are thick; None where no line is."""
     boxes = _draw_inputs(graph, name)
     for number, node in enumerate(cell):
         boxes.append(_draw_node(graph, name, number, str(number)))
         for slot, (operation, origin) in enumerate(node):
             kind = family(operation)
             style = "dashed" if kind in ("skip", "none") else "solid"
-            line = {"color": FAMILIES[kind], "penwidth": "1.6", "style": style}
-            _draw_line(graph, boxes[origin], boxes[-1], slot, label(operation), line)
+            line, font = {"color": FAMILIES[kind], "penwidth": "1.6", "style": style}, "Helvetica"
+            if common is not None:
+                shared = Line("kept", number, operation, origin)
+                mark = "kept" if common[shared] else "added"
+                common[shared] -= 1
+                line |= MARKS["kept"][1] if mark == "kept" else {"penwidth": MARKS["added"][1]["penwidth"]}
+                font = MARK_FONTS[mark]
+            _draw_line(graph, boxes[origin], boxes[-1], slot, label(operation), line, font)
     output = _draw_output(graph, name)
     for state in sorted(concat):
         graph.edge(boxes[state], output, color="#A0A0A0", arrowsize="0.5")

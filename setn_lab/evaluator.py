@@ -75,6 +75,32 @@ class Distributions:
         t, u, r = (p.argmax(-1) for p in (self.f, self.g, self.h))
         return np.stack([*pair_operations(r), t, u], axis=-1)
 
+    def most_likely(self) -> Quadruples:
+        """The canonical quadruples (2, B, 4) of the most probable architecture, found by trying every node's choices.
+
+        Not always `argmax`: one operation twice on two different inputs has two encodings, whose probabilities add.
+        """
+        cells = np.empty((KINDS, self.space.nodes, 4), dtype=np.int64)
+        r = np.arange(self.space.pairs)
+        for node in range(self.space.nodes):
+            states = np.arange(self.space.inputs(node))
+            choices = np.stack([grid.ravel() for grid in np.meshgrid(r, states, states, indexing="ij")])
+            every = np.stack([*pair_operations(choices[0]), *choices[1:]], axis=-1)  # (choices, 4)
+            filled = np.zeros((len(every), KINDS, self.space.nodes, 4), dtype=np.int64)
+            filled[:, :, node] = every[:, None]
+            best = self.node_log_probability(filled)[:, :, node].argmax(0)
+            cells[:, node] = every[best]
+        return self.space.canonical(cells)
+
+    def tempered(self, temperature: float) -> "Distributions":
+        """The distributions proportional to p^(1/temperature): sharper below 1, as they are at 1, flatter above.
+
+        Raises ValueError for a temperature that is not above 0.
+        """
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature: {temperature} given; a finite number above 0 is allowed")
+        return Distributions(self.space, *(_tempered(p, temperature) for p in (self.f, self.g, self.h)))
+
     def node_log_probability(self, quadruples: Quadruples) -> NDArray[np.float64]:
         """The logarithm of the probability that `sample` draws each node as it is; (..., 2, B, 4) to (..., 2, B).
 
@@ -115,7 +141,7 @@ class Distributions:
 
 
 def mix(f: Array, g: Array, h: Array, readable: Array, first: Array, second: Array) -> Array:
-    """The factor of operation o on input t in Eq. 10: (2, edges, |O|), edges as in `SearchSpace.edges`.
+    """The factor of operation o on input t in Eq. 10: (..., 2, edges, |O|), edges as in `SearchSpace.edges`.
 
     Eq. 10 sums over pairs r, and within them over t and u, so it factorizes: operation o reads state t with the
     weight p1(o) f(t) + p2(o) g(t), where p1(o) is the sum of h(r) over the pairs with r1 = o, and p2(o) that over
@@ -123,7 +149,7 @@ def mix(f: Array, g: Array, h: Array, readable: Array, first: Array, second: Arr
     """
     p1, p2 = h @ first, h @ second  # (2, B, |O|)
     weights = f[..., :, None] * p1[..., None, :] + g[..., :, None] * p2[..., None, :]
-    return weights[:, readable]
+    return weights[..., readable, :]
 
 
 def _structure(space: SearchSpace) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -139,6 +165,13 @@ def _categorical(p: NDArray[np.float64], rng: np.random.Generator, count: int) -
     bounds = np.cumsum(p, axis=-1)
     point = rng.random((count, *p.shape[:-1], 1)) * bounds[..., -1:]
     return (point >= bounds).sum(-1)
+
+
+def _tempered(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):  # a probability of 0 stays 0
+        logits = np.log(p) / temperature
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -90,24 +90,28 @@ def plot_training(metrics: Records, key: str, label: str, unit: float = 1, ax: A
             values = unit * _column(own, name)
             text = f"seed {seed}, {images}" if len(seeds) > 1 else images
             ax.plot(_column(own, "epoch"), values, color=colour, linewidth=width, marker=dot, markersize=3, label=text)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    ax.set(xlabel="epoch", ylabel=label)
+    epochs_below(ax).set_ylabel(label)
     if len(seeds) <= len(COLOURS):
         ax.legend(frameon=False, fontsize="small")
     return ax
 
 
 def plot_distribution(
-    probabilities: ArrayLike, labels: Sequence[str], ax: Axes | None = None, title: str | None = None
+    probabilities: ArrayLike,
+    labels: Sequence[str],
+    ax: Axes | None = None,
+    title: str | None = None,
+    top: float | None = None,
 ) -> Axes:
     """Heat map of one distribution per node, in percent: f or g of one cell, say.
 
     `probabilities` has shape (B, choices), `labels` names the choices. A probability of exactly 0 is a choice
-    that the node lacks, since softmax gives none, and stays blank. Raises ValueError for other shapes.
+    that the node lacks, since softmax gives none, and stays blank. `top`: see `plot_mixing`. Raises ValueError for
+    other shapes.
     """
     values = _matrix(probabilities, None, len(labels))
     rows = [f"node {node}" for node in range(len(values))]
-    return _heat_map(np.where(values == 0, np.nan, 100 * values), rows, labels, "{:.0f}%", ax, title)
+    return _heat_map(percent(values), rows, labels, "{:.0f}%", ax, title, top)
 
 
 def plot_mixing(
@@ -116,33 +120,51 @@ def plot_mixing(
     operations: Sequence[str],
     ax: Axes | None = None,
     title: str | None = None,
+    top: float | None = None,
 ) -> Axes:
     """Heat map of the weights with which Eq. 10 mixes the operations on each edge; those of a node sum to 2.
 
-    `weights` has shape (edges, operations). Raises ValueError for another shape.
+    `weights` has shape (edges, operations). The darkest shade is the largest weight, whose number is written as all
+    are, or `top`, for pictures that are compared or change: then no numbers are written. Raises ValueError for
+    another shape.
     """
     values = _matrix(weights, len(edge_names), len(operations))
-    ax = _heat_map(values, edge_names, list(map(operation_label, operations)), "{:.2f}", ax, title)
+    ax = _heat_map(values, edge_names, list(map(operation_label, operations)), "{:.2f}", ax, title, top)
     ax.set_ylabel("edge")
     return ax
 
 
 def plot_pair_triangle(
-    h: ArrayLike, operations: Sequence[str], ax: Axes | None = None, title: str | None = None
+    h: ArrayLike,
+    operations: Sequence[str],
+    ax: Axes | None = None,
+    title: str | None = None,
+    top: float | None = None,
 ) -> Axes:
     """Probabilities of the pairs of operations of one node, in percent: r1 down, r2 <= r1 across (Eq. 8).
 
-    `h` has shape (|O|(|O|+1)/2,). Raises ValueError for another shape.
+    `h` has shape (|O|(|O|+1)/2,). `top`: see `plot_mixing`. Raises ValueError for another shape.
     """
     size = len(operations)
     values = _matrix(np.asarray(h, dtype=float)[np.newaxis], 1, size * (size + 1) // 2).ravel()
-    triangle = np.full((size, size), np.nan)
-    triangle[pair_operations(np.arange(values.size))] = 100 * values
+    triangle = pair_triangle(values, size)
     names = list(map(operation_label, operations))
-    ax = _heat_map(triangle, names, names, "{:.1f}%", ax, title)
+    ax = _heat_map(triangle, names, names, "{:.1f}%", ax, title, top)
     ax.set_xlabel("$r_2$")
     ax.set_ylabel("$r_1$")
     return ax
+
+
+def percent(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probabilities in percent, NaN for those of exactly 0: what `plot_distribution` shades."""
+    return np.where(probabilities == 0, np.nan, 100 * probabilities)
+
+
+def pair_triangle(h: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """h (|O|(|O|+1)/2,) in percent at its places r1, r2 in a (|O|, |O|) matrix, NaN elsewhere."""
+    triangle = np.full((size, size), np.nan)
+    triangle[pair_operations(np.arange(h.size))] = 100 * h
+    return triangle
 
 
 def plot_candidates(
@@ -194,6 +216,13 @@ def axis(ax: Axes | None, size: tuple[float, float] = (4.8, 3.2)) -> Axes:
     return ax
 
 
+def epochs_below(ax: Axes) -> Axes:
+    """The axis with whole epochs on its horizontal scale."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.set_xlabel("epoch")
+    return ax
+
+
 def message(ax: Axes, text: str) -> Axes:
     """The axis with a sentence in place of data."""
     ax.set(xticks=[], yticks=[])
@@ -225,8 +254,7 @@ def _by_epoch(records: Records, lines: Mapping[str, NDArray[np.float64]], ax: Ax
         alone = known & ~padded[:-2] & ~padded[2:]  # a value between two gaps is a line of no length: a dot
         if alone.any():
             ax.plot(epochs[alone], values[alone], color=colour, linestyle="none", marker="o", markersize=3)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    ax.set_xlabel("epoch")
+    epochs_below(ax)
     ax.legend(frameon=False, fontsize="small")
     return ax
 
@@ -260,20 +288,21 @@ def _heat_map(
     form: str,
     ax: Axes | None,
     title: str | None,
+    top: float | None,
 ) -> Axes:
-    """Cells shaded from 0 to the largest value, each with its value written in it; NaN is blank."""
+    """Cells shaded from 0 to `top`, or to the largest value with each value written in its cell; NaN is blank."""
     ax = axis(ax, (0.5 * len(columns) + 1.6, 0.32 * len(rows) + 1.3))
     if not np.isfinite(values).any():
         return message(ax, "no probabilities recorded yet")
-    top = max(float(np.nanmax(values)), np.finfo(float).tiny)
-    ax.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+    largest = max(float(np.nanmax(values)), np.finfo(float).tiny)
+    ax.imshow(values, cmap="Blues", vmin=0, vmax=top or largest, aspect="auto")
     ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    for row, column in np.argwhere(np.isfinite(values)):
+    for row, column in np.argwhere(np.isfinite(values)) if top is None else ():
         value = values[row, column]
-        dark = value > 0.715 * top  # where white on this shade becomes easier to read than black
+        dark = value > 0.715 * largest  # where white on this shade becomes easier to read than black
         ax.text(column, row, form.format(value), ha="center", va="center", fontsize=7, color="w" if dark else "k")
     if title is not None:
         ax.set_title(title, fontsize="medium")

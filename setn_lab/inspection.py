@@ -1,0 +1,293 @@
+"""What a search's run folder holds, read for the inspectors while the search may still be writing it.
+
+Nothing here takes the run's lock or changes a file. Whatever cannot be shown raises InspectionError, whose message
+is a sentence to put where the picture would have been.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from setn_lab.config import ConfigError, number, placement, validate
+from setn_lab.costs import cost_table
+from setn_lab.environment import checkout
+from setn_lab.evaluator import KINDS, Distributions
+from setn_lab.genotype import INPUTS, Genotype, GenotypeError
+from setn_lab.report import FINAL_SIZE
+from setn_lab.runs import RunError, read_journal
+from setn_lab.space import OPERATION_SETS, SearchSpace
+
+JOURNALS = "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl", "genotype.json"
+
+
+class InspectionError(ValueError):
+    """There is nothing to show; the message says what is missing or wrong, and what would help."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """The parameters of the inspectors. Raises ConfigError."""
+
+    compare: str | None = None  # further run folders, separated by commas
+    samples: int = number(1000, at_least=1, at_most=100_000)  # architectures drawn from the evaluator
+    temperature: float = number(1.0, at_least=0.1, at_most=10.0)
+    seed: int = number(0, at_least=0)
+    run_dir: str | None = placement(None)  # None: the search that was written last
+    interactive: bool = placement(True)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        validate(self)
+        if self.compare is not None and not all(self.others):
+            raise ConfigError(
+                f"compare: {self.compare!r} given; run folders separated by commas are allowed, as in runs/a,runs/b"
+            )
+
+    @property
+    def others(self) -> list[str]:
+        """The further run folders."""
+        return [] if self.compare is None else [one.strip() for one in self.compare.split(",")]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder to inspect. Raises InspectionError where none is given and none was made yet."""
+        return newest_search() if self.run_dir is None else Path(self.run_dir).expanduser()
+
+
+@dataclass(frozen=True)
+class History:
+    """The evaluator's distributions after each recorded epoch: f, g (E, 2, B, B+1), h (E, 2, B, pairs)."""
+
+    space: SearchSpace
+    epochs: NDArray[np.int64]  # (E,), from 1
+    f: NDArray[np.float64]
+    g: NDArray[np.float64]
+    h: NDArray[np.float64]
+
+    def at(self, index: int) -> Distributions:
+        """The distributions of one record, 0 .. E-1."""
+        return Distributions(self.space, self.f[index], self.g[index], self.h[index])
+
+    def everything(self) -> Distributions:
+        """All records at once, for what `Distributions` computes along the last axes: its arrays have E in front."""
+        return Distributions(self.space, self.f, self.g, self.h)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The scored candidates, in the order of their draw, and the winner's place among them.
+
+    table: rank (1 is the lowest loss), loss [nats], accuracy [%], log-probability [nats], draws, images, and the
+    parameters [M] and multiply-adds [M] of the paper's CIFAR network (C = 36, N = 6). chosen: whether the winner is
+    the one that the search wrote down, or only the best so far; None where no candidate has a finite loss.
+    """
+
+    genotypes: list[Genotype]
+    table: pd.DataFrame
+    winner: int | None
+    chosen: bool
+
+
+def newest_search() -> Path:
+    """The search's run folder whose metrics or candidates were written last. Raises InspectionError without any."""
+    root = os.environ.get("SETN_LAB_RUNS")
+    parent = Path(root).expanduser() if root else (checkout() or Path()) / "reports" / "runs"
+    folders = [path.parent for path in parent.glob("search-*/config.json")]
+    if not folders:
+        raise InspectionError(
+            f"No search has been run yet: {parent} holds none. Run notebooks/search.ipynb, or give run_dir"
+        )
+    return max(folders, key=lambda folder: max(stamp(folder)))
+
+
+def stamp(folder: Path) -> tuple[tuple[int, int], ...]:
+    """(time of the last change in ns, bytes) of what the inspectors read: equal stamps mean that nothing changed."""
+    found = []
+    for name in ("config.json", *JOURNALS):
+        try:
+            status = (folder / name).stat()
+            found.append((status.st_mtime_ns, status.st_size))
+        except OSError:
+            found.append((0, 0))
+    return tuple(found)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parameters of the run. Raises InspectionError where the folder is gone, empty or of another kind."""
+    if not folder.is_dir():
+        raise InspectionError(f"The run folder {folder} does not exist (any more): give another run_dir")
+    path = folder / "config.json"
+    if not path.exists():
+        raise InspectionError(f"{folder} is empty or no run folder: it has no config.json")
+    with _sentence(path):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("no JSON object")
+    return config
+
+
+def search_space(folder: Path) -> SearchSpace:
+    """The search space of the run. Raises InspectionError as `read_config` does, and for one of another version."""
+    config = read_config(folder)
+    with _sentence(folder / "config.json"):
+        return SearchSpace(OPERATION_SETS[config["space"]], config["nodes"])
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """A record for each epoch so far. Raises InspectionError where there is none."""
+    read_config(folder)
+    path = folder / "metrics.jsonl"
+    with _sentence(path):
+        records = read_journal(path)
+    if not records:
+        raise InspectionError(f"No epoch has been recorded yet in {folder}")
+    return records
+
+
+def read_history(folder: Path) -> History:
+    """The evaluator's distributions so far. Raises InspectionError where there are none or they do not fit."""
+    space = search_space(folder)
+    path = folder / "evaluator.jsonl"
+    with _sentence(path):
+        records = read_journal(path)
+        if not records:
+            raise InspectionError(f"No epoch has been recorded yet in {folder}")
+        epochs = np.array([record["epoch"] for record in records], dtype=np.int64)
+        f, g, h = (np.array([record[name] for record in records], dtype=np.float64) for name in ("f", "g", "h"))
+        states = space.inputs(space.nodes - 1)
+        for name, array, choices in (("f", f, states), ("g", g, states), ("h", h, space.pairs)):
+            if array.shape != (len(records), KINDS, space.nodes, choices):
+                raise ValueError(f"{name} has the shape {array.shape[1:]}, not {(KINDS, space.nodes, choices)}")
+    return History(space, epochs, f, g, h)
+
+
+def read_candidates(folder: Path) -> Scored:
+    """The candidates scored so far. Raises InspectionError where there are none or they do not fit."""
+    space = search_space(folder)
+    path = folder / "candidates.jsonl"
+    with _sentence(path):
+        records = read_journal(path)
+        if not records:
+            raise InspectionError(f"No candidate has been scored yet in {folder}")
+        genotypes = [Genotype.from_darts(record["genotype"]) for record in records]
+        quadruples = np.stack([space.quadruples(genotype) for genotype in genotypes])
+        names = ("loss", "accuracy", "log_probability", "draws", "images")
+        column = {name: np.array([record[name] for record in records], dtype=float) for name in names}
+    sizes = {}
+    for metric in ("parameters", "multiply_adds"):
+        costs = cost_table(space, *FINAL_SIZE, 3, 32, 10, metric)
+        sizes[f"{metric} [M]"] = [costs.of(one) / 1e6 for one in quadruples]
+    loss = np.where(np.isfinite(column["loss"]), column["loss"], np.inf)
+    rank = np.empty(len(loss), dtype=int)
+    rank[np.argsort(loss, kind="stable")] = np.arange(1, len(loss) + 1)
+    table = pd.DataFrame(
+        {
+            "rank": rank,
+            "loss": column["loss"],
+            "accuracy [%]": 100 * column["accuracy"],
+            "log-probability": column["log_probability"],
+            "draws": column["draws"].astype(int),
+            "images": column["images"].astype(int),
+            "parameters [M]": sizes["parameters [M]"],
+            "multiply-adds [M]": sizes["multiply_adds [M]"],
+        }
+    )
+    winner, chosen = _winner(folder, genotypes, loss)
+    return Scored(genotypes, table, winner, chosen)
+
+
+def _winner(folder: Path, genotypes: list[Genotype], loss: NDArray[np.float64]) -> tuple[int | None, bool]:
+    """The place of the search's choice, or of the lowest loss so far, and whether it is the choice."""
+    path = folder / "genotype.json"
+    if path.exists():
+        with _sentence(path):
+            genotype = Genotype.from_json(path.read_text(encoding="utf-8"))
+        if genotype in genotypes:
+            return genotypes.index(genotype), True
+    return (int(loss.argmin()), False) if np.isfinite(loss).any() else (None, False)
+
+
+def preferences(distributions: Distributions) -> list[pd.DataFrame]:
+    """For the normal and the reduction cell, a row a node: its most probable choices and their probabilities.
+
+    The columns: inputs of r1 (f) and of r2 (g), pair of operations (h), and the entropies of the three in nats; a
+    distribution without any preference has the logarithm of its number of choices.
+    """
+    space, entropies = distributions.space, distributions.entropies()
+    pair = [
+        f"{space.operations[r1]} + {space.operations[r2]}"
+        for r1 in range(len(space.operations))
+        for r2 in range(r1 + 1)
+    ]
+    tables = []
+    for kind in range(KINDS):
+        rows = []
+        for node in range(space.nodes):
+            f, g, h = (p[kind, node] for p in (distributions.f, distributions.g, distributions.h))
+            row = {
+                "node": node,
+                "input of r1": f"{state_text(int(f.argmax()))} ({f.max():.0%})",
+                "input of r2": f"{state_text(int(g.argmax()))} ({g.max():.0%})",
+                "operations r1 + r2": f"{pair[h.argmax()]} ({h.max():.1%})",
+            }
+            row |= {f"entropy of {name} [nats]": values[kind, node] for name, values in entropies.items()}
+            rows.append(row)
+        tables.append(pd.DataFrame(rows))
+    return tables
+
+
+def likeliest(distributions: Distributions) -> tuple[Genotype, str]:
+    """The most probable architecture, and a sentence that says how probable it is and whether it is the argmax."""
+    likely, argmax = distributions.most_likely(), distributions.space.canonical(distributions.argmax())
+    probabilities = [float(distributions.log_probability(one)) for one in (likely, argmax)]
+    text = f"The most likely architecture has the log-probability {probabilities[0]:.2f} nats"
+    if (likely == argmax).all():
+        text += "; it is the argmax of f, g and h (T = 1)."
+    else:
+        text += (
+            f", the argmax of f, g and h (T = 1) has {probabilities[1]:.2f}: one operation on two different inputs has "
+            "two encodings, whose probabilities add."
+        )
+    return distributions.space.genotype(likely), text
+
+
+def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The parameters in which runs, by name, differ: a row a parameter, a column a run, "-" where it has none."""
+    names = list(dict.fromkeys(name for config in configs.values() for name in config))
+    rows = []
+    for name in names:
+        values = {run: json.dumps(config[name]) if name in config else "-" for run, config in configs.items()}
+        if len(set(values.values())) > 1:
+            rows.append({"parameter": name, **values})
+    return pd.DataFrame(rows, columns=["parameter", *configs])
+
+
+def state_text(state: int) -> str:
+    """What texts call a state: "c_{k-2}", "c_{k-1}", then "node 0" and so on."""
+    return ("c_{k-2}", "c_{k-1}")[state] if state < INPUTS else f"node {state - INPUTS}"
+
+
+@contextmanager
+def _sentence(path: Path) -> Iterator[None]:
+    """Turn what reading a file of another version, a damaged one or one that was just deleted raises into a message."""
+    try:
+        yield
+    except InspectionError:
+        raise
+    except OSError as error:
+        raise InspectionError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (RunError, GenotypeError) as error:
+        raise InspectionError(f"{path} cannot be shown: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InspectionError(
+            f"{path} cannot be shown: {what}. It is damaged, or of another version of setn_lab"
+        ) from error

@@ -1,0 +1,260 @@
+"""The inspectors' pictures: plain functions from what `inspection` reads to figures and drawings, without widgets.
+
+A `Picture` is a figure of which a few artists change. Everything else of it is drawn once, since drawing all of it
+again, texts above all, takes half a second, and a slider should move without waiting.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from setn_lab import plots
+from setn_lab.cells import label
+from setn_lab.evaluator import KINDS, Evaluator
+from setn_lab.inspection import History, Scored
+from setn_lab.report import KIND_NAMES, state_name
+from setn_lab.space import Quadruples, SearchSpace
+
+DPI = 90
+NOW = {"color": "#595959", "linewidth": 1.0, "linestyle": ":"}  # the line that marks the chosen epoch
+PICKED, WINNER = "#D55E00", "#000000"
+
+
+@dataclass(eq=False)
+class Picture:
+    """A figure, its `moving` artists, and `show`, which sets them to what it is given."""
+
+    figure: Figure
+    moving: list[Artist]
+    show: Callable[..., None]
+    _canvas: FigureCanvasAgg = field(init=False)
+    _background: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Give the figure a canvas of its own: pyplot would keep it alive, and show it by itself."""
+        self._canvas = FigureCanvasAgg(self.figure)
+
+    def png(self) -> bytes:
+        """The figure as it is now."""
+        if self._background is None:
+            for artist in self.moving:
+                artist.set_animated(True)  # left out of the background
+            self._canvas.draw()
+            self._background = self._canvas.copy_from_bbox(self.figure.bbox)
+        self._canvas.restore_region(self._background)
+        for artist in self.moving:
+            self.figure.draw_artist(artist)
+        return _encode(self._canvas)
+
+
+def evaluator_picture(history: History, kind: int) -> Picture:
+    """The evaluator of one cell kind (0 normal, 1 reduction): f, g and mixing weights above h, entropies at the bottom.
+
+    `show(index)` sets it to the record 0 .. E-1; it begins with the last. Shades mean the same at all epochs.
+    """
+    space, every, now = history.space, history.everything(), history.at(-1)
+    figure = Figure(figsize=(13.5, 9.2), dpi=DPI, layout="constrained")
+    upper, middle, lower = np.asarray(figure.subfigures(3, 1, height_ratios=(1.25, 1.0, 0.75))).tolist()
+    states = list(map(state_name, range(space.inputs(space.nodes - 1))))
+    edges = [f"{state_name(state)} → node {node}" for node, state in space.edges]
+    inputs_1, inputs_2, mixing = upper.subplots(1, 3, width_ratios=(1, 1, 1.6))
+    top = 100 * float(every.f[:, kind].max())
+    plots.plot_distribution(now.f[kind], states, inputs_1, "$f$: input of $r_1$, by node [%]", top)
+    top = 100 * float(every.g[:, kind].max())
+    plots.plot_distribution(now.g[kind], states, inputs_2, "$g$: input of $r_2$, by node [%]", top)
+    top = float(every.mixing_weights()[:, kind].max())
+    title = "mixing weights of Eq. 10, by edge"
+    plots.plot_mixing(now.mixing_weights()[kind], edges, space.operations, mixing, title, top).set_ylabel("")
+    triangles = middle.subplots(1, space.nodes, squeeze=False)[0].tolist()
+    top = 100 * float(every.h[:, kind].max())
+    for node, ax in enumerate(triangles):
+        plots.plot_pair_triangle(now.h[kind, node], space.operations, ax, f"$h$ of node {node} [%]", top)
+        if node:
+            ax.set(yticklabels=[], ylabel="")
+    for part, axes in ((upper, [inputs_1]), (upper, [inputs_2]), (upper, [mixing]), (middle, triangles)):
+        bar = part.colorbar(axes[0].images[0], ax=axes, pad=0.01)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize="small", width=0.6, length=3)
+    images = [ax.images[0] for ax in (inputs_1, inputs_2, mixing, *triangles)]
+    marks = []
+    for ax, (name, values) in zip(lower.subplots(1, 3), every.entropies().items(), strict=True):
+        plot_entropies(history.epochs, values[:, kind], ax, f"entropy of ${name}$")
+        marks.append(ax.axvline(history.epochs[-1], **NOW))
+        if name == "h":
+            ax.legend(frameon=False, fontsize="small", loc="lower left")
+
+    def show(index: int) -> None:
+        at = history.at(index)
+        size = len(space.operations)
+        shades = [plots.percent(at.f[kind]), plots.percent(at.g[kind]), at.mixing_weights()[kind]]
+        shades += [plots.pair_triangle(h, size) for h in at.h[kind]]
+        for image, values in zip(images, shades, strict=True):
+            image.set_data(values)
+        for mark in marks:
+            mark.set_xdata([history.epochs[index]] * 2)
+
+    return Picture(figure, [*images, *marks], show)
+
+
+def plot_entropies(epochs: ArrayLike, entropies: ArrayLike, ax: Axes | None = None, title: str | None = None) -> Axes:
+    """The entropy in nats of one distribution (f, g or h) of each node by epoch: `entropies` (E, B), a line a node."""
+    ax = plots.axis(ax)
+    for node, values in enumerate(np.asarray(entropies, dtype=float).T):
+        dot = "o" if len(values) == 1 else None
+        ax.plot(
+            epochs,
+            values,
+            color=plots.COLOURS[node % len(plots.COLOURS)],
+            linewidth=1.4,
+            marker=dot,
+            markersize=3,
+            label=f"node {node}",
+        )
+    plots.epochs_below(ax).set_ylabel("entropy [nats]")
+    ax.set_ylim(bottom=0)
+    if title is not None:
+        ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def candidates_picture(scored: Scored) -> Picture:
+    """Histograms of one-shot accuracy and loss, the winner marked; `show(place)` marks a picked candidate (or None)."""
+    figure = Figure(figsize=(11, 3.4), dpi=DPI, layout="constrained")
+    marks = []
+    for ax, (column, xlabel) in zip(figure.subplots(1, 2), CANDIDATE_AXES.items(), strict=True):
+        values = scored.table[column].tolist()
+        plots.plot_candidates({"candidates": values}, ax, xlabel=xlabel)
+        if scored.winner is not None:
+            ax.axvline(
+                values[scored.winner], color=WINNER, linewidth=1.4, label="winner" if scored.chosen else "best so far"
+            )
+        marks.append(ax.axvline(np.nan, color=PICKED, linewidth=2.4, label="picked"))
+        ax.legend(fontsize="small", edgecolor="none", framealpha=0.85)
+
+    def show(place: int | None) -> None:
+        for mark, column in zip(marks, CANDIDATE_AXES, strict=True):
+            mark.set_xdata([np.nan if place is None else scored.table[column].iloc[place]] * 2)
+
+    return Picture(figure, list(marks), show)
+
+
+CANDIDATE_AXES = {"accuracy [%]": "one-shot accuracy [%]", "loss": "one-shot loss [nats]"}  # columns and their names
+
+
+def bar_at(picture: Picture, scored: Scored, x: float, y: float) -> tuple[str, float, float, list[int]] | None:
+    """What lies at a point of `candidates_picture`, given as fractions of its width and height from the upper left.
+
+    (column, low, high, places): the bar's histogram, its bounds and the candidates in it; None outside of all bars.
+    """
+    width, height = picture.figure.bbox.size
+    point = x * width, (1 - y) * height
+    for ax, column in zip(picture.figure.axes, CANDIDATE_AXES, strict=True):
+        if not ax.bbox.contains(*point) or not ax.patches:
+            continue
+        value = ax.transData.inverted().transform(point)[0]
+        edges = np.unique(
+            np.asarray(ax.patches[0].get_path().vertices)[:, 0]
+        )  # of the stepped outline: the bins' bounds
+        place = int(np.searchsorted(edges, value, side="right")) - 1
+        if not 0 <= place < len(edges) - 1:
+            return None
+        low, high = edges[place : place + 2]
+        values = scored.table[column].to_numpy()
+        inside = (values >= low) & ((values < high) | ((place == len(edges) - 2) & (values == high)))
+        return (column, float(low), float(high), np.flatnonzero(inside).tolist()) if inside.any() else None
+    return None
+
+
+def sampling_picture(space: SearchSpace) -> Picture:
+    """How often drawn architectures use each operation and each input; `show(quadruples)` sets it to (n, 2, B, 4).
+
+    The shares are of a cell's 2B slots. Black lines: the shares under uniform sampling (Eq. 2-3).
+    """
+    figure = Figure(figsize=(11, 5.0), dpi=DPI, layout="constrained")
+    states = space.inputs(space.nodes - 1)
+    uniform = Evaluator(space).distributions().mixing_weights()[0] / (2 * space.nodes)
+    by_state = np.bincount([state for _, state in space.edges], uniform.sum(1), states)
+    bars, lines, axes = [], [], figure.subplots(KINDS, 2)
+    for kind, row in enumerate(axes):
+        for ax, names, expected, title in (
+            (row[0], list(map(label, space.operations)), uniform.sum(0), "operations"),
+            (row[1], list(map(state_name, range(states))), by_state, "inputs"),
+        ):
+            plots.axis(ax)
+            places = np.arange(len(names))
+            bars.append(ax.bar(places, 0 * places, width=0.7, color=plots.COLOURS[0], label="drawn"))
+            level = places - 0.42, places + 0.42
+            lines.append(ax.hlines(100 * expected, *level, color=WINNER, linewidth=1.6, label="uniform"))
+            ax.set_xticks(places, names, rotation=20, ha="right", rotation_mode="anchor")
+            ax.set(ylim=(0, 100), ylabel="share [%]")
+            ax.set_title(f"{KIND_NAMES[kind]}: {title}", fontsize="medium")
+    axes[0][1].legend(frameon=False, fontsize="small")
+
+    def show(quadruples: Quadruples) -> None:
+        shares = [s for kind in range(KINDS) for s in occurrences(space, quadruples[:, kind])]
+        for container, share in zip(bars, shares, strict=True):
+            for bar, value in zip(container, share, strict=True):
+                bar.set_height(100 * value)
+
+    return Picture(figure, [*(bar for container in bars for bar in container), *lines], show)  # lines above bars
+
+
+def occurrences(space: SearchSpace, cells: Quadruples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The shares of each operation (|O|,) and of each input (B+1,) in the slots of drawn cells (n, B, 4)."""
+    operations = np.bincount(cells[..., :2].ravel(), minlength=len(space.operations))
+    states = np.bincount(cells[..., 2:].ravel(), minlength=space.inputs(space.nodes - 1))
+    return operations / operations.sum(), states / states.sum()
+
+
+def png(figure: Figure) -> bytes:
+    """A figure that does not change."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return _encode(canvas)
+
+
+def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scored: Mapping[str, Scored]) -> Figure:
+    """Several runs by name, a colour each: losses and entropy over the epochs, and their candidates' scores."""
+    figure = Figure(figsize=(13, 6.4), dpi=DPI, layout="constrained")
+    (loss, entropy), (accuracies, losses) = figure.subplots(2, 2)
+    for ax, keys, text in (
+        (loss, {"weight_loss": "-", "evaluator_loss": "--"}, "cross-entropy [nats]"),
+        (entropy, {"entropy": "-"}, "entropy of an architecture [nats]"),
+    ):
+        plots.axis(ax)
+        for number, (name, records) in enumerate(metrics.items()):
+            epochs = [one["epoch"] for one in records]
+            dot = "o" if len(records) == 1 else None
+            for key, style in keys.items():
+                values = np.array([one.get(key) for one in records], dtype=float)
+                own = name if key in ("weight_loss", "entropy") else None
+                colour = plots.COLOURS[number % len(plots.COLOURS)]
+                ax.plot(epochs, values, style, color=colour, linewidth=1.4, marker=dot, markersize=3, label=own)
+        plots.epochs_below(ax)
+        ax.set_ylabel(text)
+        if metrics:
+            ax.legend(frameon=False, fontsize="small")
+        else:
+            plots.message(ax, "no epochs recorded yet")
+    loss.set_title("weights, training images (solid); evaluator, validation images (dashed)", fontsize="medium")
+    for ax, (column, xlabel) in zip((accuracies, losses), CANDIDATE_AXES.items(), strict=True):
+        # a run without candidates keeps its colour for the others' sake: an empty list takes one
+        by_run = {name: scored[name].table[column].tolist() if name in scored else [] for name in metrics}
+        plots.plot_candidates(by_run, ax, xlabel=xlabel)
+    return figure
+
+
+def _encode(canvas: FigureCanvasAgg) -> bytes:
+    buffer = io.BytesIO()
+    pixels = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    pixels.save(buffer, "png", compress_level=1)  # the time to write it counts, not its size
+    return buffer.getvalue()

@@ -1,0 +1,9 @@
+"""Inspectors of a search in ipywidgets, each a thin layer over a picture of `views`; the only ones that import it."""
+
+from setn_lab.widgets.candidates import CandidatesInspector
+from setn_lab.widgets.comparison import ComparisonInspector
+from setn_lab.widgets.evaluator import EvaluatorInspector
+from setn_lab.widgets.inspector import show
+from setn_lab.widgets.sampling import SamplingInspector
+
+__all__ = ["CandidatesInspector", "ComparisonInspector", "EvaluatorInspector", "SamplingInspector", "show"]

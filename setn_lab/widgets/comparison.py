@@ -1,0 +1,59 @@
+"""Several runs side by side."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as w
+from IPython.display import HTML, Image
+
+from setn_lab import inspection, views
+from setn_lab.inspection import InspectionError
+from setn_lab.widgets.inspector import Inspector, table_html
+
+MAX_RUNS = 7  # as many as there are colours
+
+
+class ComparisonInspector(Inspector):
+    """Curves, entropies and candidates of several runs, and the parameters in which they differ."""
+
+    def folders(self) -> list[Path]:
+        """The runs chosen, at first the run and those of `compare`."""
+        if not self.loaded:
+            return list(dict.fromkeys([self.config.folder, *(Path(one).expanduser() for one in self.config.others)]))
+        return [Path(one) for one in self.chosen.value]
+
+    def load(self) -> None:
+        """List the searches beside the first run."""
+        folders = self.folders()
+        siblings = sorted(path.parent for path in folders[0].absolute().parent.glob("*/evaluator.jsonl"))
+        known = {folder.absolute(): None for folder in [*folders, *siblings]}
+        options = [(folder.name, str(folder)) for folder in known]
+        if not self.loaded:
+            self.chosen = w.SelectMultiple(rows=min(8, len(options)), layout=w.Layout(width="auto", min_width="24em"))
+            self.image, self.table = w.Image(format="png", layout=w.Layout(max_width="100%")), w.HTML()
+            self.note = w.HTML()
+            self.body.children = [self.chosen, self.note, self.image, self.table]
+            self.on(self.chosen, self.draw)
+        self.chosen.options = options
+        self.chosen.value = [str(folder.absolute()) for folder in folders]
+
+    def draw(self) -> None:
+        """Show the chosen runs; one that cannot be read is named, and the others are shown."""
+        if len(self.chosen.value) > MAX_RUNS:
+            raise InspectionError(f"{len(self.chosen.value)} runs chosen; at most {MAX_RUNS} can be told apart")
+        metrics, scored, configs, problems = {}, {}, {}, []
+        for folder in map(Path, self.chosen.value):
+            try:
+                configs[folder.name] = inspection.read_config(folder)
+                metrics[folder.name] = inspection.read_metrics(folder)
+                scored[folder.name] = inspection.read_candidates(folder)
+            except InspectionError as error:
+                problems.append(str(error))
+        self.image.value = self.png = views.png(views.comparison_figure(metrics, scored))
+        self.table.value = table_html(inspection.config_differences(configs))
+        self.note.value = "<br>".join(html.escape(problem) for problem in problems)
+
+    def static(self) -> list[Any]:
+        """The same picture and table."""
+        return [Image(self.png), HTML(self.table.value)]

@@ -1,0 +1,34 @@
+"""The slider over the epochs that a run has recorded."""
+
+import ipywidgets as w
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Epochs:
+    """A slider over the recorded epochs, and a player that moves it in the browser."""
+
+    def __init__(self) -> None:
+        """Begin without epochs."""
+        self.slider = w.IntSlider(description="epoch", min=0, max=1, layout=w.Layout(width="28em"))
+        self.player = w.Play(min=0, max=1, interval=250)
+        for name in ("value", "max", "min"):
+            w.jslink((self.slider, name), (self.player, name))
+        self._epochs: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+
+    def set(self, epochs: NDArray[np.int64]) -> None:
+        """Take over the recorded epochs, at least one; the slider stays where it is, or at the end if it was there."""
+        slider, first, last = self.slider, int(epochs[0]), int(epochs[-1])
+        at_end = not self._epochs.size or slider.value >= self._epochs[-1]
+        slider.disabled = self.player.disabled = first == last
+        with slider.hold_sync():
+            slider.max = max(last, first + 1)  # a slider without a length breaks in the browser
+            slider.min = first
+            if at_end:
+                slider.value = last
+        self._epochs = epochs
+
+    @property
+    def index(self) -> int:
+        """The record of the slider's epoch, 0 .. E-1."""
+        return max(int(np.searchsorted(self._epochs, self.slider.value, side="right")) - 1, 0)

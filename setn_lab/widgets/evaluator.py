@@ -1,0 +1,51 @@
+"""The evaluator's distributions of each cell, epoch by epoch."""
+
+from typing import Any
+
+import ipywidgets as w
+from IPython.display import HTML, Image
+
+from setn_lab import inspection, views
+from setn_lab.report import KIND_NAMES
+from setn_lab.widgets.epochs import Epochs
+from setn_lab.widgets.inspector import Inspector, table_html
+
+
+class EvaluatorInspector(Inspector):
+    """f, g, h, mixing weights and entropies of each cell, with a slider over the epochs and a play button."""
+
+    def load(self) -> None:
+        """Read the evaluator's journal; the slider stays where it is, or at the end if it was there."""
+        self.history = inspection.read_history(self.config.folder)
+        self.pictures: dict[int, views.Picture] = {}
+        if not self.loaded:
+            self.cell = w.ToggleButtons(options=[(name, kind) for kind, name in enumerate(KIND_NAMES)])
+            self.epochs = Epochs()
+            self.image, self.table = w.Image(format="png", layout=w.Layout(max_width="100%")), w.HTML()
+            self.body.children = [w.HBox([self.cell, self.epochs.player, self.epochs.slider]), self.image, self.table]
+            self.on(self.cell, self.draw)
+            self.on(self.epochs.slider, self.draw)
+        self.epochs.set(self.history.epochs)
+
+    def draw(self) -> None:
+        """Show the chosen cell at the chosen epoch."""
+        index = self.epochs.index
+        if self.cell.value not in self.pictures:
+            self.pictures[self.cell.value] = views.evaluator_picture(self.history, self.cell.value)
+        picture = self.pictures[self.cell.value]
+        picture.show(index)
+        self.image.value = self.png = picture.png()
+        self.table.value = table_html(inspection.preferences(self.history.at(index))[self.cell.value])
+
+    def static(self) -> list[Any]:
+        """Both cells after the last epoch."""
+        shown: list[Any] = []
+        tables = inspection.preferences(self.history.at(-1))
+        for kind, (name, table) in enumerate(zip(KIND_NAMES, tables, strict=True)):
+            picture = views.evaluator_picture(self.history, kind)
+            shown += [
+                HTML(f"<b>{name}</b>, epoch {self.history.epochs[-1]}"),
+                Image(picture.png()),
+                HTML(table_html(table)),
+            ]
+        return shown

@@ -1,0 +1,145 @@
+"""What all inspectors share: reading a run folder again, following it, and errors that are seen.
+
+Errors in a widget's handler would be swallowed: here each becomes a message in its place. `show` leaves a static
+figure beside every widget, and nothing else where the notebook is run without a reader.
+"""
+
+import asyncio
+import base64
+import html
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as w
+import pandas as pd
+import psutil
+from IPython.display import HTML, display
+
+from setn_lab import cells, inspection
+from setn_lab.genotype import Genotype
+from setn_lab.inspection import InspectConfig, InspectionError
+
+SECONDS = 3.0  # between two looks at a run that is followed
+
+
+class Inspector:
+    """What all inspectors share: their folders, buttons to read them again and to follow a run, and the message.
+
+    widget: the whole. `load` reads the folders and brings the controls up to date; `draw` shows what they say.
+    """
+
+    def __init__(self, config: InspectConfig) -> None:
+        self.config = config
+        self.message, self.body = w.HTML(), w.VBox()
+        self.loaded = False
+        self.png = b""  # the picture as it is shown
+        self._stamps: list[Any] = []
+        self._task: asyncio.Task[None] | None = None
+        self.refresh_button = w.Button(description="refresh", icon="refresh", tooltip="read the run folder again")
+        self.follow = w.ToggleButton(description="follow", icon="eye", tooltip="read it whenever it has changed")
+        self.refresh_button.on_click(lambda _: self.refresh())
+        self.follow.observe(self._follow, "value")
+        self.widget = w.VBox([w.HBox([self.refresh_button, self.follow, self.message]), self.body])
+        self.refresh()
+
+    def folders(self) -> list[Path]:
+        """The run folders to read. Raises InspectionError where there are none."""
+        return [self.config.folder]
+
+    def load(self) -> None:
+        """Read the folders; sets `body`'s children at the first call."""
+        raise NotImplementedError
+
+    def draw(self) -> None:
+        """Show what the controls say."""
+        raise NotImplementedError
+
+    def static(self) -> list[Any]:
+        """What a reader of a notebook without widgets is shown."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Read everything again and draw."""
+        with self.in_place():
+            self._stamps = [inspection.stamp(folder) for folder in self.folders()]
+            self.load()
+            self.loaded = True
+            self.draw()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Show whatever goes wrong as the message; what was shown before stays."""
+        try:
+            yield
+            self.message.value = ""
+        except InspectionError as error:
+            kept = " What was read before is still shown." if self.loaded else ""
+            self.message.value = f"<span role='status'>{html.escape(str(error))}.{kept}</span>"
+        except Exception as error:  # an error of our own: a silent one would be worse
+            trace = html.escape("".join(traceback.format_exception(error)))
+            text = html.escape(f"{type(error).__name__}: {error}")
+            self.message.value = f"<details role='status'><summary>{text}</summary><pre>{trace}</pre></details>"
+
+    def on(self, control: w.Widget, handler: Callable[[], None], trait: str = "value") -> None:
+        """Call `handler` when the control's trait changes."""
+
+        def handle(_: Any) -> None:
+            if self.loaded:
+                with self.in_place():
+                    handler()
+
+        control.observe(handle, trait)
+
+    def _follow(self, change: Any) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = asyncio.ensure_future(self._watch()) if change["new"] else None
+
+    async def _watch(self) -> None:
+        while True:
+            with self.in_place():
+                if [inspection.stamp(folder) for folder in self.folders()] != self._stamps:
+                    self.refresh()
+            await asyncio.sleep(SECONDS)
+
+
+def show(inspector: Inspector) -> None:
+    """Display the inspector, with a static picture for where widgets are not shown.
+
+    Static figures alone with `interactive` false, or where papermill runs the notebook.
+    """
+    if not inspector.loaded:  # the message is all there is; its button reads the folder again
+        display(inspector.widget if inspector.config.interactive and not headless() else HTML(inspector.message.value))
+        return
+    if not inspector.config.interactive or headless():
+        for one in inspector.static():
+            display(one)
+        return
+    bundle = inspector.widget._repr_mimebundle_()
+    display({**bundle, "image/png": base64.b64encode(inspector.png).decode()}, raw=True)
+
+
+def headless() -> bool:
+    """Whether papermill started this process: then nobody is there to move a slider."""
+    return any("papermill" in part for one in psutil.Process().parents()[:2] for part in one.cmdline()[:3])
+
+
+@lru_cache(maxsize=64)
+def svg(genotype: Genotype, caption: str, beside: Genotype | None = None) -> str:
+    """A drawing of the cells that fits half a page, as HTML; DOT text where no Graphviz is installed."""
+    graph = cells.draw(genotype, caption, beside)
+    graph.attr(size="6.6,8")
+    try:
+        picture = cells.render(graph, "svg").decode()
+    except cells.RenderError as error:
+        return f"<p>{html.escape(str(error))}</p><pre>{html.escape(graph.source)}</pre>"
+    return picture[picture.index("<svg") :]
+
+
+def table_html(frame: pd.DataFrame) -> str:
+    """A small table as HTML, numbers to four digits."""
+    return frame.to_html(index=False, border=0, float_format="{:.4g}".format)

@@ -1,0 +1,58 @@
+"""What the evaluator draws, at an epoch and a temperature."""
+
+from typing import Any
+
+import ipywidgets as w
+from IPython.display import HTML, Image
+
+from setn_lab import inspection, views
+from setn_lab.streams import generator
+from setn_lab.widgets.epochs import Epochs
+from setn_lab.widgets.inspector import Inspector, svg
+
+
+class SamplingInspector(Inspector):
+    """Architectures drawn anew from the evaluator at an epoch and a temperature, against uniform ones."""
+
+    def load(self) -> None:
+        """Read the evaluator's journal."""
+        self.history = inspection.read_history(self.config.folder)
+        self.picture = views.sampling_picture(self.history.space)
+        if not self.loaded:
+            self.epochs = Epochs()
+            self.temperature = w.FloatLogSlider(
+                self.config.temperature, min=-1, max=1, step=0.02, description="temperature", readout_format=".2f"
+            )
+            self.count = w.BoundedIntText(self.config.samples, min=1, max=100_000, description="draws")
+            self.again = w.Button(description="draw anew", tooltip="other draws from the same distributions")
+            self.step = 0
+            self.again.on_click(self._draw_anew)
+            self.image, self.text, self.cells = (
+                w.Image(format="png", layout=w.Layout(max_width="100%")),
+                w.HTML(),
+                w.HTML(),
+            )
+            controls = [self.epochs.player, self.epochs.slider, self.temperature, self.count, self.again]
+            line = w.HBox(controls, layout=w.Layout(flex_flow="row wrap"))
+            self.body.children = [line, self.image, self.text, self.cells]
+            for control in (self.epochs.slider, self.temperature, self.count):
+                self.on(control, self.draw)
+        self.epochs.set(self.history.epochs)
+
+    def draw(self) -> None:
+        """Draw architectures and show them, and the most likely one."""
+        distributions = self.history.at(self.epochs.index).tempered(self.temperature.value)
+        rng = generator(self.config.seed, "inspector", self.step)
+        self.picture.show(distributions.sample(rng, self.count.value))
+        self.image.value = self.png = self.picture.png()
+        likely, self.text.value = inspection.likeliest(distributions)
+        self.cells.value = svg(likely, "the most likely architecture")
+
+    def _draw_anew(self, _: Any) -> None:
+        self.step += 1
+        with self.in_place():
+            self.draw()
+
+    def static(self) -> list[Any]:
+        """The shares and the most likely architecture after the last epoch."""
+        return [Image(self.png), HTML(self.text.value), HTML(self.cells.value)]

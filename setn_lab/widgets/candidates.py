@@ -7,6 +7,7 @@ from IPython.display import HTML, Image
 from itables.widget import ITable
 
 from setn_lab import cells, inspection, views
+from setn_lab.inspection import InspectConfig
 from setn_lab.widgets.front_end import ClickablePicture, CopyButton
 from setn_lab.widgets.inspector import Inspector, svg, table_html
 
@@ -73,10 +74,12 @@ class CandidatesInspector(Inspector):
             self.pick(self.table.selected_rows[-1])
             self.note.value = ""
 
-    def static(self) -> list[Any]:
+    @staticmethod
+    def figures(config: InspectConfig) -> list[Any]:
         """The histograms, the ten best, and the winner's cells."""
-        best = self.scored.table.sort_values("rank").head(10).round(ROUNDING)
-        shown: list[Any] = [Image(self.png), HTML(table_html(best))]
-        if self.scored.winner is not None:
-            shown.append(cells.show(cells.draw(self.scored.genotypes[self.scored.winner])))
+        scored = inspection.read_candidates(config.folder)
+        best = scored.table.sort_values("rank").head(10).round(ROUNDING)
+        shown: list[Any] = [Image(views.candidates_picture(scored).png()), HTML(table_html(best))]
+        if scored.winner is not None:
+            shown.append(cells.show(cells.draw(scored.genotypes[scored.winner])))
         return shown

@@ -8,7 +8,7 @@ import ipywidgets as w
 from IPython.display import HTML, Image
 
 from setn_lab import inspection, views
-from setn_lab.inspection import InspectionError
+from setn_lab.inspection import InspectConfig, InspectionError
 from setn_lab.widgets.inspector import Inspector, table_html
 
 MAX_RUNS = 7  # as many as there are colours
@@ -20,7 +20,7 @@ class ComparisonInspector(Inspector):
     def folders(self) -> list[Path]:
         """The runs chosen, at first the run and those of `compare`."""
         if not self.loaded:
-            return list(dict.fromkeys([self.config.folder, *(Path(one).expanduser() for one in self.config.others)]))
+            return _given(self.config)
         return [Path(one) for one in self.chosen.value]
 
     def load(self) -> None:
@@ -40,20 +40,32 @@ class ComparisonInspector(Inspector):
 
     def draw(self) -> None:
         """Show the chosen runs; one that cannot be read is named, and the others are shown."""
-        if len(self.chosen.value) > MAX_RUNS:
-            raise InspectionError(f"{len(self.chosen.value)} runs chosen; at most {MAX_RUNS} can be told apart")
-        metrics, scored, configs, problems = {}, {}, {}, []
-        for folder in map(Path, self.chosen.value):
-            try:
-                configs[folder.name] = inspection.read_config(folder)
-                metrics[folder.name] = inspection.read_metrics(folder)
-                scored[folder.name] = inspection.read_candidates(folder)
-            except InspectionError as error:
-                problems.append(str(error))
-        self.image.value = self.png = views.png(views.comparison_figure(metrics, scored))
-        self.table.value = table_html(inspection.config_differences(configs))
+        picture, self.table.value, problems = _compare([Path(one) for one in self.chosen.value])
+        self.image.value = self.png = picture
         self.note.value = "<br>".join(html.escape(problem) for problem in problems)
 
-    def static(self) -> list[Any]:
-        """The same picture and table."""
-        return [Image(self.png), HTML(self.table.value)]
+    @staticmethod
+    def figures(config: InspectConfig) -> list[Any]:
+        """The run and those of `compare`."""
+        picture, table, problems = _compare(_given(config))
+        return [*(HTML(html.escape(problem)) for problem in problems), Image(picture), HTML(table)]
+
+
+def _given(config: InspectConfig) -> list[Path]:
+    return list(dict.fromkeys([config.folder, *(Path(one).expanduser() for one in config.others)]))
+
+
+def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
+    """The picture, the table of differing parameters as HTML, and what could not be read."""
+    if len(folders) > MAX_RUNS:
+        raise InspectionError(f"{len(folders)} runs given; at most {MAX_RUNS} can be told apart")
+    metrics, scored, configs, problems = {}, {}, {}, []
+    for folder in folders:
+        try:
+            configs[folder.name] = inspection.read_config(folder)
+            metrics[folder.name] = inspection.read_metrics(folder)
+            scored[folder.name] = inspection.read_candidates(folder)
+        except InspectionError as error:
+            problems.append(str(error))
+    picture = views.png(views.comparison_figure(metrics, scored))
+    return picture, table_html(inspection.config_differences(configs)), problems

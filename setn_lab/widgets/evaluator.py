@@ -6,6 +6,7 @@ import ipywidgets as w
 from IPython.display import HTML, Image
 
 from setn_lab import inspection, views
+from setn_lab.inspection import InspectConfig
 from setn_lab.report import KIND_NAMES
 from setn_lab.widgets.epochs import Epochs
 from setn_lab.widgets.inspector import Inspector, table_html
@@ -37,15 +38,13 @@ class EvaluatorInspector(Inspector):
         self.image.value = self.png = picture.png()
         self.table.value = table_html(inspection.preferences(self.history.at(index))[self.cell.value])
 
-    def static(self) -> list[Any]:
+    @staticmethod
+    def figures(config: InspectConfig) -> list[Any]:
         """Both cells after the last epoch."""
+        history = inspection.read_history(config.folder)
         shown: list[Any] = []
-        tables = inspection.preferences(self.history.at(-1))
-        for kind, (name, table) in enumerate(zip(KIND_NAMES, tables, strict=True)):
-            picture = views.evaluator_picture(self.history, kind)
-            shown += [
-                HTML(f"<b>{name}</b>, epoch {self.history.epochs[-1]}"),
-                Image(picture.png()),
-                HTML(table_html(table)),
-            ]
+        for kind, table in enumerate(inspection.preferences(history.at(-1))):
+            shown.append(HTML(f"<b>{KIND_NAMES[kind]}</b>, epoch {history.epochs[-1]}"))
+            shown.append(Image(views.evaluator_picture(history, kind).png()))
+            shown.append(HTML(table_html(table)))
         return shown

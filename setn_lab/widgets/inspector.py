@@ -58,8 +58,9 @@ class Inspector:
         """Show what the controls say."""
         raise NotImplementedError
 
-    def static(self) -> list[Any]:
-        """What a reader of a notebook without widgets is shown."""
+    @staticmethod
+    def figures(config: InspectConfig) -> list[Any]:
+        """What a reader without widgets is shown, made without any. Raises InspectionError."""
         raise NotImplementedError
 
     def refresh(self) -> None:
@@ -107,20 +108,23 @@ class Inspector:
             await asyncio.sleep(SECONDS)
 
 
-def show(inspector: Inspector) -> None:
-    """Display the inspector, with a static picture for where widgets are not shown.
+def show(kind: type[Inspector], config: InspectConfig) -> None:
+    """Display an inspector, with its picture for where widgets are not shown.
 
     Static figures alone with `interactive` false, or where papermill runs the notebook.
     """
-    if not inspector.loaded:  # the message is all there is; its button reads the folder again
-        display(inspector.widget if inspector.config.interactive and not headless() else HTML(inspector.message.value))
+    if config.interactive and not headless():
+        inspector = kind(config)
+        bundle = inspector.widget._repr_mimebundle_()
+        picture = {"image/png": base64.b64encode(inspector.png).decode()} if inspector.png else {}
+        display({**bundle, **picture}, raw=True)
         return
-    if not inspector.config.interactive or headless():
-        for one in inspector.static():
-            display(one)
-        return
-    bundle = inspector.widget._repr_mimebundle_()
-    display({**bundle, "image/png": base64.b64encode(inspector.png).decode()}, raw=True)
+    try:
+        shown = kind.figures(config)
+    except InspectionError as error:
+        shown = [HTML(f"<p>{html.escape(str(error))}.</p>")]
+    for one in shown:
+        display(one)
 
 
 def headless() -> bool:

@@ -5,10 +5,13 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import inspection, views
+from setn_lab import cells, inspection, views
+from setn_lab.inspection import InspectConfig
 from setn_lab.streams import generator
 from setn_lab.widgets.epochs import Epochs
 from setn_lab.widgets.inspector import Inspector, svg
+
+STREAM = "inspector"
 
 
 class SamplingInspector(Inspector):
@@ -42,7 +45,7 @@ class SamplingInspector(Inspector):
     def draw(self) -> None:
         """Draw architectures and show them, and the most likely one."""
         distributions = self.history.at(self.epochs.index).tempered(self.temperature.value)
-        rng = generator(self.config.seed, "inspector", self.step)
+        rng = generator(self.config.seed, STREAM, self.step)
         self.picture.show(distributions.sample(rng, self.count.value))
         self.image.value = self.png = self.picture.png()
         likely, self.text.value = inspection.likeliest(distributions)
@@ -53,6 +56,12 @@ class SamplingInspector(Inspector):
         with self.in_place():
             self.draw()
 
-    def static(self) -> list[Any]:
+    @staticmethod
+    def figures(config: InspectConfig) -> list[Any]:
         """The shares and the most likely architecture after the last epoch."""
-        return [Image(self.png), HTML(self.text.value), HTML(self.cells.value)]
+        history = inspection.read_history(config.folder)
+        distributions = history.at(-1).tempered(config.temperature)
+        picture = views.sampling_picture(history.space)
+        picture.show(distributions.sample(generator(config.seed, STREAM), config.samples))
+        likely, text = inspection.likeliest(distributions)
+        return [Image(picture.png()), HTML(text), cells.show(cells.draw(likely))]

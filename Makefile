@@ -4,7 +4,7 @@ RUN ?=
 DATASET ?= cifar10
 BIN := .venv/bin
 
-.PHONY: search lab inspect test benchmark gain clean
+.PHONY: search lab inspect picture test benchmark benchmark-inspectors gain clean
 
 search: .venv/installed
 	mkdir -p reports/runs
@@ -19,6 +19,10 @@ inspect: .venv/installed
 	$(BIN)/papermill --prepare-only notebooks/inspect.ipynb reports/runs/inspect.ipynb $(if $(RUN),-p run_dir '$(abspath $(RUN))')
 	$(BIN)/voila reports/runs/inspect.ipynb --token --Voila.ip=localhost
 
+# The README's picture of the inspectors, of the run folder RUN.
+picture: .venv/installed-dev
+	$(BIN)/python docs/pictures.py $(RUN)
+
 test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,6 +32,10 @@ test: .venv/installed-dev
 # Speed of every step; DATASET holds 32x32 colour images, for the racing row.
 benchmark: .venv/installed
 	$(BIN)/python benchmarks/speed.py --dataset $(DATASET)
+
+# Speed and memory of the inspectors.
+benchmark-inspectors: .venv/installed
+	$(BIN)/python benchmarks/inspectors.py
 
 # What the evaluator gains on the quick preset over three seeds.
 gain: .venv/installed-dev

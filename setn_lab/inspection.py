@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from setn_lab.config import ConfigError, number, placement, validate
-from setn_lab.costs import cost_table
+from setn_lab.costs import CostTable, cost_table
 from setn_lab.environment import checkout
 from setn_lab.evaluator import KINDS, Distributions
 from setn_lab.genotype import INPUTS, Genotype, GenotypeError
@@ -169,6 +170,18 @@ def read_history(folder: Path) -> History:
     return History(space, epochs, f, g, h)
 
 
+def read_scores(folder: Path) -> pd.DataFrame:
+    """The loss [nats] and the accuracy [%] of the candidates so far. Raises InspectionError where there are none."""
+    read_config(folder)
+    path = folder / "candidates.jsonl"
+    with _sentence(path):
+        records = read_journal(path)
+        if not records:
+            raise InspectionError(f"No candidate has been scored yet in {folder}")
+        loss, accuracy = (np.array([one[name] for one in records], dtype=float) for name in ("loss", "accuracy"))
+    return pd.DataFrame({"loss": loss, "accuracy [%]": 100 * accuracy})
+
+
 def read_candidates(folder: Path) -> Scored:
     """The candidates scored so far. Raises InspectionError where there are none or they do not fit."""
     space = search_space(folder)
@@ -181,10 +194,7 @@ def read_candidates(folder: Path) -> Scored:
         quadruples = np.stack([space.quadruples(genotype) for genotype in genotypes])
         names = ("loss", "accuracy", "log_probability", "draws", "images")
         column = {name: np.array([record[name] for record in records], dtype=float) for name in names}
-    sizes = {}
-    for metric in ("parameters", "multiply_adds"):
-        costs = cost_table(space, *FINAL_SIZE, 3, 32, 10, metric)
-        sizes[f"{metric} [M]"] = [costs.of(one) / 1e6 for one in quadruples]
+    parameters, multiply_adds = ([costs.of(one) / 1e6 for one in quadruples] for costs in _sizes(space))
     loss = np.where(np.isfinite(column["loss"]), column["loss"], np.inf)
     rank = np.empty(len(loss), dtype=int)
     rank[np.argsort(loss, kind="stable")] = np.arange(1, len(loss) + 1)
@@ -196,12 +206,19 @@ def read_candidates(folder: Path) -> Scored:
             "log-probability": column["log_probability"],
             "draws": column["draws"].astype(int),
             "images": column["images"].astype(int),
-            "parameters [M]": sizes["parameters [M]"],
-            "multiply-adds [M]": sizes["multiply_adds [M]"],
+            "parameters [M]": parameters,
+            "multiply-adds [M]": multiply_adds,
         }
     )
     winner, chosen = _winner(folder, genotypes, loss)
     return Scored(genotypes, table, winner, chosen)
+
+
+@lru_cache
+def _sizes(space: SearchSpace) -> tuple[CostTable, CostTable]:
+    """Parameters and multiply-adds of the paper's CIFAR network."""
+    size = (*FINAL_SIZE, 3, 32, 10)  # colour images of 32 x 32 pixels, 10 classes
+    return cost_table(space, *size, "parameters"), cost_table(space, *size, "multiply_adds")
 
 
 def _winner(folder: Path, genotypes: list[Genotype], loss: NDArray[np.float64]) -> tuple[int | None, bool]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -43,8 +44,8 @@ class Picture:
         """Give the figure a canvas of its own: pyplot would keep it alive, and show it by itself."""
         self._canvas = FigureCanvasAgg(self.figure)
 
-    def png(self) -> bytes:
-        """The figure as it is now."""
+    def png(self, compression: int = 6) -> bytes:
+        """The figure as it is now; the lowest `compression`, 1, makes a larger file in less time."""
         if self._background is None:
             for artist in self.moving:
                 artist.set_animated(True)  # left out of the background
@@ -53,7 +54,7 @@ class Picture:
         self._canvas.restore_region(self._background)
         for artist in self.moving:
             self.figure.draw_artist(artist)
-        return _encode(self._canvas)
+        return _encode(self._canvas, compression)
 
 
 def evaluator_picture(history: History, kind: int) -> Picture:
@@ -138,7 +139,7 @@ def candidates_picture(scored: Scored) -> Picture:
                 values[scored.winner], color=WINNER, linewidth=1.4, label="winner" if scored.chosen else "best so far"
             )
         marks.append(ax.axvline(np.nan, color=PICKED, linewidth=2.4, label="picked"))
-        ax.legend(fontsize="small", edgecolor="none", framealpha=0.85)
+        ax.legend(fontsize="small", frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)  # above all bars
 
     def show(place: int | None) -> None:
         for mark, column in zip(marks, CANDIDATE_AXES, strict=True):
@@ -219,10 +220,10 @@ def png(figure: Figure) -> bytes:
     """A figure that does not change."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return _encode(canvas)
+    return _encode(canvas, 6)
 
 
-def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scored: Mapping[str, Scored]) -> Figure:
+def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scores: Mapping[str, pd.DataFrame]) -> Figure:
     """Several runs by name, a colour each: losses and entropy over the epochs, and their candidates' scores."""
     figure = Figure(figsize=(13, 6.4), dpi=DPI, layout="constrained")
     (loss, entropy), (accuracies, losses) = figure.subplots(2, 2)
@@ -248,13 +249,13 @@ def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scored
     loss.set_title("weights, training images (solid); evaluator, validation images (dashed)", fontsize="medium")
     for ax, (column, xlabel) in zip((accuracies, losses), CANDIDATE_AXES.items(), strict=True):
         # a run without candidates keeps its colour for the others' sake: an empty list takes one
-        by_run = {name: scored[name].table[column].tolist() if name in scored else [] for name in metrics}
+        by_run = {name: scores[name][column].tolist() if name in scores else [] for name in metrics}
         plots.plot_candidates(by_run, ax, xlabel=xlabel)
     return figure
 
 
-def _encode(canvas: FigureCanvasAgg) -> bytes:
+def _encode(canvas: FigureCanvasAgg, compression: int) -> bytes:
     buffer = io.BytesIO()
     pixels = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    pixels.save(buffer, "png", compress_level=1)  # the time to write it counts, not its size
+    pixels.save(buffer, "png", compress_level=compression)
     return buffer.getvalue()

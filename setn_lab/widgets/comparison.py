@@ -9,7 +9,7 @@ from IPython.display import HTML, Image
 
 from setn_lab import inspection, views
 from setn_lab.inspection import InspectConfig, InspectionError
-from setn_lab.widgets.inspector import Inspector, table_html
+from setn_lab.widgets.inspector import FITTED, Inspector, table_html
 
 MAX_RUNS = 7  # as many as there are colours
 
@@ -30,8 +30,8 @@ class ComparisonInspector(Inspector):
         known = {folder.absolute(): None for folder in [*folders, *siblings]}
         options = [(folder.name, str(folder)) for folder in known]
         if not self.loaded:
-            self.chosen = w.SelectMultiple(rows=min(8, len(options)), layout=w.Layout(width="auto", min_width="24em"))
-            self.image, self.table = w.Image(format="png", layout=w.Layout(max_width="100%")), w.HTML()
+            self.chosen = w.SelectMultiple(rows=min(8, len(options)), layout=w.Layout(width="30em"))
+            self.image, self.table = w.Image(format="png", layout=w.Layout(**FITTED)), w.HTML()
             self.note = w.HTML()
             self.body.children = [self.chosen, self.note, self.image, self.table]
             self.on(self.chosen, self.draw)
@@ -59,13 +59,17 @@ def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
     """The picture, the table of differing parameters as HTML, and what could not be read."""
     if len(folders) > MAX_RUNS:
         raise InspectionError(f"{len(folders)} runs given; at most {MAX_RUNS} can be told apart")
-    metrics, scored, configs, problems = {}, {}, {}, []
+    metrics, scores, configs, problems = {}, {}, {}, []
+    names = [folder.name for folder in folders]
     for folder in folders:
+        name = folder.name if names.count(folder.name) == 1 else str(folder)
         try:
-            configs[folder.name] = inspection.read_config(folder)
-            metrics[folder.name] = inspection.read_metrics(folder)
-            scored[folder.name] = inspection.read_candidates(folder)
+            configs[name] = inspection.read_config(folder)
+            metrics[name] = inspection.read_metrics(folder)
+            scores[name] = inspection.read_scores(folder)
         except InspectionError as error:
             problems.append(str(error))
-    picture = views.png(views.comparison_figure(metrics, scored))
-    return picture, table_html(inspection.config_differences(configs)), problems
+    picture = views.png(views.comparison_figure(metrics, scores))
+    differences = inspection.config_differences(configs)
+    table = "No parameter differs." if len(configs) > 1 and differences.empty else table_html(differences)
+    return picture, table if len(configs) > 1 else "", problems

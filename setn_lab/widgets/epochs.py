@@ -12,8 +12,7 @@ class Epochs:
         """Begin without epochs."""
         self.slider = w.IntSlider(description="epoch", min=0, max=1, layout=w.Layout(width="28em"))
         self.player = w.Play(min=0, max=1, interval=250)
-        for name in ("value", "max", "min"):
-            w.jslink((self.slider, name), (self.player, name))
+        w.jslink((self.slider, "value"), (self.player, "value"))
         self._epochs: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
     def set(self, epochs: NDArray[np.int64]) -> None:
@@ -21,11 +20,12 @@ class Epochs:
         slider, first, last = self.slider, int(epochs[0]), int(epochs[-1])
         at_end = not self._epochs.size or slider.value >= self._epochs[-1]
         slider.disabled = self.player.disabled = first == last
-        with slider.hold_sync():
-            slider.max = max(last, first + 1)  # a slider without a length breaks in the browser
-            slider.min = first
-            if at_end:
-                slider.value = last
+        value = last if at_end else slider.value
+        for control in (self.player, slider):
+            with control.hold_sync():
+                control.max = max(last, first + 1)  # a slider without a length breaks in the browser
+                control.min = first
+                control.value = value  # both at once: else the browser, linking them, would move one to the other
         self._epochs = epochs
 
     @property

@@ -9,7 +9,7 @@ from setn_lab import inspection, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.report import KIND_NAMES
 from setn_lab.widgets.epochs import Epochs
-from setn_lab.widgets.inspector import Inspector, table_html
+from setn_lab.widgets.inspector import FAST, FITTED, Inspector, table_html
 
 
 class EvaluatorInspector(Inspector):
@@ -22,7 +22,7 @@ class EvaluatorInspector(Inspector):
         if not self.loaded:
             self.cell = w.ToggleButtons(options=[(name, kind) for kind, name in enumerate(KIND_NAMES)])
             self.epochs = Epochs()
-            self.image, self.table = w.Image(format="png", layout=w.Layout(max_width="100%")), w.HTML()
+            self.image, self.table = w.Image(format="png", layout=w.Layout(**FITTED)), w.HTML()
             self.body.children = [w.HBox([self.cell, self.epochs.player, self.epochs.slider]), self.image, self.table]
             self.on(self.cell, self.draw)
             self.on(self.epochs.slider, self.draw)
@@ -35,7 +35,7 @@ class EvaluatorInspector(Inspector):
             self.pictures[self.cell.value] = views.evaluator_picture(self.history, self.cell.value)
         picture = self.pictures[self.cell.value]
         picture.show(index)
-        self.image.value = self.png = picture.png()
+        self.image.value = self.png = picture.png(FAST)
         self.table.value = table_html(inspection.preferences(self.history.at(index))[self.cell.value])
 
     @staticmethod

@@ -23,6 +23,8 @@ from setn_lab import cells, inspection
 from setn_lab.genotype import Genotype
 from setn_lab.inspection import InspectConfig, InspectionError
 
+FAST = 1  # compression of pictures that a slider changes
+FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their own size, or as wide as the page
 SECONDS = 3.0  # between two looks at a run that is followed
 
 
@@ -79,11 +81,13 @@ class Inspector:
             self.message.value = ""
         except InspectionError as error:
             kept = " What was read before is still shown." if self.loaded else ""
-            self.message.value = f"<span role='status'>{html.escape(str(error))}.{kept}</span>"
+            self.message.value = f"<span class='inspector-message'>{html.escape(str(error))}.{kept}</span>"
         except Exception as error:  # an error of our own: a silent one would be worse
             trace = html.escape("".join(traceback.format_exception(error)))
             text = html.escape(f"{type(error).__name__}: {error}")
-            self.message.value = f"<details role='status'><summary>{text}</summary><pre>{trace}</pre></details>"
+            self.message.value = (
+                f"<details class='inspector-message'><summary>{text}</summary><pre>{trace}</pre></details>"
+            )
 
     def on(self, control: w.Widget, handler: Callable[[], None], trait: str = "value") -> None:
         """Call `handler` when the control's trait changes."""
@@ -146,4 +150,5 @@ def svg(genotype: Genotype, caption: str, beside: Genotype | None = None) -> str
 
 def table_html(frame: pd.DataFrame) -> str:
     """A small table as HTML, numbers to four digits."""
-    return frame.to_html(index=False, border=0, float_format="{:.4g}".format)
+    table = frame.to_html(index=False, border=0, float_format="{:.4g}".format)
+    return f'<div class="jp-RenderedHTMLCommon">{table}</div>'  # JupyterLab's own look of a table

@@ -9,7 +9,7 @@ from setn_lab import cells, inspection, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.streams import generator
 from setn_lab.widgets.epochs import Epochs
-from setn_lab.widgets.inspector import Inspector, svg
+from setn_lab.widgets.inspector import FAST, FITTED, Inspector, svg
 
 STREAM = "inspector"
 
@@ -24,14 +24,20 @@ class SamplingInspector(Inspector):
         if not self.loaded:
             self.epochs = Epochs()
             self.temperature = w.FloatLogSlider(
-                self.config.temperature, min=-1, max=1, step=0.02, description="temperature", readout_format=".2f"
+                self.config.temperature,
+                min=-1,
+                max=1,
+                step=0.02,
+                description="temperature",
+                readout_format=".2f",
+                style={"description_width": "initial"},
             )
             self.count = w.BoundedIntText(self.config.samples, min=1, max=100_000, description="draws")
             self.again = w.Button(description="draw anew", tooltip="other draws from the same distributions")
             self.step = 0
             self.again.on_click(self._draw_anew)
             self.image, self.text, self.cells = (
-                w.Image(format="png", layout=w.Layout(max_width="100%")),
+                w.Image(format="png", layout=w.Layout(**FITTED)),
                 w.HTML(),
                 w.HTML(),
             )
@@ -47,7 +53,7 @@ class SamplingInspector(Inspector):
         distributions = self.history.at(self.epochs.index).tempered(self.temperature.value)
         rng = generator(self.config.seed, STREAM, self.step)
         self.picture.show(distributions.sample(rng, self.count.value))
-        self.image.value = self.png = self.picture.png()
+        self.image.value = self.png = self.picture.png(FAST)
         likely, self.text.value = inspection.likeliest(distributions)
         self.cells.value = svg(likely, "the most likely architecture")
 

@@ -8,7 +8,6 @@ import numpy as np
 from setn_lab import config as configs
 from setn_lab.evaluator import Distributions
 from setn_lab.prepare import SearchConfig
-from setn_lab.runs import read_journal
 from setn_lab.space import OPERATION_SETS, SearchSpace
 
 
@@ -66,13 +65,3 @@ def write_run(folder: Path, epochs: int = 4, candidates: int = 12, seed: int = 0
 def write_journal(path: Path, records: list[dict]) -> None:
     """Replace a journal by these records."""
     path.write_text("".join(json.dumps(one) + "\n" for one in records))
-
-
-def change(folder, name, key, value, place=0):
-    """Set a field of one record of a journal, or remove it where the value is KeyError."""
-    records = read_journal(folder / name)
-    if value is KeyError:
-        del records[place][key]
-    else:
-        records[place][key] = value
-    write_journal(folder / name, records)

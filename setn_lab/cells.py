@@ -114,7 +114,7 @@ def _draw_cell(
             line, font = {"color": FAMILIES[kind], "penwidth": "1.6", "style": style}, "Helvetica"
             if common is not None:
                 shared = Line("kept", number, operation, origin)
-                mark = "kept" if common[shared] else "added"
+                mark = "kept" if common[shared] > 0 else "added"
                 common[shared] -= 1
                 line |= MARKS["kept"][1] if mark == "kept" else {"penwidth": MARKS["added"][1]["penwidth"]}
                 font = MARK_FONTS[mark]

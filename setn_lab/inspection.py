@@ -60,7 +60,7 @@ class InspectConfig:
     @property
     def folder(self) -> Path:
         """The run folder to inspect. Raises InspectionError where none is given and none was made yet."""
-        return newest_search() if self.run_dir is None else Path(self.run_dir).expanduser()
+        return newest_search() if self.run_dir is None else folder_of(self.run_dir)
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,14 @@ class Scored:
     chosen: bool
 
 
+def folder_of(text: str) -> Path:
+    """The folder that a user names, `~` among its parts. Raises InspectionError for the home of an unknown user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InspectionError(f"{text} is no folder: its user has no home here") from error
+
+
 def newest_search() -> Path:
     """The search's run folder whose metrics or candidates were written last. Raises InspectionError without any."""
     root = os.environ.get("SETN_LAB_RUNS")
@@ -123,7 +131,9 @@ def stamp(folder: Path) -> tuple[tuple[int, int], ...]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The parameters of the run. Raises InspectionError where the folder is gone, empty or of another kind."""
-    if not folder.is_dir():
+    with _sentence(folder):
+        is_folder = folder.is_dir()
+    if not is_folder:
         raise InspectionError(f"The run folder {folder} does not exist (any more): give another run_dir")
     path = folder / "config.json"
     if not path.exists():
@@ -139,6 +149,8 @@ def search_space(folder: Path) -> SearchSpace:
     """The search space of the run. Raises InspectionError as `read_config` does, and for one of another version."""
     config = read_config(folder)
     with _sentence(folder / "config.json"):
+        if type(config["nodes"]) is not int:
+            raise TypeError(f"nodes is {config['nodes']!r}, no integer")
         return SearchSpace(OPERATION_SETS[config["space"]], config["nodes"])
 
 
@@ -192,8 +204,9 @@ def read_candidates(folder: Path) -> Scored:
             raise InspectionError(f"No candidate has been scored yet in {folder}")
         genotypes = [Genotype.from_darts(record["genotype"]) for record in records]
         quadruples = np.stack([space.quadruples(genotype) for genotype in genotypes])
-        names = ("loss", "accuracy", "log_probability", "draws", "images")
+        names = ("loss", "accuracy", "log_probability")
         column = {name: np.array([record[name] for record in records], dtype=float) for name in names}
+        draws, images = (np.array([_count(record[name]) for record in records]) for name in ("draws", "images"))
     parameters, multiply_adds = ([costs.of(one) / 1e6 for one in quadruples] for costs in _sizes(space))
     loss = np.where(np.isfinite(column["loss"]), column["loss"], np.inf)
     rank = np.empty(len(loss), dtype=int)
@@ -204,8 +217,8 @@ def read_candidates(folder: Path) -> Scored:
             "loss": column["loss"],
             "accuracy [%]": 100 * column["accuracy"],
             "log-probability": column["log_probability"],
-            "draws": column["draws"].astype(int),
-            "images": column["images"].astype(int),
+            "draws": draws,
+            "images": images,
             "parameters [M]": parameters,
             "multiply-adds [M]": multiply_adds,
         }
@@ -227,9 +240,15 @@ def _winner(folder: Path, genotypes: list[Genotype], loss: NDArray[np.float64]) 
     if path.exists():
         with _sentence(path):
             genotype = Genotype.from_json(path.read_text(encoding="utf-8"))
-        if genotype in genotypes:
+        if genotype in genotypes and np.isfinite(loss[genotypes.index(genotype)]):
             return genotypes.index(genotype), True
     return (int(loss.argmin()), False) if np.isfinite(loss).any() else (None, False)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"a count is {value!r}")
+    return value
 
 
 def preferences(distributions: Distributions) -> list[pd.DataFrame]:
@@ -303,8 +322,8 @@ def _sentence(path: Path) -> Iterator[None]:
         raise InspectionError(f"{path} cannot be read: {error.strerror or error}") from error
     except (RunError, GenotypeError) as error:
         raise InspectionError(f"{path} cannot be shown: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise InspectionError(
             f"{path} cannot be shown: {what}. It is damaged, or of another version of setn_lab"
         ) from error

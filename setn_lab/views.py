@@ -237,7 +237,7 @@ def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scores
             dot = "o" if len(records) == 1 else None
             for key, style in keys.items():
                 values = np.array([one.get(key) for one in records], dtype=float)
-                own = name if key in ("weight_loss", "entropy") else None
+                own = _plain(name) if key in ("weight_loss", "entropy") else None
                 colour = plots.COLOURS[number % len(plots.COLOURS)]
                 ax.plot(epochs, values, style, color=colour, linewidth=1.4, marker=dot, markersize=3, label=own)
         plots.epochs_below(ax)
@@ -249,9 +249,14 @@ def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scores
     loss.set_title("weights, training images (solid); evaluator, validation images (dashed)", fontsize="medium")
     for ax, (column, xlabel) in zip((accuracies, losses), CANDIDATE_AXES.items(), strict=True):
         # a run without candidates keeps its colour for the others' sake: an empty list takes one
-        by_run = {name: scores[name][column].tolist() if name in scores else [] for name in metrics}
+        by_run = {_plain(name): scores[name][column].tolist() if name in scores else [] for name in metrics}
         plots.plot_candidates(by_run, ax, xlabel=xlabel)
     return figure
+
+
+def _plain(name: str) -> str:
+    """A folder's name as matplotlib writes it: no formulas, no underscore in front, which hides a legend's entry."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _encode(canvas: FigureCanvasAgg, compression: int) -> bytes:

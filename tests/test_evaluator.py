@@ -330,3 +330,95 @@ def test_new_evaluator_gives_every_encoding_the_same_probability():
     twice = ((r1 == r2) & (t != u)).sum((1, 2))
     expected = twice * math.log(2) - math.log(space.count_encodings())
     np.testing.assert_allclose(distributions.log_probability(drawn), expected)
+
+
+def likeliest_by_trying(distributions, operations, nodes):
+    """The best log-probability among every architecture of the space, and how many there are."""
+    space, encodings = distributions.space, []
+    for node in range(nodes):
+        states = range(2 + node)
+        encodings.append([(*pair, t, u) for pair in pairs(operations) for t in states for u in states])
+    cells = list(itertools.product(*encodings))
+    every = {}
+    for cell in cells:  # the two cells are independent: each is tried beside the same other one
+        value = distributions.log_probability(np.array([[cell, cells[0]], [cells[0], cell]]))
+        every[tuple(map(edges, cell))] = value
+    assert len(every) ** 2 == space.count_architectures()
+    shared = float(distributions.log_probability(np.array([cells[0], cells[0]])))
+    return sum(max(value[kind] for value in every.values()) for kind in range(2)) - shared
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_most_likely_architecture_by_trying_all(nodes):
+    space = SearchSpace(("skip_connect", "sep_conv_3x3"), nodes)
+    differs = 0
+    for seed in range(12):
+        distributions = random_evaluator(space, seed, 0.5).distributions()
+        likely = distributions.most_likely()
+        np.testing.assert_array_equal(likely, space.canonical(likely))
+        found = float(distributions.log_probability(likely))
+        assert found == pytest.approx(likeliest_by_trying(distributions, 2, nodes))
+        differs += not np.array_equal(likely, space.canonical(distributions.argmax()))
+        assert found >= float(distributions.log_probability(distributions.argmax())) - 1e-12
+    assert 0 < differs < 12
+
+
+def test_the_most_likely_architecture_need_not_be_the_argmax():
+    space = SearchSpace(("skip_connect", "sep_conv_3x3"), 1)
+    f = g = np.array([[[0.55, 0.45]]] * 2)
+    h = np.array([[[0.6, 0.4, 0.0]]] * 2)  # twice the skip on c_{k-2} has .1815; on both inputs 2 x .1485
+    distributions = Distributions(space, f, g, h)
+    assert distributions.argmax().tolist() == [[[0, 0, 0, 0]]] * 2
+    assert distributions.most_likely().tolist() == [[[0, 0, 0, 1]]] * 2
+    assert distributions.log_probability(distributions.most_likely()) == pytest.approx(2 * math.log(0.6 * 0.495))
+
+
+def test_the_most_likely_architecture_reads_only_what_a_node_can():
+    space = SearchSpace(SMALL, 4)
+    for seed in range(3):
+        likely = random_evaluator(space, seed, 3).distributions().most_likely()
+        assert (likely[..., 2:] < np.arange(2, 6)[:, None]).all()
+        space.genotype(likely)  # which checks it
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1, 2.0, 10])
+def test_tempered_distributions_are_normalised_powers(temperature):
+    distributions = random_evaluator(SearchSpace(SMALL, 3)).double().distributions()
+    tempered = distributions.tempered(temperature)
+    for name in "fgh":
+        before, after = getattr(distributions, name), getattr(tempered, name)
+        powers = before ** (1 / temperature)
+        np.testing.assert_allclose(after, powers / powers.sum(-1, keepdims=True), rtol=1e-10)
+        np.testing.assert_array_equal(after == 0, before == 0)
+        assert temperature != 1 or np.allclose(after, before, rtol=1e-14, atol=0)
+    order = np.sign(tempered.entropy() - distributions.entropy())
+    assert temperature == 1 or order == np.sign(temperature - 1)
+    np.testing.assert_array_equal(tempered.argmax(), distributions.argmax())
+
+
+def test_temperatures_at_the_ends():
+    distributions = random_evaluator(SearchSpace(SMALL, 3), scale=20).double().distributions()
+    cold, hot = distributions.tempered(1e-9), distributions.tempered(1e12)
+    for name in "fgh":
+        before = getattr(distributions, name)
+        one_hot = np.eye(before.shape[-1])[before.argmax(-1)]
+        np.testing.assert_array_equal(getattr(cold, name), one_hot)
+        possible = before > 0
+        np.testing.assert_allclose(getattr(hot, name), possible / possible.sum(-1, keepdims=True), atol=1e-8)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, math.inf, math.nan, -0.0])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    distributions = Evaluator(SearchSpace(SMALL, 1)).distributions()
+    with pytest.raises(ValueError, match=r"temperature: .* given; a finite number above 0 is allowed"):
+        distributions.tempered(temperature)
+
+
+def test_stacked_distributions_give_the_weights_and_entropies_of_each():
+    space = SearchSpace(SMALL, 3)
+    each = [random_evaluator(space, seed).distributions() for seed in range(4)]
+    stacked = Distributions(space, *(np.stack([getattr(one, name) for one in each]) for name in "fgh"))
+    np.testing.assert_allclose(stacked.mixing_weights(), [one.mixing_weights() for one in each], rtol=1e-12)
+    for name, values in stacked.entropies().items():
+        np.testing.assert_allclose(values, [one.entropies()[name] for one in each], rtol=1e-12)
+    assert stacked.mixing_weights().shape == (4, 2, 9, 6)

@@ -33,9 +33,13 @@ class CandidatesInspector(Inspector):
             self.body.children = [self.image, self.note, self.table, buttons, drawings]
             self.on(self.image, self._clicked, "clicked")
             self.on(self.table, self._selected, "selected_rows")
-            self.picked: int | None = self.scored.winner
+            self.picked: int | None = None
         else:
-            self.table.update(frame, selected_rows=self.table.selected_rows)
+            if self.picked is not None and self.picked >= len(frame):  # the run was begun anew
+                self.picked = None
+            self.table.update(frame, selected_rows=[] if self.picked is None else [self.picked])
+        if self.picked is None:
+            self.picked = self.scored.winner
 
     def pick(self, place: int) -> None:
         """Draw the candidate at that place, in the order of their draw."""

@@ -26,7 +26,7 @@ class ComparisonInspector(Inspector):
     def load(self) -> None:
         """List the searches beside the first run."""
         folders = self.folders()
-        siblings = sorted(path.parent for path in folders[0].absolute().parent.glob("*/evaluator.jsonl"))
+        siblings = sorted(path.parent for path in self.config.folder.absolute().parent.glob("*/evaluator.jsonl"))
         known = {folder.absolute(): None for folder in [*folders, *siblings]}
         options = [(folder.name, str(folder)) for folder in known]
         if not self.loaded:
@@ -52,11 +52,13 @@ class ComparisonInspector(Inspector):
 
 
 def _given(config: InspectConfig) -> list[Path]:
-    return list(dict.fromkeys([config.folder, *(Path(one).expanduser() for one in config.others)]))
+    return list(dict.fromkeys([config.folder, *(inspection.folder_of(one) for one in config.others)]))
 
 
 def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
     """The picture, the table of differing parameters as HTML, and what could not be read."""
+    if not folders:
+        raise InspectionError("No run is chosen")
     if len(folders) > MAX_RUNS:
         raise InspectionError(f"{len(folders)} runs given; at most {MAX_RUNS} can be told apart")
     metrics, scores, configs, problems = {}, {}, {}, []

@@ -106,10 +106,15 @@ class Inspector:
 
     async def _watch(self) -> None:
         while True:
-            with self.in_place():
-                if [inspection.stamp(folder) for folder in self.folders()] != self._stamps:
-                    self.refresh()
+            if self._changed():
+                self.refresh()
             await asyncio.sleep(SECONDS)
+
+    def _changed(self) -> bool:
+        try:
+            return [inspection.stamp(folder) for folder in self.folders()] != self._stamps
+        except InspectionError:  # which `refresh` shows
+            return True
 
 
 def show(kind: type[Inspector], config: InspectConfig) -> None:
@@ -133,7 +138,10 @@ def show(kind: type[Inspector], config: InspectConfig) -> None:
 
 def headless() -> bool:
     """Whether papermill started this process: then nobody is there to move a slider."""
-    return any("papermill" in part for one in psutil.Process().parents()[:2] for part in one.cmdline()[:3])
+    try:
+        return any("papermill" in part for one in psutil.Process().parents()[:2] for part in one.cmdline()[:3])
+    except psutil.Error:  # a parent that may not be looked at, or has just ended
+        return False
 
 
 @lru_cache(maxsize=64)

@@ -27,7 +27,8 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not ray' $(PYTEST_ARGS)
+	$(BIN)/pytest -m ray $(PYTEST_ARGS)
 
 # Speed of every step; DATASET holds 32x32 colour images, for the racing row.
 benchmark: .venv/installed

@@ -16,6 +16,7 @@ import yaml
 
 from setn_lab.config import build, to_json
 from setn_lab.drawing import CellsConfig
+from setn_lab.inspection import InspectConfig
 from setn_lab.retraining import RetrainConfig
 from setn_lab.search import SearchConfig
 from setn_lab.studies.ablation import AblationConfig
@@ -28,6 +29,7 @@ CONFIGS = {
     "ablation": AblationConfig,
     "ranking": RankingConfig,
     "cells": CellsConfig,
+    "inspect": InspectConfig,
 }
 PRESETS = sorted((NOTEBOOKS / "presets").glob("*.yaml"))
 

@@ -163,7 +163,7 @@ with Run.open(config, "ranking") as run:
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.ray)])
 def test_a_killed_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, workers):
     """Killed while candidates are scored, while the networks are trained, and among the last of them."""
     if workers > 1:

@@ -136,17 +136,20 @@ def test_drawing_a_part_leaves_no_trace(history, pictures):
     for index in (1, EPOCHS - 1):
         picture = views.evaluator_picture(history, 0)
         picture.show(index)
-        fresh[index] = picture.png(compression=1)
+        fresh[index] = picture.png(fast=True)
     assert fresh[1] != fresh[EPOCHS - 1]
     for index in (0, 1, 3, EPOCHS - 1, 2, 1, 1, EPOCHS - 1):
         pictures[0].show(index)
-        drawn = pictures[0].png(compression=1)
+        drawn = pictures[0].png(fast=True)
         assert drawn == fresh.get(index, drawn)
-    assert np.array_equal(pixels(pictures[0].png()), pixels(drawn))
+    small = pictures[0].png()
+    assert len(small) < len(drawn) / 2
+    difference = np.abs(pixels(small).astype(int) - pixels(drawn))
+    assert difference.mean() < 1  # of 256 shades: it has fewer colours
 
 
 def pixels(png):
-    return np.asarray(PIL.Image.open(io.BytesIO(png)))
+    return np.asarray(PIL.Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def test_what_an_epoch_changes_lies_within_the_axes_and_in_each_of_them(pictures):
@@ -154,7 +157,7 @@ def test_what_an_epoch_changes_lies_within_the_axes_and_in_each_of_them(pictures
     drawn = []
     for index in (0, 4):
         picture.show(index)
-        drawn.append(pixels(picture.png()))
+        drawn.append(pixels(picture.png(fast=True)))
     changed = (drawn[0] != drawn[1]).any(-1)[::-1]  # rows from below, as matplotlib counts them
     for ax in titled(picture.figure).values():
         x0, y0, x1, y1 = ax.bbox.extents

@@ -14,7 +14,6 @@ from setn_lab.genotype import Genotype
 from setn_lab.inspection import InspectConfig
 from setn_lab.streams import generator
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
-from setn_lab.widgets.inspector import FAST
 
 SAMPLES = 300
 
@@ -57,7 +56,7 @@ def check_drawing(svg, genotype, caption):
 def check_evaluator(inspector, history, pictures, index, kind):
     picture = pictures[kind]
     picture.show(index)
-    assert inspector.image.value == inspector.png == picture.png(FAST)
+    assert inspector.image.value == inspector.png == picture.png(fast=True)
     table = inspection.preferences(history.at(index))[kind]
     for value in table.to_numpy().ravel().tolist():
         text = f"{value:.4g}" if isinstance(value, float) else html.escape(str(value), quote=False)
@@ -128,7 +127,7 @@ def check_picked(inspector, place):
         assert set(line.get_xdata()) == {scored.table[column][place]}
     picture = views.candidates_picture(scored)
     picture.show(place)
-    assert inspector.image.png == inspector.png == picture.png(FAST)
+    assert inspector.image.png == inspector.png == picture.png(fast=True)
     if place == scored.winner:
         check_drawing(inspector.cells.value, genotype, "the winner")
         assert inspector.winner.value == ""
@@ -203,7 +202,7 @@ def check_sampling(inspector, history, index, temperature, count, step):
     likely, text = inspection.likeliest(distributions)
     assert inspector.text.value == text
     check_drawing(inspector.cells.value, likely, "the most likely architecture")
-    assert inspector.image.value == inspector.png == inspector.picture.png(FAST)
+    assert inspector.image.value == inspector.png == inspector.picture.png(fast=True)
     assert inspector.message.value == ""
 
 

@@ -17,6 +17,8 @@ from setn_lab.config import ConfigError
 from setn_lab.genotype import GenotypeError
 from setn_lab.workers import HERE, WorkerError, Workers, in_order, spread
 
+pytestmark = pytest.mark.ray
+
 ALONE = Workers()
 ONE = Workers(1, address="auto")  # in the session: one worker, with Ray
 

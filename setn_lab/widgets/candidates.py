@@ -9,7 +9,7 @@ from itables.widget import ITable
 from setn_lab import cells, inspection, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.widgets.front_end import ClickablePicture, CopyButton
-from setn_lab.widgets.inspector import FAST, Inspector, svg, table_html
+from setn_lab.widgets.inspector import Inspector, svg, table_html
 
 ROUNDING = {"loss": 4, "accuracy [%]": 2, "log-probability": 2, "parameters [M]": 3, "multiply-adds [M]": 1}
 
@@ -52,7 +52,7 @@ class CandidatesInspector(Inspector):
         """Show the picked candidate in the histograms and its cells beside the winner's."""
         place, winner = self.picked, self.scored.winner
         self.picture.show(place)
-        self.image.png = self.png = self.picture.png(FAST)
+        self.image.png = self.png = self.picture.png(fast=True)
         if place is None or winner is None:
             return
         genotype, best = self.scored.genotypes[place], self.scored.genotypes[winner]

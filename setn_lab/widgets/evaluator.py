@@ -9,7 +9,7 @@ from setn_lab import inspection, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.report import KIND_NAMES
 from setn_lab.widgets.epochs import Epochs
-from setn_lab.widgets.inspector import FAST, FITTED, Inspector, table_html
+from setn_lab.widgets.inspector import FITTED, Inspector, table_html
 
 
 class EvaluatorInspector(Inspector):
@@ -35,7 +35,7 @@ class EvaluatorInspector(Inspector):
             self.pictures[self.cell.value] = views.evaluator_picture(self.history, self.cell.value)
         picture = self.pictures[self.cell.value]
         picture.show(index)
-        self.image.value = self.png = picture.png(FAST)
+        self.image.value = self.png = picture.png(fast=True)
         self.table.value = table_html(inspection.preferences(self.history.at(index))[self.cell.value])
 
     @staticmethod

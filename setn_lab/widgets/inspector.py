@@ -23,7 +23,6 @@ from setn_lab import cells, inspection
 from setn_lab.genotype import Genotype
 from setn_lab.inspection import InspectConfig, InspectionError
 
-FAST = 1  # compression of pictures that a slider changes
 FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their own size, or as wide as the page
 SECONDS = 3.0  # between two looks at a run that is followed
 

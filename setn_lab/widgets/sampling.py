@@ -9,7 +9,7 @@ from setn_lab import cells, inspection, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.streams import generator
 from setn_lab.widgets.epochs import Epochs
-from setn_lab.widgets.inspector import FAST, FITTED, Inspector, svg
+from setn_lab.widgets.inspector import FITTED, Inspector, svg
 
 STREAM = "inspector"
 
@@ -53,7 +53,7 @@ class SamplingInspector(Inspector):
         distributions = self.history.at(self.epochs.index).tempered(self.temperature.value)
         rng = generator(self.config.seed, STREAM, self.step)
         self.picture.show(distributions.sample(rng, self.count.value))
-        self.image.value = self.png = self.picture.png(FAST)
+        self.image.value = self.png = self.picture.png(fast=True)
         likely, self.text.value = inspection.likeliest(distributions)
         self.cells.value = svg(likely, "the most likely architecture")
 

@@ -159,7 +159,7 @@ def test_an_error_in_a_handler_is_seen(folder, kind, act, monkeypatch):
     if hasattr(one, "epochs"):
         one.epochs.slider.value = 1
 
-    def broken_on_purpose(*arguments):
+    def broken_on_purpose(*arguments, **options):
         raise RuntimeError("<odd> & wrong")
 
     with monkeypatch.context() as patch:

@@ -11,7 +11,7 @@ import pytest
 from journals import change
 from written_run import distributions, write_run
 
-from setn_lab import inspection
+from setn_lab import inspection, inspection_tables
 from setn_lab.config import ConfigError
 from setn_lab.genotype import Genotype
 from setn_lab.inspection import InspectConfig, InspectionError
@@ -111,7 +111,7 @@ def test_preferences_against_loops():
     now = distributions(space, np.random.default_rng(3), 2.0)
     pairs = [f"{a} + {b}" for i, a in enumerate(space.operations) for b in space.operations[: i + 1]]
     states = ["c_{k-2}", "c_{k-1}", "node 0", "node 1"]
-    for kind, table in enumerate(inspection.preferences(now)):
+    for kind, table in enumerate(inspection_tables.preferences(now)):
         assert table["node"].tolist() == [0, 1, 2]
         columns = zip("fgh", list(table)[1:4], list(table)[4:], (states, states, pairs), strict=True)
         for name, choice, entropy, texts in columns:
@@ -141,7 +141,7 @@ def test_likeliest_against_every_encoding(nodes):
             best += math.log(max(total.values()))
             most = pairs[int(h.argmax())]
             argmax += math.log(total[tuple(sorted(zip(most, (int(f.argmax()), int(g.argmax())), strict=True)))])
-        genotype, text = inspection.likeliest(now)
+        genotype, text = inspection_tables.likeliest(now)
         assert now.log_probability(space.quadruples(genotype)) == pytest.approx(best)
         assert f"log-probability {best:.2f} nats" in text
         seen.add(argmax < best - 1e-9)
@@ -153,11 +153,11 @@ def test_likeliest_against_every_encoding(nodes):
 
 def test_differing_parameters_of_runs():
     configs = {"a": {"x": 1, "y": "s", "z": None}, "b": {"x": 1, "y": "t", "z": None}, "c": {"x": 1, "z": None, "w": 2}}
-    table = inspection.config_differences(configs)
+    table = inspection_tables.config_differences(configs)
     assert list(table) == ["parameter", "a", "b", "c"]
     assert table.to_numpy().tolist() == [["y", '"s"', '"t"', "-"], ["w", "-", "-", "2"]]
-    assert inspection.config_differences({"a": configs["a"]}).empty
-    assert list(inspection.config_differences({})) == ["parameter"]
+    assert inspection_tables.config_differences({"a": configs["a"]}).empty
+    assert list(inspection_tables.config_differences({})) == ["parameter"]
 
 
 def test_the_newest_search_is_the_one_written_last(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from written_run import write_run
 
-from setn_lab import cells, inspection, views
+from setn_lab import cells, inspection, inspection_tables, views
 from setn_lab.genotype import Genotype
 from setn_lab.inspection import InspectConfig
 from setn_lab.streams import generator
@@ -57,7 +57,7 @@ def check_evaluator(inspector, history, pictures, index, kind):
     picture = pictures[kind]
     picture.show(index)
     assert inspector.image.value == inspector.png == picture.png(fast=True)
-    table = inspection.preferences(history.at(index))[kind]
+    table = inspection_tables.preferences(history.at(index))[kind]
     for value in table.to_numpy().ravel().tolist():
         text = f"{value:.4g}" if isinstance(value, float) else html.escape(str(value), quote=False)
         assert f"<td>{text}</td>" in inspector.table.value
@@ -199,7 +199,7 @@ def check_sampling(inspector, history, index, temperature, count, step):
         slots = drawn[:, place // 2, :, 2 * (place % 2) : 2 * (place % 2) + 2].ravel()
         heights = [bar.get_height() for bar in ax.patches]
         np.testing.assert_allclose(heights, 100 * np.bincount(slots, minlength=len(heights)) / len(slots))
-    likely, text = inspection.likeliest(distributions)
+    likely, text = inspection_tables.likeliest(distributions)
     assert inspector.text.value == text
     check_drawing(inspector.cells.value, likely, "the most likely architecture")
     assert inspector.image.value == inspector.png == inspector.picture.png(fast=True)

@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import inspection, views
+from setn_lab import inspection, inspection_tables, views
 from setn_lab.inspection import InspectConfig, InspectionError
 from setn_lab.widgets.inspector import FITTED, Inspector, table_html
 
@@ -72,6 +72,6 @@ def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
         except InspectionError as error:
             problems.append(str(error))
     picture = views.png(views.comparison_figure(metrics, scores))
-    differences = inspection.config_differences(configs)
+    differences = inspection_tables.config_differences(configs)
     table = "No parameter differs." if len(configs) > 1 and differences.empty else table_html(differences)
     return picture, table if len(configs) > 1 else "", problems

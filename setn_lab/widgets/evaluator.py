@@ -5,7 +5,7 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import inspection, views
+from setn_lab import inspection, inspection_tables, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.report import KIND_NAMES
 from setn_lab.widgets.epochs import Epochs
@@ -36,14 +36,14 @@ class EvaluatorInspector(Inspector):
         picture = self.pictures[self.cell.value]
         picture.show(index)
         self.image.value = self.png = picture.png(fast=True)
-        self.table.value = table_html(inspection.preferences(self.history.at(index))[self.cell.value])
+        self.table.value = table_html(inspection_tables.preferences(self.history.at(index))[self.cell.value])
 
     @staticmethod
     def figures(config: InspectConfig) -> list[Any]:
         """Both cells after the last epoch."""
         history = inspection.read_history(config.folder)
         shown: list[Any] = []
-        for kind, table in enumerate(inspection.preferences(history.at(-1))):
+        for kind, table in enumerate(inspection_tables.preferences(history.at(-1))):
             shown.append(HTML(f"<b>{KIND_NAMES[kind]}</b>, epoch {history.epochs[-1]}"))
             shown.append(Image(views.evaluator_picture(history, kind).png()))
             shown.append(HTML(table_html(table)))

@@ -5,7 +5,7 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import cells, inspection, views
+from setn_lab import cells, inspection, inspection_tables, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.streams import generator
 from setn_lab.widgets.epochs import Epochs
@@ -54,7 +54,7 @@ class SamplingInspector(Inspector):
         rng = generator(self.config.seed, STREAM, self.step)
         self.picture.show(distributions.sample(rng, self.count.value))
         self.image.value = self.png = self.picture.png(fast=True)
-        likely, self.text.value = inspection.likeliest(distributions)
+        likely, self.text.value = inspection_tables.likeliest(distributions)
         self.cells.value = svg(likely, "the most likely architecture")
 
     def _draw_anew(self, _: Any) -> None:
@@ -69,5 +69,5 @@ class SamplingInspector(Inspector):
         distributions = history.at(-1).tempered(config.temperature)
         picture = views.sampling_picture(history.space)
         picture.show(distributions.sample(generator(config.seed, STREAM), config.samples))
-        likely, text = inspection.likeliest(distributions)
+        likely, text = inspection_tables.likeliest(distributions)
         return [Image(picture.png()), HTML(text), cells.show(cells.draw(likely))]

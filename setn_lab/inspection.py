@@ -157,22 +157,15 @@ def search_space(folder: Path) -> SearchSpace:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """A record for each epoch so far. Raises InspectionError where there is none."""
     read_config(folder)
-    path = folder / "metrics.jsonl"
-    with _sentence(path):
-        records = read_journal(path)
-    if not records:
-        raise InspectionError(f"No epoch has been recorded yet in {folder}")
-    return records
+    return _records(folder / "metrics.jsonl", "No epoch has been recorded yet")
 
 
 def read_history(folder: Path) -> History:
     """The evaluator's distributions so far. Raises InspectionError where there are none or they do not fit."""
     space = search_space(folder)
     path = folder / "evaluator.jsonl"
+    records = _records(path, "No epoch has been recorded yet")
     with _sentence(path):
-        records = read_journal(path)
-        if not records:
-            raise InspectionError(f"No epoch has been recorded yet in {folder}")
         epochs = np.array([record["epoch"] for record in records], dtype=np.int64)
         f, g, h = (np.array([record[name] for record in records], dtype=np.float64) for name in ("f", "g", "h"))
         states = space.inputs(space.nodes - 1)
@@ -186,10 +179,8 @@ def read_scores(folder: Path) -> pd.DataFrame:
     """The loss [nats] and the accuracy [%] of the candidates so far. Raises InspectionError where there are none."""
     read_config(folder)
     path = folder / "candidates.jsonl"
+    records = _records(path, "No candidate has been scored yet")
     with _sentence(path):
-        records = read_journal(path)
-        if not records:
-            raise InspectionError(f"No candidate has been scored yet in {folder}")
         loss, accuracy = (np.array([one[name] for one in records], dtype=float) for name in ("loss", "accuracy"))
     return pd.DataFrame({"loss": loss, "accuracy [%]": 100 * accuracy})
 
@@ -198,10 +189,8 @@ def read_candidates(folder: Path) -> Scored:
     """The candidates scored so far. Raises InspectionError where there are none or they do not fit."""
     space = search_space(folder)
     path = folder / "candidates.jsonl"
+    records = _records(path, "No candidate has been scored yet")
     with _sentence(path):
-        records = read_journal(path)
-        if not records:
-            raise InspectionError(f"No candidate has been scored yet in {folder}")
         genotypes = [Genotype.from_darts(record["genotype"]) for record in records]
         quadruples = np.stack([space.quadruples(genotype) for genotype in genotypes])
         names = ("loss", "accuracy", "log_probability")
@@ -249,6 +238,15 @@ def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**31:
         raise ValueError(f"a count is {value!r}")
     return value
+
+
+def _records(path: Path, none: str) -> list[dict[str, Any]]:
+    """The records of a journal. Raises InspectionError, with the words `none` where there is no record."""
+    with _sentence(path):
+        records = read_journal(path)
+    if not records:
+        raise InspectionError(f"{none} in {path.parent}")
+    return records
 
 
 @contextmanager

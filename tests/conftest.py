@@ -5,7 +5,9 @@ import struct
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from setn_lab import views
 from setn_lab.checkpoint import load_latest
 from setn_lab.prepare import SearchConfig
 from setn_lab.runs import read_journal
@@ -74,3 +76,10 @@ def outcome():
 @pytest.fixture(scope="session")
 def as_bits():
     return bits
+
+
+@pytest.fixture
+def coarse_pictures(monkeypatch):
+    """The inspectors' pictures in less time."""
+    monkeypatch.setattr(views, "DPI", 20)
+    monkeypatch.setattr(views, "Figure", lambda layout, **size: Figure(**size))

@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from written_run import write_run
 
 from setn_lab import cells, inspection, inspection_tables, views
@@ -23,11 +22,7 @@ def folder(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("widgets") / "run", nodes=2, candidates=60)
 
 
-@pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
-    """Pictures that take less time."""
-    monkeypatch.setattr(views, "DPI", 20)
-    monkeypatch.setattr(views, "Figure", lambda layout, **size: Figure(**size))
+pytestmark = pytest.mark.usefixtures("coarse_pictures")
 
 
 @pytest.fixture

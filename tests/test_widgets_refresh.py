@@ -4,21 +4,15 @@ import asyncio
 import shutil
 
 import pytest
-from matplotlib.figure import Figure
 from written_run import write_run
 
-from setn_lab import views
 from setn_lab.inspection import InspectConfig
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector, inspector
 
 KINDS = [EvaluatorInspector, CandidatesInspector, SamplingInspector]
 
 
-@pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
-    """Pictures that take less time."""
-    monkeypatch.setattr(views, "DPI", 20)
-    monkeypatch.setattr(views, "Figure", lambda layout, **size: Figure(**size))
+pytestmark = pytest.mark.usefixtures("coarse_pictures")
 
 
 @pytest.fixture

@@ -37,11 +37,7 @@ MOVES = 100  # tracing makes each several times slower
 PNG = b"\x89PNG"
 
 
-@pytest.fixture(autouse=True)
-def coarse_pictures(monkeypatch):
-    """Pictures that take less time."""
-    monkeypatch.setattr(views, "DPI", 20)
-    monkeypatch.setattr(views, "Figure", lambda layout, **size: Figure(**size))
+pytestmark = pytest.mark.usefixtures("coarse_pictures")
 
 
 @pytest.fixture

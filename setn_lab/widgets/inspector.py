@@ -8,6 +8,7 @@ import asyncio
 import base64
 import html
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -27,7 +28,7 @@ FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their 
 SECONDS = 3.0  # between two looks at a run that is followed
 
 
-class Inspector:
+class Inspector(ABC):
     """What all inspectors share: their folders, buttons to read them again and to follow a run, and the message.
 
     widget: the whole. `load` reads the folders and brings the controls up to date; `draw` shows what they say.
@@ -51,18 +52,18 @@ class Inspector:
         """The run folders to read. Raises InspectionError where there are none."""
         return [self.config.folder]
 
+    @abstractmethod
     def load(self) -> None:
         """Read the folders; sets `body`'s children at the first call."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self) -> None:
         """Show what the controls say."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def figures(config: InspectConfig) -> list[Any]:
         """What a reader without widgets is shown, made without any. Raises InspectionError."""
-        raise NotImplementedError
 
     def refresh(self) -> None:
         """Read everything again and draw."""

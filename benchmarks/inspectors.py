@@ -8,13 +8,14 @@ import platform
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 from written_run import write_run
 
 from setn_lab import views
-from setn_lab.inspection import History, InspectConfig, read_history
+from setn_lab.inspection import History, InspectConfig, array_names, read_history
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
 
 EPOCHS, CANDIDATES, MOVES = 400, 1000, 500
@@ -24,7 +25,8 @@ INSPECTORS = EvaluatorInspector, CandidatesInspector, SamplingInspector, Compari
 def until(history: History, index: int) -> History:
     """The history up to one record."""
     end = index + 1
-    return History(history.space, history.epochs[:end], history.f[:end], history.g[:end], history.h[:end])
+    arrays = {name: getattr(history.everything, name)[:end] for name in array_names(history.everything)}
+    return History(history.space, history.epochs[:end], replace(history.everything, **arrays))
 
 
 def move(inspector: EvaluatorInspector | SamplingInspector, epoch: int) -> float:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from setn_lab import data, ops
-from setn_lab.genotype import Genotype
 from setn_lab.memory import keep_freed_blocks
 from setn_lab.prepare import Search, choose_device, moved
 from setn_lab.racing import race
@@ -37,10 +36,11 @@ RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"
 class Candidate:
     """A scored architecture: its one-shot loss and accuracy over `images` images of D_val.
 
-    draws: how often it was drawn among the T. log_probability: under the evaluator.
+    genotype: a `Genotype`, or what the search's space has in its place. draws: how often it was drawn among the T.
+    log_probability: under the evaluator.
     """
 
-    genotype: Genotype
+    genotype: Any
     loss: float
     accuracy: float
     images: int
@@ -55,7 +55,7 @@ def draw(search: Search, source: Source, count: int) -> Quadruples:
     """
     rng = generator(search.config.seed, f"candidates from {source}")
     if source == "uniform":
-        drawn = search.space.sample(rng, count, 2)
+        drawn = search.space.sample(rng, count, search.space.kinds)
     elif source == "evaluator":
         drawn = search.evaluator.distributions().sample(rng, count)
     else:
@@ -79,7 +79,7 @@ def score(
     the journal holds candidates that this search does not draw.
     """
     entries = _entries(search, source, count)
-    done = _done(run, journal, entries)
+    done = _done(search, run, journal, entries)
     groups = [entries[start : start + TOGETHER] for start in range(len(done), len(entries), TOGETHER)]
     tasks = [[entry.architecture for entry in group] for group in groups]
     shared = search if workers.here else moved(search, torch.device("cpu"))
@@ -87,10 +87,10 @@ def score(
         for group, scores in zip(groups, in_order(results), strict=True):
             scored = [entry.scored(*score, len(search.valid)) for entry, score in zip(group, scores, strict=True)]
             for one in scored:
-                run.append(journal, _to_record(one))
+                run.append(journal, _to_record(search, one))
             for one in scored:
                 done.append(one)
-                observe(Progress("score", len(done), len(entries), _to_record(one)))
+                observe(Progress("score", len(done), len(entries), _to_record(search, one)))
     return done
 
 
@@ -111,7 +111,7 @@ def score_by_racing(
     order of their first draw, as the journal `candidates` has them. Raises what `score` raises.
     """
     entries = _entries(search, source, count)
-    done = _done(run, "candidates", entries)
+    done = _done(search, run, "candidates", entries)
     if len(done) == len(entries):
         return done
     batches = data.scoring_batches(len(search.valid), search.config.scoring_batch_size)
@@ -131,8 +131,8 @@ def score_by_racing(
         images = int(result.images[index])
         loss, accuracy = sums[:, index] / images
         done.append(entries[index].scored(float(loss), float(accuracy), images))
-        run.append("candidates", _to_record(done[-1]))
-        observe(Progress("score", len(entries), len(entries), _to_record(done[-1])))
+        run.append("candidates", _to_record(search, done[-1]))
+        observe(Progress("score", len(entries), len(entries), _to_record(search, done[-1])))
     return done
 
 
@@ -158,7 +158,7 @@ class _Entry:
     """A drawn architecture that is to be scored."""
 
     architecture: Quadruples
-    genotype: Genotype
+    genotype: Any
     draws: int
     log_probability: float
 
@@ -178,10 +178,10 @@ def _entries(search: Search, source: Source, count: int) -> list[_Entry]:
     ]
 
 
-def _done(run: Run, journal: str, entries: list[_Entry]) -> list[Candidate]:
+def _done(search: Search, run: Run, journal: str, entries: list[_Entry]) -> list[Candidate]:
     """The candidates that the journal has already, the first of the entries. Raises RunError where it has others."""
     try:
-        done = [_from_record(record) for record in run.read(journal)]
+        done = [_from_record(search, record) for record in run.read(journal)]
         expected = [(entry.genotype, entry.draws) for entry in entries[: len(done)]]
         fits = [(candidate.genotype, candidate.draws) for candidate in done] == expected
     except (KeyError, TypeError, ValueError):
@@ -285,10 +285,10 @@ def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator
             norm.forget()
 
 
-def _to_record(candidate: Candidate) -> dict[str, Any]:
+def _to_record(search: Search, candidate: Candidate) -> dict[str, Any]:
     record = {name: getattr(candidate, name) for name in ("loss", "accuracy", "images", "draws", "log_probability")}
-    return {"genotype": candidate.genotype.to_darts(), **record}
+    return {"genotype": search.space.write(candidate.genotype), **record}
 
 
-def _from_record(record: dict[str, Any]) -> Candidate:
-    return Candidate(**{**record, "genotype": Genotype.from_darts(record["genotype"])})
+def _from_record(search: Search, record: dict[str, Any]) -> Candidate:
+    return Candidate(**{**record, "genotype": search.space.read(record["genotype"])})

@@ -41,12 +41,15 @@ class RenderError(RuntimeError):
 def label(operation: str) -> str:
     """An operation's name to read: "sep conv 5x5" for sep_conv_5x5; "1x3 & 3x1 conv", as in Section 3."""
     dense = {"conv_3x1_1x3": "1x3 & 3x1 conv", "conv_7x1_1x7": "1x7 & 7x1 conv"}
+    dense |= {f"nor_conv_{size}": f"conv {size}" for size in ("1x1", "3x3")}
     return dense.get(operation) or operation.replace("_connect", "").replace("_", " ")
 
 
 def family(operation: str) -> str:
     """The family of an operation, a key of FAMILIES, which gives its colour."""
-    kinds = {"skip": "skip", "sep": "separable", "dil": "dilated", "conv": "dense", "none": "none"}
+    kinds = {"skip": "skip", "sep": "separable", "dil": "dilated", "none": "none"} | dict.fromkeys(
+        ("conv", "nor"), "dense"
+    )
     return kinds.get(operation.split("_")[0], "pooling")
 
 
@@ -118,7 +121,7 @@ def _draw_cell(
                 common[shared] -= 1
                 line |= MARKS["kept"][1] if mark == "kept" else {"penwidth": MARKS["added"][1]["penwidth"]}
                 font = MARK_FONTS[mark]
-            _draw_line(graph, boxes[origin], boxes[-1], slot, label(operation), line, font)
+            draw_line(graph, boxes[origin], boxes[-1], slot, label(operation), line, font)
     output = _draw_output(graph, name)
     for state in sorted(concat):
         graph.edge(boxes[state], output, color="#A0A0A0", arrowsize="0.5")
@@ -146,7 +149,7 @@ def _draw_output(graph: graphviz.Digraph, name: str) -> str:
     return output
 
 
-def _draw_line(
+def draw_line(
     graph: graphviz.Digraph, tail: str, head: str, slot: int, text: str, line: dict[str, str], font: str = "Helvetica"
 ) -> None:
     """The `slot`-th line that enters `head`, through its text.
@@ -234,7 +237,7 @@ def _draw_difference(
             graph.edge(boxes[origin], head, color="#A0A0A0", arrowsize="0.5")
             continue
         text = f"{sign}{label(operation) if operation else 'concat'}"
-        _draw_line(graph, boxes[origin], head, slots[head], text, line, MARK_FONTS[mark])
+        draw_line(graph, boxes[origin], head, slots[head], text, line, MARK_FONTS[mark])
         slots[head] += 1
 
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from setn_lab import ops
-from setn_lab.macro import edge_stride, plan, preprocessing, stem
-from setn_lab.space import INPUTS, Quadruples, SearchSpace
+from setn_lab import edge_template, macro, ops
+from setn_lab.edge_space import EdgeSpace
+from setn_lab.space import Space
 
 Metric = Literal["parameters", "multiply_adds", "latency"]
 Weights = TypeVar("Weights", NDArray[np.float64], Tensor)
@@ -29,26 +29,26 @@ Weights = TypeVar("Weights", NDArray[np.float64], Tensor)
 class CostTable:
     """The costs of one network size in one metric.
 
-    operations: (2, edges, |O|), an operation on an edge, summed over the cells of that kind. fixed: everything
+    operations: (kinds, edges, |O|), an operation on an edge, summed over the cells of that kind. fixed: everything
     else. Units: parameters, multiply-adds for one image (convolutions and the classifier), or seconds for a batch.
     """
 
-    space: SearchSpace
+    space: Space
     metric: Metric
     operations: NDArray[np.float64]
     fixed: float
 
-    def of(self, quadruples: Quadruples) -> float:
-        """The cost of one architecture, quadruples (2, B, 4)."""
+    def of(self, architecture: NDArray[np.int64]) -> float:
+        """The cost of one architecture (kinds, ...), for example quadruples (2, B, 4)."""
         edge = {pair: index for index, pair in enumerate(self.space.edges)}
         total = self.fixed
-        for kind, cell in enumerate(quadruples.tolist()):
-            for node, (r1, r2, t, u) in enumerate(cell):
-                total += self.operations[kind, edge[node, t], r1] + self.operations[kind, edge[node, u], r2]
+        for kind, cell in enumerate(architecture):
+            for node, terms in enumerate(self.space.terms(cell)):
+                total += sum(self.operations[kind, edge[node, state], operation] for operation, state in terms)
         return float(total)
 
     def expected(self, weights: Weights) -> Weights:
-        """The expected cost of an architecture drawn from the evaluator, given its mixing weights (2, edges, |O|).
+        """The expected cost of an architecture drawn from the evaluator, given its mixing weights (kinds, edges, |O|).
 
         Exact: the weight of an operation on an edge is how often a drawn node uses it, and costs add. A tensor
         of weights gives a differentiable scalar.
@@ -64,7 +64,7 @@ class CostTable:
 
 
 def cost_table(
-    space: SearchSpace,
+    space: Space,
     channels: int,
     repeats: int,
     image_channels: int,
@@ -76,36 +76,27 @@ def cost_table(
     device: torch.device | None = None,
     batch_size: int = 64,
 ) -> CostTable:
-    """The table of the CIFAR macro-structure with C = channels and N = repeats.
+    """The table of the space's macro-structure with C = channels and N = repeats.
 
     affine: whether batch norms have parameters, as in final networks; the template's have none. Latency is
     measured on `device` with batches of `batch_size`: forward only, the median of several runs, operations only.
     """
-    cells = plan(channels, repeats, (space.nodes, space.nodes))
-    table = np.zeros((2, len(space.edges), len(space.operations)))
+    table = np.zeros((space.kinds, len(space.edges), len(space.operations)))
     price = _pricing(metric, device or torch.device("cpu"), batch_size)
     fixed, known = 0.0, {}
     with torch.device("meta"):  # only shapes are needed: no memory is taken and no weight drawn
+        layout = edge_template.layout if isinstance(space, EdgeSpace) else macro.layout
+        parts, sites = layout(space, channels, repeats, image_channels, image_size, num_classes, affine)
         if metric != "latency":
-            fixed += price(stem(image_channels, channels, affine), (image_channels, image_size, image_size))
-            features = space.nodes * cells[-1].channels
-            fixed += price(nn.Linear(features, num_classes), (features,))
-        side = before = image_size  # of the cell's two inputs; the one before may still be twice as large
-        for cell in cells:
-            if metric != "latency":
-                first, second = preprocessing(cell, affine)
-                fixed += price(first, (cell.before_previous, before, before))
-                fixed += price(second, (cell.previous, side, side))
-            half = -(-side // edge_stride(cell.kind, 0))
-            for edge, (_, state) in enumerate(space.edges):
-                entrance = side if state < INPUTS else half
+            fixed = sum(price(module, shape) for module, shape in parts)
+        for site in sites:
+            for edge, (stride, side) in enumerate(site.edges):
                 for index, name in enumerate(space.operations):
-                    key = name, cell.channels, edge_stride(cell.kind, state), entrance
+                    key = name, site.channels, stride, side
                     if key not in known:
-                        module = ops.build(name, cell.channels, key[2], affine)
-                        known[key] = price(module, (cell.channels, entrance, entrance))
-                    table[cell.kind, edge, index] += known[key]
-            before, side = side, half
+                        module = ops.build(name, site.channels, stride, affine)
+                        known[key] = price(module, (site.channels, side, side))
+                    table[site.kind, edge, index] += known[key]
     return CostTable(space, metric, table, fixed)
 
 

@@ -67,7 +67,7 @@ class Distributions:
 
     def sample(self, rng: np.random.Generator, count: int) -> Quadruples:
         """`count` architectures (count, 2, B, 4), drawn independently by Eq. 5-9."""
-        t, u, r = (_categorical(p, rng, count) for p in (self.f, self.g, self.h))  # Eq. 5 and Eq. 7
+        t, u, r = (categorical(p, rng, count) for p in (self.f, self.g, self.h))  # Eq. 5 and Eq. 7
         return np.stack([*pair_operations(r), t, u], axis=-1)  # Eq. 8
 
     def argmax(self) -> Quadruples:
@@ -97,9 +97,7 @@ class Distributions:
 
         Raises ValueError for a temperature that is not above 0.
         """
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature: {temperature} given; a finite number above 0 is allowed")
-        return Distributions(self.space, *(_tempered(p, temperature) for p in (self.f, self.g, self.h)))
+        return Distributions(self.space, *(tempered(p, temperature) for p in (self.f, self.g, self.h)))
 
     def node_log_probability(self, quadruples: Quadruples) -> NDArray[np.float64]:
         """The logarithm of the probability that `sample` draws each node as it is; (..., 2, B, 4) to (..., 2, B).
@@ -120,7 +118,7 @@ class Distributions:
 
     def entropies(self) -> dict[str, NDArray[np.float64]]:
         """The entropy in nats of each distribution: f, g and h, each (2, B)."""
-        return {name: _entropy(p) for name, p in (("f", self.f), ("g", self.g), ("h", self.h))}
+        return {name: entropy(p) for name, p in (("f", self.f), ("g", self.g), ("h", self.h))}
 
     def entropy(self) -> float:
         """The entropy in nats of the quadruples of one architecture: the sum over all f, g and h."""
@@ -160,19 +158,23 @@ def _structure(space: SearchSpace) -> tuple[NDArray[Any], NDArray[Any], NDArray[
     return np.arange(limits[-1]) < limits[:, None], one_hot[r1], one_hot[r2]
 
 
-def _categorical(p: NDArray[np.float64], rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+def categorical(p: NDArray[np.float64], rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     """`count` draws from each distribution along the last axis, by inverting its cumulative sum."""
     bounds = np.cumsum(p, axis=-1)
     point = rng.random((count, *p.shape[:-1], 1)) * bounds[..., -1:]
     return (point >= bounds).sum(-1)
 
 
-def _tempered(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+def tempered(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """p^(1/temperature), normalised along the last axis. Raises ValueError for a temperature that is not above 0."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature: {temperature} given; a finite number above 0 is allowed")
     with np.errstate(divide="ignore"):  # a probability of 0 stays 0
         logits = np.log(p) / temperature
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
-def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The entropy in nats of each distribution along the last axis."""
     return -np.sum(p * np.log(p, out=np.zeros_like(p), where=p > 0), axis=-1)

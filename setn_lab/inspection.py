@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from setn_lab.config import ConfigError, number, placement, validate
 from setn_lab.costs import CostTable, cost_table
+from setn_lab.edge_evaluator import EdgeDistributions
 from setn_lab.environment import checkout
-from setn_lab.evaluator import KINDS, Distributions
-from setn_lab.genotype import Genotype, GenotypeError
-from setn_lab.report import FINAL_SIZE
+from setn_lab.evaluator import Distributions
+from setn_lab.genotype import GenotypeError
 from setn_lab.runs import RunError, read_journal
-from setn_lab.space import OPERATION_SETS, SearchSpace
+from setn_lab.space import Space
+from setn_lab.spaces import final_size, new_evaluator, parts
 
 JOURNALS = "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl", "genotype.json"
 
@@ -65,21 +66,24 @@ class InspectConfig:
 
 @dataclass(frozen=True)
 class History:
-    """The evaluator's distributions after each recorded epoch: f, g (E, 2, B, B+1), h (E, 2, B, pairs)."""
+    """The evaluator's distributions after each recorded epoch.
 
-    space: SearchSpace
+    everything: all records at once, each array with E in front, for what distributions compute along the last axes.
+    """
+
+    space: Space
     epochs: NDArray[np.int64]  # (E,), from 1
-    f: NDArray[np.float64]
-    g: NDArray[np.float64]
-    h: NDArray[np.float64]
+    everything: Distributions | EdgeDistributions
 
-    def at(self, index: int) -> Distributions:
+    def at(self, index: int) -> Distributions | EdgeDistributions:
         """The distributions of one record, 0 .. E-1."""
-        return Distributions(self.space, self.f[index], self.g[index], self.h[index])
+        arrays: dict[str, Any] = {name: getattr(self.everything, name)[index] for name in array_names(self.everything)}
+        return replace(self.everything, **arrays)
 
-    def everything(self) -> Distributions:
-        """All records at once, for what `Distributions` computes along the last axes: its arrays have E in front."""
-        return Distributions(self.space, self.f, self.g, self.h)
+
+def array_names(distributions: Distributions | EdgeDistributions) -> list[str]:
+    """What the distributions are called: f, g and h, or alpha."""
+    return [field.name for field in fields(distributions) if field.name != "space"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +91,13 @@ class Scored:
     """The scored candidates, in the order of their draw, and the winner's place among them.
 
     table: rank (1 is the lowest loss), loss [nats], accuracy [%], log-probability [nats], draws, images, and the
-    parameters [M] and multiply-adds [M] of the paper's CIFAR network (C = 36, N = 6). chosen: whether the winner is
+    parameters [M] and multiply-adds [M] of the paper's CIFAR network (C = 36, N = 6), or of the benchmark's (C = 16,
+    N = 5). chosen: whether the winner is
     the one that the search wrote down, or only the best so far; None where no candidate has a finite loss.
     """
 
-    genotypes: list[Genotype]
+    space: Space
+    genotypes: list[Any]  # of the space
     table: pd.DataFrame
     winner: int | None
     chosen: bool
@@ -145,13 +151,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def search_space(folder: Path) -> SearchSpace:
+def search_space(folder: Path) -> Space:
     """The search space of the run. Raises InspectionError as `read_config` does, and for one of another version."""
     config = read_config(folder)
     with _sentence(folder / "config.json"):
         if type(config["nodes"]) is not int:
             raise TypeError(f"nodes is {config['nodes']!r}, no integer")
-        return SearchSpace(OPERATION_SETS[config["space"]], config["nodes"])
+        return parts(config["space"], config["nodes"])[0]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -167,12 +173,14 @@ def read_history(folder: Path) -> History:
     records = _records(path, "No epoch has been recorded yet")
     with _sentence(path):
         epochs = np.array([record["epoch"] for record in records], dtype=np.int64)
-        f, g, h = (np.array([record[name] for record in records], dtype=np.float64) for name in ("f", "g", "h"))
-        states = space.inputs(space.nodes - 1)
-        for name, array, choices in (("f", f, states), ("g", g, states), ("h", h, space.pairs)):
-            if array.shape != (len(records), KINDS, space.nodes, choices):
-                raise ValueError(f"{name} has the shape {array.shape[1:]}, not {(KINDS, space.nodes, choices)}")
-    return History(space, epochs, f, g, h)
+        fresh = new_evaluator(space).distributions()
+        arrays: dict[str, Any] = {}
+        for name in array_names(fresh):
+            arrays[name] = np.array([record[name] for record in records], dtype=np.float64)
+            shape = getattr(fresh, name).shape
+            if arrays[name].shape != (len(records), *shape):
+                raise ValueError(f"{name} has the shape {arrays[name].shape[1:]}, not {shape}")
+    return History(space, epochs, replace(fresh, **arrays))
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
@@ -191,12 +199,12 @@ def read_candidates(folder: Path) -> Scored:
     path = folder / "candidates.jsonl"
     records = _records(path, "No candidate has been scored yet")
     with _sentence(path):
-        genotypes = [Genotype.from_darts(record["genotype"]) for record in records]
-        quadruples = np.stack([space.quadruples(genotype) for genotype in genotypes])
+        genotypes = [space.read(record["genotype"]) for record in records]
+        quadruples = np.stack([space.encode(genotype) for genotype in genotypes])
         names = ("loss", "accuracy", "log_probability")
         column = {name: np.array([record[name] for record in records], dtype=float) for name in names}
         draws, images = (np.array([_count(record[name]) for record in records]) for name in ("draws", "images"))
-    parameters, multiply_adds = ([costs.of(one) / 1e6 for one in quadruples] for costs in _sizes(space))
+    parameters, multiply_adds = ([costs.of(one) / 1e6 for one in quadruples] for costs in _sizes(space))  # type: ignore[arg-type]
     loss = np.where(np.isfinite(column["loss"]), column["loss"], np.inf)
     rank = np.empty(len(loss), dtype=int)
     rank[np.argsort(loss, kind="stable")] = np.arange(1, len(loss) + 1)
@@ -213,22 +221,22 @@ def read_candidates(folder: Path) -> Scored:
         }
     )
     winner, chosen = _winner(folder, genotypes, loss)
-    return Scored(genotypes, table, winner, chosen)
+    return Scored(space, genotypes, table, winner, chosen)
 
 
-@lru_cache
-def _sizes(space: SearchSpace) -> tuple[CostTable, CostTable]:
+@lru_cache  # spaces are frozen dataclasses
+def _sizes(space: Any) -> tuple[CostTable, CostTable]:
     """Parameters and multiply-adds of the paper's CIFAR network."""
-    size = (*FINAL_SIZE, 3, 32, 10)  # colour images of 32 x 32 pixels, 10 classes
+    size = (*final_size(space), 3, 32, 10)  # colour images of 32 x 32 pixels, 10 classes
     return cost_table(space, *size, "parameters"), cost_table(space, *size, "multiply_adds")
 
 
-def _winner(folder: Path, genotypes: list[Genotype], loss: NDArray[np.float64]) -> tuple[int | None, bool]:
+def _winner(folder: Path, genotypes: list[Any], loss: NDArray[np.float64]) -> tuple[int | None, bool]:
     """The place of the search's choice, or of the lowest loss so far, and whether it is the choice."""
     path = folder / "genotype.json"
     if path.exists():
         with _sentence(path):
-            genotype = Genotype.from_json(path.read_text(encoding="utf-8"))
+            genotype = type(genotypes[0]).from_json(path.read_text(encoding="utf-8"))
         if genotype in genotypes and np.isfinite(loss[genotypes.index(genotype)]):
             return genotypes.index(genotype), True
     return (int(loss.argmin()), False) if np.isfinite(loss).any() else (None, False)

@@ -6,16 +6,19 @@ from typing import Any
 
 import pandas as pd
 
+from setn_lab.edge_evaluator import EdgeDistributions
 from setn_lab.evaluator import KINDS, Distributions
-from setn_lab.genotype import INPUTS, Genotype
+from setn_lab.genotype import INPUTS
 
 
-def preferences(distributions: Distributions) -> list[pd.DataFrame]:
-    """For the normal and the reduction cell, a row a node: its most probable choices and their probabilities.
+def preferences(distributions: Distributions | EdgeDistributions) -> list[pd.DataFrame]:
+    """For each kind of cell, a table of the most probable choices, their probabilities, and the entropies in nats.
 
-    The columns: inputs of r1 (f) and of r2 (g), pair of operations (h), and the entropies of the three in nats; a
-    distribution without any preference has the logarithm of its number of choices.
+    A row a node, with its inputs of r1 (f) and of r2 (g) and its pair of operations (h); or a row an edge, with its
+    operation. A distribution without any preference has the logarithm of its number of choices as entropy.
     """
+    if isinstance(distributions, EdgeDistributions):
+        return [_edge_preferences(distributions)]
     space, entropies = distributions.space, distributions.entropies()
     pair = [
         f"{space.operations[r1]} + {space.operations[r2]}"
@@ -39,17 +42,27 @@ def preferences(distributions: Distributions) -> list[pd.DataFrame]:
     return tables
 
 
-def likeliest(distributions: Distributions) -> tuple[Genotype, str]:
+def _edge_preferences(distributions: EdgeDistributions) -> pd.DataFrame:
+    space, entropies = distributions.space, distributions.entropies()["alpha"][0]
+    rows = []
+    for (node, state), alpha, entropy in zip(space.edges, distributions.alpha[0], entropies, strict=True):
+        name = space.operations[alpha.argmax()]
+        edge = f"{'input' if state == 0 else f'node {state - 1}'} to node {node}"
+        rows.append({"edge": edge, "operation": f"{name} ({alpha.max():.0%})", "entropy [nats]": entropy})
+    return pd.DataFrame(rows)
+
+
+def likeliest(distributions: Distributions | EdgeDistributions) -> tuple[Any, str]:
     """The most probable architecture, and a sentence that says how probable it is and whether it is the argmax."""
     likely, argmax = distributions.most_likely(), distributions.space.canonical(distributions.argmax())
     probabilities = [float(distributions.log_probability(one)) for one in (likely, argmax)]
     text = f"The most likely architecture has the log-probability {probabilities[0]:.2f} nats"
     if (likely == argmax).all():
-        text += "; it is the argmax of f, g and h (T = 1)."
+        text += "; it is the argmax of each distribution (T = 1)."
     else:
         text += (
-            f", the argmax of f, g and h (T = 1) has {probabilities[1]:.2f}: one operation on two different inputs has "
-            "two encodings, whose probabilities add."
+            f", the argmax of each distribution (T = 1) has {probabilities[1]:.2f}: one operation on two different "
+            "inputs has two encodings, whose probabilities add."
         )
     return distributions.space.genotype(likely), text
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from setn_lab import ops
-from setn_lab.space import INPUTS
+from setn_lab.space import INPUTS, Space
 
 NORMAL, REDUCE = 0, 1  # the index of a cell's kind in quadruples, mixing weights and genotypes
 STEM_MULTIPLIER = 3
@@ -69,3 +69,37 @@ def preprocessing(cell: CellPlan, affine: bool) -> tuple[ops.Convolution, ops.Co
         first(cell.before_previous, cell.channels, affine),
         ops.pointwise_conv(cell.previous, cell.channels, affine),
     )
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cell of a network, for its costs: its kind, its channels, and the (stride, side of the image) of each edge."""
+
+    kind: int
+    channels: int
+    edges: list[tuple[int, int]]
+
+
+Parts = list[tuple[nn.Module, tuple[int, ...]]]  # modules, each with the shape of its input, without the batch
+
+
+def layout(
+    space: Space, channels: int, repeats: int, image_channels: int, image_size: int, num_classes: int, affine: bool
+) -> tuple[Parts, list[Site]]:
+    """What a network of the space has beside its operations, and where the operations stand."""
+    cells = plan(channels, repeats, (space.nodes, space.nodes))
+    features = space.nodes * cells[-1].channels
+    parts: Parts = [
+        (stem(image_channels, channels, affine), (image_channels, image_size, image_size)),
+        (nn.Linear(features, num_classes), (features,)),
+    ]
+    sites = []
+    side = before = image_size  # of the cell's two inputs; the one before may still be twice as large
+    for cell in cells:
+        first, second = preprocessing(cell, affine)
+        parts += [(first, (cell.before_previous, before, before)), (second, (cell.previous, side, side))]
+        half = -(-side // edge_stride(cell.kind, 0))
+        edges = [(edge_stride(cell.kind, state), side if state < INPUTS else half) for _, state in space.edges]
+        sites.append(Site(cell.kind, cell.channels, edges))
+        before, side = side, half
+    return parts, sites

@@ -165,6 +165,12 @@ def pointwise_conv(inputs: int, outputs: int, affine: bool) -> Convolution:
     return Convolution(nn.Conv2d(inputs, outputs, 1, bias=False), outputs, affine)
 
 
+def normal_conv(inputs: int, outputs: int, kernel: int, stride: int, affine: bool) -> Convolution:
+    """ReLU, a dense convolution, batch norm."""
+    body = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
+    return Convolution(body, outputs, affine)
+
+
 def factorized_reduction(inputs: int, outputs: int, affine: bool) -> Convolution:
     """ReLU, a `ShiftedPair`, batch norm: the stride-2 form of a 1x1 convolution and of the skip connection."""
     return Convolution(ShiftedPair(inputs, outputs), outputs, affine)
@@ -227,6 +233,8 @@ def build(name: str, channels: int, stride: int, affine: bool) -> nn.Module:
             return dilated_conv(channels, int(name[-1]), stride, affine)
         case "conv_3x1_1x3" | "conv_7x1_1x7":
             return row_column_conv(channels, int(name[-1]), stride, affine)
+        case "nor_conv_1x1" | "nor_conv_3x3":
+            return normal_conv(channels, channels, int(name[-1]), stride, affine)
     raise KeyError(f"no module implements the operation {name!r}")
 
 

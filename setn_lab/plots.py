@@ -61,10 +61,12 @@ def plot_entropy(records: Records, ax: Axes | None = None) -> Axes:
     """How undecided the evaluator is, by epoch: entropy of f, g and h as a fraction of the maximum.
 
     `records` are the lines of evaluator.jsonl: `epoch`, `f` and `g` of shape (2, B, B+1), `h` of shape
-    (2, B, |O|(|O|+1)/2). Each distribution's entropy is divided by the logarithm of the number of its
-    choices, so that 1 is uniform and 0 decided; the mean is over both cells and all nodes.
+    (2, B, |O|(|O|+1)/2), or `alpha` (1, edges, |O|). Each distribution's entropy is divided by the logarithm of the
+    number of its choices, so that 1 is uniform and 0 decided; the mean is over both cells and all nodes.
     """
     names = {"f": "input of $r_1$ ($f$)", "g": "input of $r_2$ ($g$)", "h": "pair of operations ($h$)"}
+    if records and "alpha" in records[0]:
+        names = {"alpha": "operation of an edge"}
     lines = {name: np.array([_decision(one.get(key), key) for one in records]) for key, name in names.items()}
     ax = _by_epoch(records, lines, ax)
     ax.set_ylabel("entropy / its maximum")
@@ -265,7 +267,7 @@ def _decision(probabilities: ArrayLike | None, key: str) -> float:
         return np.nan
     p = np.asarray(probabilities, dtype=float)
     entropy = -(p * np.log(np.where(p > 0, p, 1))).sum(-1)  # 0 log 0 = 0
-    choices = np.full(p.shape[1], p.shape[2]) if key == "h" else np.arange(p.shape[1]) + INPUTS
+    choices = np.full(p.shape[1], p.shape[2]) if key in ("h", "alpha") else np.arange(p.shape[1]) + INPUTS
     if choices.min() < 2:  # a single operation leaves nothing to decide
         return np.nan
     return float((entropy / np.log(choices)).mean())

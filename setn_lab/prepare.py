@@ -11,12 +11,17 @@ import torch
 from setn_lab import data
 from setn_lab.config import ConfigError, number, placement, validate
 from setn_lab.costs import CostTable, cost_table
+from setn_lab.edge_evaluator import EdgeEvaluator
+from setn_lab.edge_template import EdgeTemplate
 from setn_lab.evaluator import Evaluator
 from setn_lab.memory import keep_freed_blocks
 from setn_lab.runs import Run
-from setn_lab.space import OPERATION_SETS, SearchSpace
+from setn_lab.space import Space
+from setn_lab.spaces import new_evaluator, parts
 from setn_lab.streams import generator
 from setn_lab.template import Template
+
+EDGE_NODES = 4  # of a cell of NAS-Bench-201, its input among them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +30,11 @@ class TemplateConfig:
 
     dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
     data_dir: str | None = placement(None)  # where CIFAR lies or is downloaded to
-    space: Literal["small", "large"] = "small"  # 6 or 8 operations
+    space: Literal["small", "large", "nasbench201"] = "small"  # 6 or 8 operations, or NAS-Bench-201's own cell
     channels: int = number(16, at_least=1)  # C
     repeats: int = number(2, at_least=1)  # N
     nodes: int = number(4, at_least=1)  # B
+    sampling: Literal["uniform", "fair"] = "uniform"  # fair: each operation of an edge once in every weight step
     epochs: int = number(400, at_least=1)
     evaluator_start: int = number(0, at_least=0)  # epochs of the template alone before the evaluator joins
     batch_size: int = number(64, at_least=2)
@@ -56,6 +62,10 @@ class TemplateConfig:
     def __post_init__(self) -> None:
         """Check every field."""
         validate(self)
+        if self.space == "nasbench201" and self.nodes != EDGE_NODES:
+            raise ConfigError(
+                f"nodes: {self.nodes} given; a cell of nasbench201 has {EDGE_NODES}: give that or leave it out"
+            )
         if self.evaluator_start >= self.epochs:
             raise ConfigError(
                 f"evaluator_start: {self.evaluator_start} given; an integer below epochs ({self.epochs}) is allowed, "
@@ -92,9 +102,9 @@ class Search:
 
     config: SearchConfig
     device: torch.device
-    space: SearchSpace
-    template: Template
-    evaluator: Evaluator
+    space: Space
+    template: Template | EdgeTemplate
+    evaluator: Evaluator | EdgeEvaluator
     train: data.ImageSet
     valid: data.ImageSet
     normalization: data.Normalization
@@ -119,9 +129,9 @@ def prepare(config: SearchConfig, run: Run | None = None) -> Search:
     train, valid = data.search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
         data.batch_indices(len(part), config.batch_size, config.seed, "check", 0)
-    space = SearchSpace(OPERATION_SETS[config.space], config.nodes)
+    space, new_template = parts(config.space, config.nodes)
     size = config.channels, config.repeats, images.channels
-    template = Template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights"))
     cost = None
     if config.cost_weight > 0:
         cost = _relative_costs(config, space, images, device, run)
@@ -130,7 +140,7 @@ def prepare(config: SearchConfig, run: Run | None = None) -> Search:
         device,
         space,
         template.to(device),
-        Evaluator(space).to(device),
+        new_evaluator(space).to(device),
         train.to(device),
         valid.to(device),
         data.Normalization.of(train).to(device),
@@ -170,7 +180,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _relative_costs(
-    config: SearchConfig, space: SearchSpace, images: data.ImageSet, device: torch.device, run: Run | None
+    config: SearchConfig, space: Space, images: data.ImageSet, device: torch.device, run: Run | None
 ) -> CostTable:
     """The cost table of the searched network, as a multiple of a uniformly drawn architecture's mean cost."""
     kept = run.folder / "costs.json" if run is not None and config.cost_metric == "latency" else None
@@ -188,7 +198,7 @@ def _relative_costs(
         device=device,
         batch_size=config.batch_size,
     )
-    uniform = float(table.expected(Evaluator(space).distributions().mixing_weights()))
+    uniform = float(table.expected(new_evaluator(space).distributions().mixing_weights()))
     table = CostTable(space, config.cost_metric, table.operations / uniform, table.fixed / uniform)
     if kept is not None and run is not None:
         run.write(kept.name, json.dumps({"operations": table.operations.tolist(), "fixed": table.fixed}))

@@ -88,7 +88,7 @@ def describe_search(search: Search) -> str:
             f"| D_val | {len(valid):,} images |",
             f"| search space | {len(search.space.operations)} operations, {search.space.nodes} nodes, "
             f"{search.space.count_architectures():.3g} distinct architectures |",
-            f"| template | C = {config.channels}, N = {config.repeats}, {len(search.template.plan)} cells, "
+            f"| template | C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
             f"{template:,} parameters |",
             f"| strategy | {config.strategy}, candidates from {config.candidate_source} |",
             f"| device | {search.device} |",

@@ -14,19 +14,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu
 
-from setn_lab import cells, plots
-from setn_lab.agreement import agreement
+from setn_lab import agreement, cells, edge_cells, plots
+from setn_lab.costs import Metric, cost_table
 from setn_lab.data import BUILT_IN
-from setn_lab.evaluator import Distributions
+from setn_lab.edge_space import EdgeGenotype, EdgeSpace
 from setn_lab.genotype import Genotype
-from setn_lab.network import CifarNetwork, cost
 from setn_lab.progress import duration
 from setn_lab.runs import read_journal
-from setn_lab.space import OPERATION_SETS, SearchSpace
+from setn_lab.space import Space
+from setn_lab.spaces import distributions, edge_names, final_size, kind_names, parts
 
-KIND_NAMES = "normal cell", "reduction cell"
 SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
-FINAL_SIZE = 36, 6  # C and N of the paper's CIFAR networks
 
 
 def curves(folder: Path) -> Figure:
@@ -40,15 +38,15 @@ def curves(folder: Path) -> Figure:
 
 
 def evaluator(folder: Path) -> Figure:
-    """The mixing weights of Eq. 10 after the last epoch, for the normal and the reduction cell."""
+    """The mixing weights of Eq. 10 after the last epoch, for each kind of cell."""
     space = _space(folder)
     records = read_journal(folder / "evaluator.jsonl")
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5.2), layout="constrained")
-    names = [f"{state_name(state)} → node {node}" for node, state in space.edges]
-    for axis, kind, title in zip(axes, (0, 1), KIND_NAMES, strict=True):
-        if records:
-            weights = Distributions.from_record(space, records[-1]).mixing_weights()[kind]
-            plots.plot_mixing(weights, names, space.operations, axis, title)
+    names = kind_names(space)
+    figure, axes = plt.subplots(1, len(names), figsize=(6.5 * len(names), 5.2), layout="constrained", squeeze=False)
+    if records:
+        weights = distributions(space, records[-1]).mixing_weights()
+        for axis, own, title in zip(axes[0], weights, names, strict=True):
+            plots.plot_mixing(own, edge_names(space), space.operations, axis, title)
     return figure
 
 
@@ -65,27 +63,34 @@ def histogram(folder: Path) -> Figure:
 
 
 def winner(folder: Path) -> graphviz.Digraph:
-    """The discovered cells, captioned with the sizes of the paper's CIFAR network."""
-    genotype = Genotype.from_json((folder / "genotype.json").read_text())
-    (_, _, parameters, multiply_adds) = sizes(folder)[-1]
-    channels, repeats = FINAL_SIZE
+    """The discovered cells, captioned with the sizes of the final network."""
+    channels, repeats, parameters, multiply_adds = sizes(folder)[-1]
     caption = (
         f"C = {channels}, N = {repeats}, 32x32: {parameters / 1e6:.2f} M parameters, "
         f"{multiply_adds / 1e6:.0f} M multiply-adds"
     )
-    return cells.draw(genotype, caption)
+    return edge_cells.draw(genotype(folder), caption)
+
+
+def genotype(folder: Path) -> Any:
+    """What the search has chosen, a genotype of its space."""
+    text = (folder / "genotype.json").read_text()
+    return EdgeGenotype.from_json(text) if isinstance(_space(folder), EdgeSpace) else Genotype.from_json(text)
 
 
 def sizes(folder: Path) -> list[tuple[int, int, int, int]]:
-    """(C, N, parameters, multiply-adds) of the winner's network at the searched and at the paper's size.
+    """(C, N, parameters, multiply-adds) of the winner's network at the searched and at the final size.
 
     Both for 32x32 colour images and 10 classes, without an auxiliary head.
     """
-    config, genotype = _config(folder), Genotype.from_json((folder / "genotype.json").read_text())
+    config, space = _config(folder), _space(folder)
+    architecture = space.encode(genotype(folder))
     rows = []
-    for channels, repeats in ((config["channels"], config["repeats"]), FINAL_SIZE):
-        size = cost(CifarNetwork(genotype, channels, repeats, 10), 32)
-        rows.append((channels, repeats, size.parameters, size.multiply_adds))
+    for channels, repeats in ((config["channels"], config["repeats"]), final_size(space)):
+        parameters, multiply_adds = (
+            cost_table(space, channels, repeats, 3, 32, 10, metric).of(architecture) for metric in METRICS
+        )
+        rows.append((channels, repeats, int(parameters), int(multiply_adds)))
     return rows
 
 
@@ -161,6 +166,7 @@ def sizes_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+METRICS: tuple[Metric, ...] = ("parameters", "multiply_adds")
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the run",
     "environment.json": "versions, commit, machine, threads",
@@ -182,11 +188,6 @@ def contents(folder: Path) -> str:
     """What lies where in a run folder, as Markdown."""
     lines = [f"- `{folder / name}`: {what}" for name, what in CONTENTS.items() if (folder / name).exists()]
     return "\n".join(["Everything of this run lies in its folder:", "", *lines])
-
-
-def state_name(state: int) -> str:
-    """What the drawings call a state, as matplotlib writes it."""
-    return ("$c_{k-2}$", "$c_{k-1}$")[state] if state < 2 else f"node {state - 2}"
 
 
 def save(folder: Path, target: Path | None = None) -> list[Path]:
@@ -212,8 +213,8 @@ def write(folder: Path, target: Path) -> Path:
     config, environment = _config(folder), json.loads((folder / "environment.json").read_text())
     metrics = read_journal(folder / "metrics.jsonl")
     trained = sum(record["seconds"] for record in metrics)
-    genotype = Genotype.from_json((folder / "genotype.json").read_text())
-    (target / "genotype.json").write_text(genotype.to_json() + "\n")
+    found = genotype(folder)
+    (target / "genotype.json").write_text(found.to_json() + "\n")
     stored = (folder / "config.json").read_text()
     if config["dataset"] not in BUILT_IN:  # a page is read on other machines than the run's
         stored = stored.replace(json.dumps(config["dataset"]), json.dumps(f"path/to/{config['dataset_name']}"))
@@ -221,6 +222,7 @@ def write(folder: Path, target: Path) -> Path:
     used = {name: value for name, value in environment.items() if name not in ("resumed_in", "kind")}
     later = [f"started again at commit {start['git_commit']}" for start in environment["resumed_in"]]
     last = metrics[-1]
+    uniform_and_evaluator = (read_journal(folder / f"{name}.jsonl") for name in ("baseline", "evaluator"))
     lines = [
         f"# Search run {folder.name}",
         "",
@@ -244,7 +246,7 @@ def write(folder: Path, target: Path) -> Path:
         "",
         "## Does the evaluator rank what the discrete networks rank?",
         "",
-        *agreement_section(folder),
+        *agreement.section(_space(folder), *uniform_and_evaluator),
         "## The evaluator",
         "",
         "![mixing weights](evaluator.svg)",
@@ -255,7 +257,7 @@ def write(folder: Path, target: Path) -> Path:
         "",
         sizes_table(folder),
         "",
-        f"`{genotype.to_darts()}`",
+        f"`{_space(folder).write(found)}`",
         "",
         "## Machine",
         "",
@@ -268,47 +270,14 @@ def write(folder: Path, target: Path) -> Path:
     return page
 
 
-def agreement_section(folder: Path) -> list[str]:
-    """The tables of `agreement`, as lines of Markdown; nothing where no uniform candidates were scored."""
-    uniform = read_journal(folder / "baseline.jsonl")
-    if len(uniform) < 3:
-        return ["Fewer than three uniform candidates were scored.", ""]
-    space = _space(folder)
-    last = Distributions.from_record(space, read_journal(folder / "evaluator.jsonl")[-1])
-    quadruples = np.stack([space.quadruples(Genotype.from_darts(one["genotype"])) for one in uniform])
-    found = agreement(last, quadruples, np.array([one["loss"] for one in uniform]))
-    lines = [
-        f"Over the {len(uniform)} uniform candidates, Spearman's rho between the evaluator's log-probability and the "
-        f"one-shot loss is {found.overall:+.3f} (negative is right; without any relation it would lie within "
-        f"±{1.96 / (len(uniform) - 1) ** 0.5:.2f} in 95 of 100 cases). By node:",
-        "",
-        "| cell | " + " | ".join(f"node {node}" for node in range(space.nodes)) + " |",
-        "|---" * (space.nodes + 1) + "|",
-    ]
-    for name, row in zip(KIND_NAMES, found.nodes, strict=True):
-        lines.append(f"| {name} | " + " | ".join(f"{rho:+.2f}" for rho in row) + " |")
-    lines += [
-        "",
-        "By operation: its share in the evaluator's mixing weights over its share in uniform ones, and Spearman's rho "
-        "between how often a uniform candidate uses it and that candidate's loss (negative: it helps).",
-        "",
-        "| operation | normal: share | use and loss | reduction: share | use and loss |",
-        "|---|---|---|---|---|",
-    ]
-    for index, operation in enumerate(space.operations):
-        cells_of = (f"{found.shares[kind, index]:.2f} | {found.uses[kind, index]:+.2f}" for kind in (0, 1))
-        lines.append(f"| {cells.label(operation)} | " + " | ".join(cells_of) + " |")
-    return [*lines, ""]
-
-
 def _config(folder: Path) -> dict[str, Any]:
     config = json.loads((folder / "config.json").read_text())
     return {**config, "dataset_name": Path(config["dataset"]).name}
 
 
-def _space(folder: Path) -> SearchSpace:
+def _space(folder: Path) -> Space:
     config = _config(folder)
-    return SearchSpace(OPERATION_SETS[config["space"]], config["nodes"])
+    return parts(config["space"], config["nodes"])[0]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ compared, drawn or built is a `Genotype`. This module imports neither torch nor 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,64 @@ OPERATION_SETS = {"small": SMALL, "large": LARGE}
 Quadruples = NDArray[np.int64]
 
 
+class Space(Protocol):
+    """What training, scoring and the studies ask of a search space; `SearchSpace` and `edge_space.EdgeSpace` are two.
+
+    A cell has `inputs(0)` inputs and then `nodes` nodes, each of which sums operations on earlier states. An
+    architecture is an integer array (kinds, ...), one part for each kind of cell.
+    """
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Their names, in the order that indexes them."""
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes a cell has beside its inputs."""
+
+    @property
+    def kinds(self) -> int:
+        """How many kinds of cells: normal and reduction, or one."""
+
+    @property
+    def slots(self) -> int:
+        """How many operations a node sums at most."""
+
+    @property
+    def edges(self) -> tuple[tuple[int, int], ...]:
+        """Every (node, state it can read), node by node."""
+
+    def inputs(self, node: int) -> int:
+        """The number of states that node `node` can read."""
+
+    def sample(self, rng: np.random.Generator, *shape: int) -> NDArray[np.int64]:
+        """Cells drawn uniformly: (*shape, ...)."""
+
+    def fair(self, rng: np.random.Generator, *shape: int) -> NDArray[np.int64]:
+        """|O| cells that use each operation of their edges once: (|O|, *shape, ...)."""
+
+    def canonical(self, architectures: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same architectures with one encoding each."""
+
+    def terms(self, cell: NDArray[np.int64]) -> list[list[tuple[int, int]]]:
+        """For each node of a cell, the (operation, state) pairs that it sums."""
+
+    def count_architectures(self) -> int:
+        """How many distinct architectures there are."""
+
+    def genotype(self, architecture: NDArray[np.int64]) -> Any:
+        """The genotype of an architecture (kinds, ...)."""
+
+    def encode(self, genotype: Any) -> NDArray[np.int64]:
+        """The architecture of a genotype. Raises GenotypeError where it lies outside this space."""
+
+    def read(self, text: str) -> Any:
+        """The genotype that a journal's line holds. Raises GenotypeError."""
+
+    def write(self, genotype: Any) -> str:
+        """The genotype as a journal's line holds it."""
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """All cells of `nodes` nodes (B) over the `operations` (O), in the order that indexes them.
@@ -33,6 +92,8 @@ class SearchSpace:
 
     operations: tuple[str, ...] = SMALL
     nodes: int = 4
+    kinds: ClassVar[int] = 2  # normal and reduction cell
+    slots: ClassVar[int] = 2  # operations that a node sums, at most
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.operations if name not in OPERATIONS]
@@ -68,6 +129,17 @@ class SearchSpace:
         r = rng.integers(0, self.pairs, size=(*shape, self.nodes))  # Eq. 3
         return np.concatenate([np.stack(pair_operations(r), axis=-1), states], axis=-1)
 
+    def fair(self, rng: np.random.Generator, *shape: int) -> Quadruples:
+        """|O| architectures (|O|, *shape, B, 4) on the same uniformly drawn inputs, each operation once on each input.
+
+        The order of the operations is drawn for each input on its own (FairNAS).
+        """
+        states = self.sample(rng, *shape)[..., 2:]
+        rounds = (len(self.operations), *shape, self.nodes, 2)
+        column = np.arange(len(self.operations)).reshape(-1, *[1] * (len(shape) + 2))
+        operations = rng.permuted(np.broadcast_to(column, rounds), axis=0)
+        return np.concatenate([operations, np.broadcast_to(states, rounds)], axis=-1)
+
     def canonical(self, quadruples: Quadruples) -> Quadruples:
         """The same architectures with one encoding each: r2 <= r1, and t <= u where r1 = r2."""
         r1, r2, t, u = np.moveaxis(quadruples, -1, 0)
@@ -86,7 +158,7 @@ class SearchSpace:
         concat = tuple(range(INPUTS, INPUTS + self.nodes))
         return Genotype(normal=normal, normal_concat=concat, reduce=reduce, reduce_concat=concat)
 
-    def quadruples(self, genotype: Genotype) -> Quadruples:
+    def encode(self, genotype: Genotype) -> Quadruples:
         """The canonical quadruples (2, B, 4) of a Genotype of this space; the inverse of `genotype`.
 
         Raises GenotypeError where the genotype lies outside this space.
@@ -111,6 +183,18 @@ class SearchSpace:
                 rows.append((self.operations.index(first), self.operations.index(second), t, u))
             cells.append(rows)
         return self.canonical(np.array(cells, dtype=np.int64))
+
+    def terms(self, cell: Quadruples) -> list[list[tuple[int, int]]]:
+        """For each node of a cell (B, 4), the (operation, state) pairs that it sums."""
+        return [[(r1, t), (r2, u)] for r1, r2, t, u in cell.tolist()]
+
+    def read(self, text: str) -> Genotype:
+        """The genotype that a journal's line holds. Raises GenotypeError."""
+        return Genotype.from_darts(text)
+
+    def write(self, genotype: Genotype) -> str:
+        """The genotype as a journal's line holds it."""
+        return genotype.to_darts()
 
     def count_encodings(self) -> int:
         """How many encodings Eq. 2-3 can draw, for the normal and the reduction cell together."""

@@ -12,7 +12,7 @@ from setn_lab import data
 from setn_lab.constant import ConstantMixing
 from setn_lab.prepare import Search, SearchConfig
 from setn_lab.streams import generator
-from setn_lab.template import Results
+from setn_lab.template import Results, Template
 
 TOGETHER = 8  # steps whose batches are made at once: most of the cost of a small batch is a call's overhead
 
@@ -28,7 +28,10 @@ class Trainer:
     def __init__(self, search: Search) -> None:
         config = search.config
         self.search = search
-        self.mixing = ConstantMixing(search.template)
+        # the plain pass for a template that has no faster one
+        self.mixing = (
+            ConstantMixing(search.template) if isinstance(search.template, Template) else search.template.mixed
+        )
         self.prepared: dict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = {}  # by stream: the newest group of batches
         self.augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
         self.weights = torch.optim.SGD(
@@ -42,20 +45,30 @@ class Trainer:
         )
 
     def weight_step(self, step: int) -> Tensor:
-        """One update of the template's weights on D_train through Eq. 1; returns (loss, accuracy), not read."""
+        """One update of the template's weights on D_train through Eq. 1; returns (loss, accuracy), not read.
+
+        With fair sampling, on the same images through |O| architectures, whose gradients add.
+        """
         config, template = self.search.config, self.search.template
         images, labels = self.batch(self.search.train, "train", step)
         template.requires_grad_(True)
-        with autocast(self.search.device, config.precision):
-            if config.strategy == "setn-non":  # without randomness: Eq. 10 with the evaluator as it is
-                logits = template.mixed(images, self.search.evaluator.mixing_weights().detach())
-            else:
-                logits = template.sampled(images, self.architecture(step), self.path_dropout(step, len(images)))
-            loss = F.cross_entropy(logits, labels)
+        # without randomness: Eq. 10 with the evaluator as it is
+        architectures = [None] if config.strategy == "setn-non" else self.architectures(step)
+        outcomes = []
+        self.weights.zero_grad(set_to_none=True)  # what is not sampled keeps no gradient, and is not decayed
+        for part, architecture in enumerate(architectures):
+            with autocast(self.search.device, config.precision):
+                if architecture is None:
+                    logits = template.mixed(images, self.search.evaluator.mixing_weights().detach())
+                else:
+                    logits = template.sampled(images, architecture, self.path_dropout(step, len(images), part))
+                loss = F.cross_entropy(logits, labels)
+            (loss / len(architectures)).backward()
+            outcomes.append(_outcome(loss, logits, labels))
         for group in self.weights.param_groups:
             group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)
-        self._update(self.weights, template, loss)
-        return _outcome(loss, logits, labels)
+        self._update(self.weights, template)
+        return torch.stack(outcomes).mean(0)
 
     def evaluator_step(self, step: int) -> Tensor:
         """One update of the evaluator on D_val through Eq. 10; returns (loss, accuracy), not read.
@@ -72,7 +85,9 @@ class Trainer:
         objective = loss
         if self.search.cost is not None:  # footnote 3
             objective = loss + config.cost_weight * self.search.cost.expected(mixing)
-        self._update(self.alpha, evaluator, objective)
+        self.alpha.zero_grad(set_to_none=True)
+        objective.backward()
+        self._update(self.alpha, evaluator)
         return _outcome(loss, logits, labels)
 
     def scoring_step(self, step: int) -> Tensor:
@@ -82,9 +97,7 @@ class Trainer:
         with torch.no_grad():
             return one_shot(self.search, images, self.architecture(step))
 
-    def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module, objective: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)  # what was not sampled keeps no gradient, and is not decayed
-        objective.backward()
+    def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
         torch.nn.utils.clip_grad_norm_(module.parameters(), self.search.config.gradient_clip)
         optimizer.step()
 
@@ -107,22 +120,33 @@ class Trainer:
         return list(zip(pixels.split(size), chosen.labels.split(size), strict=True))
 
     def architecture(self, step: int) -> np.ndarray:
-        """The uniformly drawn architecture of one step, quadruples (cells, B, 4) (Eq. 2-3).
+        """The first of `architectures`: a cell's part for each cell of the network, (cells, ...)."""
+        return self.architectures(step)[0]
 
-        SETN draws one for each cell of the network; SETN-LR one for each kind of cell, shared by its cells.
+    def architectures(self, step: int) -> list[np.ndarray]:
+        """What is drawn for one step, each (cells, ...): one architecture (Eq. 2-3), or with fair sampling |O| of them.
+
+        SETN draws a cell for each cell of the network; SETN-LR one for each kind of cell, shared by its cells.
         """
-        rng = generator(self.search.config.seed, "architecture", step)
-        if self.search.config.strategy == "setn-lr":
-            return self.search.template.per_cell(self.search.space.sample(rng, 2))
-        return self.search.space.sample(rng, len(self.search.template.plan))
+        search = self.search
+        rng = generator(search.config.seed, "architecture", step)
+        shared = search.config.strategy == "setn-lr"
+        count = search.space.kinds if shared else len(search.template.cells)
+        fair = search.config.sampling == "fair"
+        drawn = search.space.fair(rng, count) if fair else search.space.sample(rng, count)[None]
+        return [search.template.per_cell(one) if shared else one for one in drawn]
 
-    def path_dropout(self, step: int, batch: int) -> Tensor | None:
-        """Factors (cells, B, 2, b): 0 with the probability of path dropout, else such that the mean is 1."""
-        rate = self.search.config.path_dropout
+    def path_dropout(self, step: int, batch: int, part: int = 0) -> Tensor | None:
+        """Factors (cells, B, slots, b): 0 with the probability of path dropout, else such that the mean is 1.
+
+        part: which of the step's architectures they are for.
+        """
+        rate, space = self.search.config.path_dropout, self.search.space
         if rate == 0:
             return None
-        shape = len(self.search.template.plan), self.search.space.nodes, 2, batch
-        kept = generator(self.search.config.seed, "path dropout", step).random(shape) >= rate
+        shape = len(self.search.template.cells), space.nodes, space.slots, batch
+        stream = "path dropout" if part == 0 else f"path dropout {part}"
+        kept = generator(self.search.config.seed, stream, step).random(shape) >= rate
         return data.to_device(torch.from_numpy((kept / (1 - rate)).astype(np.float32)), self.search.device)
 
     def state(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Weights belong to one (cell, node, input, operation). Two ways through them:
 The macro-structure is that of the discrete network for CIFAR, see `macro`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from setn_lab import ops
 from setn_lab.macro import CellPlan, edge_stride, plan, preprocessing, stem
-from setn_lab.space import INPUTS, SearchSpace
+from setn_lab.space import INPUTS, SearchSpace, Space
 
 Results = dict[nn.Module, Tensor]
 
@@ -35,42 +35,31 @@ def _stem(module: nn.Module, images: Tensor) -> Tensor:
     return module(images).relu_()
 
 
-class TemplateCell(nn.Module):
-    """One cell with all its operations on all its edges: `edges[node][state][operation]`."""
+class Operations(nn.Module):
+    """All operations on all edges of one cell, in whichever space: `edges[node][state][operation]`."""
 
     edges: Any  # nested ModuleLists, whose elements type checkers cannot know
 
-    def __init__(self, space: SearchSpace, cell: CellPlan) -> None:
+    def __init__(self, space: Space, channels: int, strides: Callable[[int], int]) -> None:
+        """strides: the stride of the operations on a state."""
         super().__init__()
-        self.preprocess0, self.preprocess1 = preprocessing(cell, affine=False)
+        self.space = space
         self.edges = nn.ModuleList(
             nn.ModuleList(
-                nn.ModuleList(
-                    ops.build(name, cell.channels, edge_stride(cell.kind, state), affine=False)
-                    for name in space.operations
-                )
+                nn.ModuleList(ops.build(name, channels, strides(state), affine=False) for name in space.operations)
                 for state in range(space.inputs(node))
             )
             for node in range(space.nodes)
         )
 
-    def sampled(
-        self,
-        before: Tensor,
-        previous: Tensor,
-        quadruples: np.ndarray,
-        keep: Tensor | None,
-        known: tuple[Results | None, Results | None] = (None, None),
-    ) -> Tensor:
-        """Eq. 1 for one architecture: quadruples (B, 4) of this cell; `before` and `previous` after their ReLU.
+    def sampled_states(
+        self, states: list[Tensor], cell: np.ndarray, keep: Tensor | None, known: Sequence[Results | None]
+    ) -> list[Tensor]:
+        """Eq. 1: the cell's inputs `states` and then its nodes' sums, for one architecture of this cell.
 
-        `keep` (B, 2, b) is the path dropout of the two operations of each node, one factor a sample; None is
-        none. The identity is never dropped. `known`: what is known of `before` and of `previous`, see `recall`.
+        `keep` (B, slots, b) is the path dropout of the operations of each node, one factor a sample; None is none.
+        The identity is never dropped. `known`: what is known of each input, see `recall`.
         """
-        states = [
-            recall(known[0], ops.Convolution.activated, self.preprocess0, before),
-            recall(known[1], ops.Convolution.activated, self.preprocess1, previous),
-        ]
         active: dict[int, Tensor] = {}  # relu of the states that operations start with
 
         def result(module: nn.Module, state: int) -> Tensor:
@@ -80,23 +69,21 @@ class TemplateCell(nn.Module):
                 active[state] = F.relu(states[state])
             return module.activated(active[state])
 
-        for node, (r1, r2, t, u) in enumerate(quadruples.tolist()):
-            terms = []
-            for side, (operation, state) in enumerate(((r1, t), (r2, u))):
+        for node, terms in enumerate(self.space.terms(cell)):
+            total: Any = None
+            for slot, (operation, state) in enumerate(terms):
                 module = self.edges[node][state][operation]
-                term = recall(known[state] if state < INPUTS else None, result, module, state)
+                if isinstance(module, ops.Zero) and (total is not None or slot + 1 < len(terms)):
+                    continue
+                term = recall(known[state] if state < len(known) else None, result, module, state)
                 if keep is not None and not isinstance(module, nn.Identity):
-                    term = term * keep[node, side, :, None, None, None]
-                terms.append(term)
-            states.append(terms[0] + terms[1])  # H_i = f1(I1) + f2(I2)
-        return torch.cat(states[INPUTS:], dim=1)
+                    term = term * keep[node, slot, :, None, None, None]
+                total = term if total is None else total + term  # H_i = f1(I1) + f2(I2)
+            states.append(total)
+        return states
 
-    def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
-        """Eq. 10 with `weights` (edges, |O|), the factor of each operation on each edge (see `evaluator.mix`).
-
-        `before` and `previous` after their ReLU.
-        """
-        states = [self.preprocess0.activated(before), self.preprocess1.activated(previous)]
+    def mixed_states(self, states: list[Tensor], weights: Tensor) -> list[Tensor]:
+        """Eq. 10: the same with `weights` (edges, |O|), the factor of each operation on each edge."""
         active: list[Tensor] = []  # relu of each state, shared by all operations that start with it
         shared: list[dict[int, Tensor]] = []  # results without weights of their own, the same on every edge
         edge = iter(weights)
@@ -108,6 +95,8 @@ class TemplateCell(nn.Module):
                     shared.append({})
                 factors = next(edge)
                 for index, module in enumerate(operations):
+                    if isinstance(module, ops.Zero):
+                        continue
                     if isinstance(module, ops.Convolution):
                         term = module.activated(active[state], factors[index])
                     else:
@@ -116,7 +105,38 @@ class TemplateCell(nn.Module):
                         term = factors[index] * shared[state][index]
                     total = term if total is None else total.add_(term)  # in place: no copy per term
             states.append(total)
-        return torch.cat(states[INPUTS:], dim=1)
+        return states
+
+
+class TemplateCell(Operations):
+    """A cell of the paper's space: two inputs, brought to its size, and all nodes concatenated."""
+
+    def __init__(self, space: Space, cell: CellPlan) -> None:
+        super().__init__(space, cell.channels, lambda state: edge_stride(cell.kind, state))
+        self.preprocess0, self.preprocess1 = preprocessing(cell, affine=False)
+
+    def sampled(
+        self,
+        before: Tensor,
+        previous: Tensor,
+        quadruples: np.ndarray,
+        keep: Tensor | None,
+        known: tuple[Results | None, Results | None] = (None, None),
+    ) -> Tensor:
+        """Eq. 1 for one architecture: quadruples (B, 4) of this cell, from `before` and `previous` after their ReLU.
+
+        keep: (B, 2, b). known: what is known of `before` and of `previous`.
+        """
+        states = [
+            recall(known[0], ops.Convolution.activated, self.preprocess0, before),
+            recall(known[1], ops.Convolution.activated, self.preprocess1, previous),
+        ]
+        return torch.cat(self.sampled_states(states, quadruples, keep, known)[INPUTS:], dim=1)
+
+    def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
+        """Eq. 10 with `weights` (edges, |O|) (see `evaluator.mix`), from `before` and `previous` after their ReLU."""
+        states = [self.preprocess0.activated(before), self.preprocess1.activated(previous)]
+        return torch.cat(self.mixed_states(states, weights)[INPUTS:], dim=1)
 
 
 class Template(nn.Module):

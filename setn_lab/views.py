@@ -20,10 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from setn_lab import plots
 from setn_lab.cells import label
-from setn_lab.evaluator import KINDS, Evaluator
+from setn_lab.edge_space import EdgeSpace
+from setn_lab.evaluator import Distributions
 from setn_lab.inspection import History, Scored
-from setn_lab.report import KIND_NAMES, state_name
-from setn_lab.space import Quadruples, SearchSpace
+from setn_lab.space import Space
+from setn_lab.spaces import edge_names, kind_names, new_evaluator, state_name
 
 DPI = 90
 NOW = {"color": "#595959", "linewidth": 1.0, "linestyle": ":"}  # the line that marks the chosen epoch
@@ -62,11 +63,12 @@ def evaluator_picture(history: History, kind: int) -> Picture:
 
     `show(index)` sets it to the record 0 .. E-1; it begins with the last. Shades mean the same at all epochs.
     """
-    space, every, now = history.space, history.everything(), history.at(-1)
+    space, every, now = history.space, history.everything, history.at(-1)
+    if not isinstance(every, Distributions) or not isinstance(now, Distributions):
+        return _edge_evaluator_picture(history)
     figure = Figure(figsize=(13.5, 9.2), dpi=DPI, layout="constrained")
     upper, middle, lower = np.asarray(figure.subfigures(3, 1, height_ratios=(1.25, 1.0, 0.75))).tolist()
-    states = list(map(state_name, range(space.inputs(space.nodes - 1))))
-    edges = [f"{state_name(state)} → node {node}" for node, state in space.edges]
+    states = [state_name(state, space) for state in range(space.inputs(space.nodes - 1))]
     inputs_1, inputs_2, mixing = upper.subplots(1, 3, width_ratios=(1, 1, 1.6))
     top = 100 * float(every.f[:, kind].max())
     plots.plot_distribution(now.f[kind], states, inputs_1, "$f$: input of $r_1$, by node [%]", top)
@@ -74,7 +76,9 @@ def evaluator_picture(history: History, kind: int) -> Picture:
     plots.plot_distribution(now.g[kind], states, inputs_2, "$g$: input of $r_2$, by node [%]", top)
     top = float(every.mixing_weights()[:, kind].max())
     title = "mixing weights of Eq. 10, by edge"
-    plots.plot_mixing(now.mixing_weights()[kind], edges, space.operations, mixing, title, top).set_ylabel("")
+    plots.plot_mixing(now.mixing_weights()[kind], edge_names(space), space.operations, mixing, title, top).set_ylabel(
+        ""
+    )
     triangles = middle.subplots(1, space.nodes, squeeze=False)[0].tolist()
     top = 100 * float(every.h[:, kind].max())
     for node, ax in enumerate(triangles):
@@ -94,8 +98,8 @@ def evaluator_picture(history: History, kind: int) -> Picture:
             ax.legend(frameon=False, fontsize="small", loc="lower left")
 
     def show(index: int) -> None:
-        at = history.at(index)
-        size = len(space.operations)
+        at, size = history.at(index), len(space.operations)
+        assert isinstance(at, Distributions)  # as all records are
         shades = [plots.percent(at.f[kind]), plots.percent(at.g[kind]), at.mixing_weights()[kind]]
         shades += [plots.pair_triangle(h, size) for h in at.h[kind]]
         for image, values in zip(images, shades, strict=True):
@@ -106,19 +110,44 @@ def evaluator_picture(history: History, kind: int) -> Picture:
     return Picture(figure, [*images, *marks], show)
 
 
-def plot_entropies(epochs: ArrayLike, entropies: ArrayLike, ax: Axes | None = None, title: str | None = None) -> Axes:
-    """The entropy in nats of one distribution (f, g or h) of each node by epoch: `entropies` (E, B), a line a node."""
+def _edge_evaluator_picture(history: History) -> Picture:
+    """The evaluator of NAS-Bench-201's space: the probabilities of each edge's operations, and their entropies."""
+    space, every = history.space, history.everything
+    figure = Figure(figsize=(11, 3.6), dpi=DPI, layout="constrained")
+    probabilities, entropies = figure.subplots(1, 2)
+    weights = every.mixing_weights()[:, 0]
+    title = "probabilities, the mixing weights of Eq. 10"
+    plots.plot_mixing(weights[-1], edge_names(space), space.operations, probabilities, title, float(weights.max()))
+    figure.colorbar(probabilities.images[0], ax=probabilities, pad=0.01)
+    plot_entropies(history.epochs, every.entropies()["alpha"][:, 0], entropies, "entropy", edge_names(space))
+    entropies.legend(frameon=False, fontsize="small")
+    mark = entropies.axvline(history.epochs[-1], **NOW)
+
+    def show(index: int) -> None:
+        probabilities.images[0].set_data(weights[index])
+        mark.set_xdata([history.epochs[index]] * 2)
+
+    return Picture(figure, [probabilities.images[0], mark], show)
+
+
+def plot_entropies(
+    epochs: ArrayLike,
+    entropies: ArrayLike,
+    ax: Axes | None = None,
+    title: str | None = None,
+    names: Sequence[str] | None = None,
+) -> Axes:
+    """The entropy in nats of several distributions by epoch: `entropies` (E, n), a line each, by default the nodes."""
     ax = plots.axis(ax)
-    for node, values in enumerate(np.asarray(entropies, dtype=float).T):
-        dot = "o" if len(values) == 1 else None
+    for number, values in enumerate(np.asarray(entropies, dtype=float).T):
         ax.plot(
             epochs,
             values,
-            color=plots.COLOURS[node % len(plots.COLOURS)],
+            color=plots.COLOURS[number % len(plots.COLOURS)],
             linewidth=1.4,
-            marker=dot,
+            marker="o" if len(values) == 1 else None,
             markersize=3,
-            label=f"node {node}",
+            label=f"node {number}" if names is None else names[number],
         )
     plots.epochs_below(ax).set_ylabel("entropy [nats]")
     ax.set_ylim(bottom=0)
@@ -175,33 +204,40 @@ def bar_at(picture: Picture, scored: Scored, x: float, y: float) -> tuple[str, f
     return None
 
 
-def sampling_picture(space: SearchSpace) -> Picture:
-    """How often drawn architectures use each operation and each input; `show(quadruples)` sets it to (n, 2, B, 4).
+def sampling_picture(space: Space) -> Picture:
+    """How often drawn architectures use each operation and each input; `show` sets it to architectures (n, kinds, ...).
 
-    The shares are of a cell's 2B slots. Black lines: the shares under uniform sampling (Eq. 2-3).
+    The shares are of all operations of a cell. Black lines: the shares under uniform sampling (Eq. 2-3). Where every
+    node reads all earlier states, there is nothing to show of the inputs.
     """
-    figure = Figure(figsize=(11, 5.0), dpi=DPI, layout="constrained")
+    names = kind_names(space)
+    figure = Figure(figsize=(11, 2.5 * len(names)), dpi=DPI, layout="constrained")
     states = space.inputs(space.nodes - 1)
-    uniform = Evaluator(space).distributions().mixing_weights()[0] / (2 * space.nodes)
+    uniform = new_evaluator(space).distributions().mixing_weights()[0]
+    uniform = uniform / uniform.sum()
     by_state = np.bincount([state for _, state in space.edges], uniform.sum(1), states)
-    bars, lines, axes = [], [], figure.subplots(KINDS, 2)
-    for kind, row in enumerate(axes):
-        for ax, names, expected, title in (
-            (row[0], list(map(label, space.operations)), uniform.sum(0), "operations"),
-            (row[1], list(map(state_name, range(states))), by_state, "inputs"),
-        ):
+    labels = [label(operation) for operation in space.operations], [state_name(state, space) for state in range(states)]
+    parts = list(zip(labels, (uniform.sum(0), by_state), ("operations", "inputs"), strict=True))
+    if isinstance(space, EdgeSpace):
+        parts = parts[:1]
+    bars, lines = [], []
+    axes = figure.subplots(len(names), len(parts), squeeze=False)
+    for row, kind in zip(axes, names, strict=True):
+        for ax, (own, expected, what) in zip(row, parts, strict=True):
             plots.axis(ax)
-            places = np.arange(len(names))
+            places = np.arange(len(own))
             bars.append(ax.bar(places, 0 * places, width=0.7, color=plots.COLOURS[0], label="drawn"))
             level = places - 0.42, places + 0.42
             lines.append(ax.hlines(100 * expected, *level, color=WINNER, linewidth=1.6, label="uniform"))
-            ax.set_xticks(places, names, rotation=20, ha="right", rotation_mode="anchor")
+            ax.set_xticks(places, own, rotation=20, ha="right", rotation_mode="anchor")
             ax.set(ylim=(0, 100), ylabel="share [%]")
-            ax.set_title(f"{KIND_NAMES[kind]}: {title}", fontsize="medium")
-    axes[0][1].legend(frameon=False, fontsize="small")
+            ax.set_title(f"{kind}: {what}", fontsize="medium")
+    axes[0][-1].legend(frameon=False, fontsize="small")
 
-    def show(quadruples: Quadruples) -> None:
-        shares = [s for kind in range(KINDS) for s in occurrences(space, quadruples[:, kind])]
+    def show(architectures: NDArray[np.int64]) -> None:
+        shares = [
+            share for kind in range(len(names)) for share in occurrences(space, architectures[:, kind])[: len(parts)]
+        ]
         for container, share in zip(bars, shares, strict=True):
             for bar, value in zip(container, share, strict=True):
                 bar.set_height(100 * value)
@@ -209,10 +245,14 @@ def sampling_picture(space: SearchSpace) -> Picture:
     return Picture(figure, [*(bar for container in bars for bar in container), *lines], show)  # lines above bars
 
 
-def occurrences(space: SearchSpace, cells: Quadruples) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The shares of each operation (|O|,) and of each input (B+1,) in the slots of drawn cells (n, B, 4)."""
-    operations = np.bincount(cells[..., :2].ravel(), minlength=len(space.operations))
-    states = np.bincount(cells[..., 2:].ravel(), minlength=space.inputs(space.nodes - 1))
+def occurrences(space: Space, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The shares of each operation (|O|,) and of each state that is read, in what drawn cells (n, ...) sum."""
+    if isinstance(space, EdgeSpace):
+        operations = np.bincount(cells.ravel(), minlength=len(space.operations))
+        states = np.bincount([state for _, state in space.edges])
+    else:
+        operations = np.bincount(cells[..., :2].ravel(), minlength=len(space.operations))
+        states = np.bincount(cells[..., 2:].ravel(), minlength=space.inputs(space.nodes - 1))
     return operations / operations.sum(), states / states.sum()
 
 

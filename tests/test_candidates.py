@@ -98,7 +98,7 @@ def test_equal_architectures_are_scored_once(run, fake):
     distributions = search.evaluator.distributions()
     for candidate in scored:
         assert candidate.draws == counts[candidate.genotype]
-        quadruples = search.space.quadruples(candidate.genotype)
+        quadruples = search.space.encode(candidate.genotype)
         assert candidate.loss == float(quadruples.sum()) + 0.5
         assert candidate.images == 40
         assert candidate.log_probability == pytest.approx(float(distributions.log_probability(quadruples)))
@@ -298,7 +298,7 @@ def test_short_memory_names_the_parameter_and_loses_nothing(run, monkeypatch, er
     assert len(calls) == 3 * (len(scored) - 2)
     assert run.read("candidates")[:2] == kept
     other = search_of()
-    architectures = [other.space.quadruples(one.genotype) for one in scored]
+    architectures = [other.space.encode(one.genotype) for one in scored]
     assert [(one.loss, one.accuracy) for one in scored] == evaluate(other, architectures)
 
 
@@ -417,11 +417,11 @@ def test_racing_scores_are_the_means_over_the_images_that_were_seen(run, by):
     assert survivors
     assert dropped
     for one in survivors:
-        ((loss, accuracy),) = evaluate(search, [search.space.quadruples(one.genotype)])
+        ((loss, accuracy),) = evaluate(search, [search.space.encode(one.genotype)])
         np.testing.assert_allclose((one.loss, one.accuracy), (loss, accuracy), rtol=1e-5)
     for one in dropped:
         assert one.images % 20 == 0
-        quadruples = search.space.canonical(search.space.quadruples(one.genotype))
+        quadruples = search.space.canonical(search.space.encode(one.genotype))
         values = [
             module.batch_scores(search, [quadruples], torch.arange(first, first + 20))[:, 0].double()
             for first in range(0, one.images, 20)

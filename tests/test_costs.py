@@ -30,7 +30,7 @@ def random_evaluator(space, seed=1):
 def test_published_networks_have_their_printed_size(name, size):
     space = SearchSpace(LARGE, 4)
     table = cost_table(space, size.channels, size.repeats, 3, 32, 10, "parameters")
-    parameters = table.of(space.quadruples(ZOO[name].genotype))
+    parameters = table.of(space.encode(ZOO[name].genotype))
     assert parameters == int(parameters)
     assert round(parameters / 1e6, 1) == size.parameters
     if size.exact is not None:

@@ -41,7 +41,7 @@ def test_history_is_the_journal(tmp_path, nodes, space):
     assert history.space == inspection.search_space(folder) == SearchSpace(OPERATION_SETS[space], nodes)
     assert history.epochs.tolist() == [1, 2, 3]
     for index, line in enumerate((folder / "evaluator.jsonl").read_text().splitlines()):
-        record, now, every = json.loads(line), history.at(index), history.everything()
+        record, now, every = json.loads(line), history.at(index), history.everything
         for name in "fgh":
             assert getattr(now, name).tolist() == getattr(every, name)[index].tolist() == record[name]
     assert history.at(-1).f.tolist() == history.at(2).f.tolist()
@@ -142,7 +142,7 @@ def test_likeliest_against_every_encoding(nodes):
             most = pairs[int(h.argmax())]
             argmax += math.log(total[tuple(sorted(zip(most, (int(f.argmax()), int(g.argmax())), strict=True)))])
         genotype, text = inspection_tables.likeliest(now)
-        assert now.log_probability(space.quadruples(genotype)) == pytest.approx(best)
+        assert now.log_probability(space.encode(genotype)) == pytest.approx(best)
         assert f"log-probability {best:.2f} nats" in text
         seen.add(argmax < best - 1e-9)
         assert ("it is the argmax" in text) == (argmax > best - 1e-9)

@@ -152,7 +152,7 @@ def test_genotypes_and_quadruples_round_trip(nodes):
     space = SearchSpace(LARGE, nodes)
     for drawn in space.sample(generator(3, "round trip"), 30, 2):
         genotype = space.genotype(drawn)
-        np.testing.assert_array_equal(space.quadruples(genotype), space.canonical(drawn))
+        np.testing.assert_array_equal(space.encode(genotype), space.canonical(drawn))
         assert space.genotype(drawn[..., [1, 0, 3, 2]]) == genotype
         for cell, (_, nodes_of_cell, concat) in zip(drawn, genotype.cells, strict=True):
             assert concat == tuple(range(2, 2 + nodes))
@@ -163,7 +163,7 @@ def test_genotypes_and_quadruples_round_trip(nodes):
 def test_published_genotypes_lie_in_the_large_space():
     for published in ZOO.values():
         space = SearchSpace(LARGE)
-        assert space.genotype(space.quadruples(published.genotype)) == published.genotype
+        assert space.genotype(space.encode(published.genotype)) == published.genotype
 
 
 def test_edges_are_numbered_node_by_node():
@@ -178,12 +178,12 @@ def test_edges_are_numbered_node_by_node():
 def test_a_genotype_outside_the_space_says_where():
     setn = ZOO["SETN"].genotype
     with pytest.raises(GenotypeError, match=r"normal: 4 nodes .* 5 nodes"):
-        SearchSpace(SMALL, 5).quadruples(setn)
+        SearchSpace(SMALL, 5).encode(setn)
     with pytest.raises(GenotypeError, match=r"reduce, node 4: operation 'dil_conv_5x5' is not in this"):
-        SearchSpace(SMALL).quadruples(ZOO["GDAS"].genotype)
+        SearchSpace(SMALL).encode(ZOO["GDAS"].genotype)
     partial = Genotype(setn.normal, setn.normal_concat, setn.reduce, (3, 4, 5))
     with pytest.raises(GenotypeError, match=r"reduce: 4 nodes and concatenation \(3, 4, 5\) given"):
-        SearchSpace(SMALL).quadruples(partial)
+        SearchSpace(SMALL).encode(partial)
 
 
 @pytest.mark.parametrize(

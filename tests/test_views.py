@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from setn_lab import views
+from setn_lab.evaluator import Distributions
 from setn_lab.inspection import History
 from setn_lab.space import LARGE, SMALL, SearchSpace, pair_index
 
@@ -22,13 +23,13 @@ EPOCHS = 5
 def history_of(space, epochs=EPOCHS):
     rng = np.random.default_rng(1)
     every = [distributions(space, rng, 1 + epoch / 2) for epoch in range(epochs)]
-    return History(
-        space, np.arange(1, epochs + 1), *(np.array([getattr(one, name) for one in every]) for name in "fgh")
-    )
+    stacked = Distributions(space, *(np.array([getattr(one, name) for one in every]) for name in "fgh"))
+    return History(space, np.arange(1, epochs + 1), stacked)
 
 
 def cut(history, count):
-    return History(history.space, *(getattr(history, name)[:count] for name in ("epochs", "f", "g", "h")))
+    stacked = Distributions(history.space, *(getattr(history.everything, name)[:count] for name in "fgh"))
+    return History(history.space, history.epochs[:count], stacked)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def shades(picture):
 def slow_shades(history, index, kind):
     """What the heat maps show of one record, in their order, by loops over Eq. 8 and Eq. 10."""
     space, size = history.space, len(history.space.operations)
-    f, g, h = (getattr(history, name)[index][kind] for name in "fgh")
+    f, g, h = (getattr(history.everything, name)[index][kind] for name in "fgh")
     inputs_1, inputs_2 = (np.full(f.shape, np.nan) for _ in range(2))
     mixing, triangles = np.zeros((len(space.edges), size)), np.full((space.nodes, size, size), np.nan)
     for edge, (node, state) in enumerate(space.edges):
@@ -124,7 +125,7 @@ def test_entropies_of_every_node_by_epoch(history, pictures):
             lines = ax.lines[:-1]
             assert len(lines) == history.space.nodes
             for node, line in enumerate(lines):
-                rows = getattr(history, name)[:, kind, node].tolist()
+                rows = getattr(history.everything, name)[:, kind, node].tolist()
                 expected = [-sum(p * np.log(p) for p in row if p > 0) for row in rows]
                 assert line.get_label() == f"node {node}"
                 np.testing.assert_array_equal(line.get_xdata(), history.epochs)

@@ -8,10 +8,11 @@ import pytest
 
 from setn_lab import views
 from setn_lab.inspection import Scored
+from setn_lab.space import SearchSpace
 
 
 def scored_of(accuracies, losses, winner=0, chosen=True):
-    return Scored([], pd.DataFrame({"accuracy [%]": accuracies, "loss": losses}), winner, chosen)
+    return Scored(SearchSpace(), [], pd.DataFrame({"accuracy [%]": accuracies, "loss": losses}), winner, chosen)
 
 
 def random_scores(count=200):

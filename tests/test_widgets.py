@@ -117,7 +117,7 @@ def check_picked(inspector, place):
     genotype, winner = scored.genotypes[place], scored.genotypes[scored.winner]
     assert inspector.picked == place
     assert Genotype.from_json(inspector.copy_json.text) == genotype
-    assert Genotype.from_darts(inspector.copy_darts.text) == genotype
+    assert Genotype.from_darts(inspector.copy_text.text) == genotype
     for line, column in zip(inspector.picture.moving, ("accuracy [%]", "loss"), strict=True):
         assert set(line.get_xdata()) == {scored.table[column][place]}
     picture = views.candidates_picture(scored)

@@ -6,7 +6,7 @@ import ipywidgets as w
 from IPython.display import HTML, Image
 from itables.widget import ITable
 
-from setn_lab import cells, inspection, views
+from setn_lab import cells, edge_cells, inspection, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.widgets.front_end import ClickablePicture, CopyButton
 from setn_lab.widgets.inspector import Inspector, svg, table_html
@@ -27,8 +27,9 @@ class CandidatesInspector(Inspector):
             self.table = ITable(frame, select="single", showIndex=False, maxBytes=0, order=[[0, "asc"]], pageLength=10)
             self.note = w.HTML("Click on a bar of a histogram, or on a row of the table.")
             self.cells, self.winner = w.HTML(), w.HTML()
-            self.copy_json, self.copy_darts = CopyButton(label="copy as JSON"), CopyButton(label="copy as DARTS text")
-            buttons = w.HBox([self.copy_json, self.copy_darts])
+            form = "DARTS text" if self.scored.space.kinds == 2 else "text"
+            self.copy_json, self.copy_text = CopyButton(label="copy as JSON"), CopyButton(label=f"copy as {form}")
+            buttons = w.HBox([self.copy_json, self.copy_text])
             drawings = w.HBox([self.cells, self.winner], layout=w.Layout(flex_flow="row wrap"))
             self.body.children = [self.image, self.note, self.table, buttons, drawings]
             self.on(self.image, self._clicked, "clicked")
@@ -56,7 +57,7 @@ class CandidatesInspector(Inspector):
         if place is None or winner is None:
             return
         genotype, best = self.scored.genotypes[place], self.scored.genotypes[winner]
-        self.copy_json.text, self.copy_darts.text = genotype.to_json(), genotype.to_darts()
+        self.copy_json.text, self.copy_text.text = genotype.to_json(), self.scored.space.write(genotype)
         title = "the winner" if self.scored.chosen else "the best so far"
         if place == winner:
             self.cells.value, self.winner.value = svg(genotype, title), ""
@@ -85,5 +86,5 @@ class CandidatesInspector(Inspector):
         best = scored.table.sort_values("rank").head(10).round(ROUNDING)
         shown: list[Any] = [Image(views.candidates_picture(scored).png()), HTML(table_html(best))]
         if scored.winner is not None:
-            shown.append(cells.show(cells.draw(scored.genotypes[scored.winner])))
+            shown.append(cells.show(edge_cells.draw(scored.genotypes[scored.winner])))
         return shown

@@ -7,7 +7,7 @@ from IPython.display import HTML, Image
 
 from setn_lab import inspection, inspection_tables, views
 from setn_lab.inspection import InspectConfig
-from setn_lab.report import KIND_NAMES
+from setn_lab.spaces import kind_names
 from setn_lab.widgets.epochs import Epochs
 from setn_lab.widgets.inspector import FITTED, Inspector, table_html
 
@@ -20,7 +20,9 @@ class EvaluatorInspector(Inspector):
         self.history = inspection.read_history(self.config.folder)
         self.pictures: dict[int, views.Picture] = {}
         if not self.loaded:
-            self.cell = w.ToggleButtons(options=[(name, kind) for kind, name in enumerate(KIND_NAMES)])
+            self.cell = w.ToggleButtons(
+                options=[(name, kind) for kind, name in enumerate(kind_names(self.history.space))]
+            )
             self.epochs = Epochs()
             self.image, self.table = w.Image(format="png", layout=w.Layout(**FITTED)), w.HTML()
             self.body.children = [w.HBox([self.cell, self.epochs.player, self.epochs.slider]), self.image, self.table]
@@ -44,7 +46,7 @@ class EvaluatorInspector(Inspector):
         history = inspection.read_history(config.folder)
         shown: list[Any] = []
         for kind, table in enumerate(inspection_tables.preferences(history.at(-1))):
-            shown.append(HTML(f"<b>{KIND_NAMES[kind]}</b>, epoch {history.epochs[-1]}"))
+            shown.append(HTML(f"<b>{kind_names(history.space)[kind]}</b>, epoch {history.epochs[-1]}"))
             shown.append(Image(views.evaluator_picture(history, kind).png()))
             shown.append(HTML(table_html(table)))
         return shown

@@ -20,8 +20,7 @@ import pandas as pd
 import psutil
 from IPython.display import HTML, display
 
-from setn_lab import cells, inspection
-from setn_lab.genotype import Genotype
+from setn_lab import cells, edge_cells, inspection
 from setn_lab.inspection import InspectConfig, InspectionError
 
 FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their own size, or as wide as the page
@@ -145,9 +144,9 @@ def headless() -> bool:
 
 
 @lru_cache(maxsize=64)
-def svg(genotype: Genotype, caption: str, beside: Genotype | None = None) -> str:
+def svg(genotype: Any, caption: str, beside: Any = None) -> str:
     """A drawing of the cells that fits half a page, as HTML; DOT text where no Graphviz is installed."""
-    graph = cells.draw(genotype, caption, beside)
+    graph = edge_cells.draw(genotype, caption, beside)
     graph.attr(size="6.6,8")
     try:
         picture = cells.render(graph, "svg").decode()

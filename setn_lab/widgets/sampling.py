@@ -5,7 +5,7 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import cells, inspection, inspection_tables, views
+from setn_lab import cells, edge_cells, inspection, inspection_tables, views
 from setn_lab.inspection import InspectConfig
 from setn_lab.streams import generator
 from setn_lab.widgets.epochs import Epochs
@@ -70,4 +70,4 @@ class SamplingInspector(Inspector):
         picture = views.sampling_picture(history.space)
         picture.show(distributions.sample(generator(config.seed, STREAM), config.samples))
         likely, text = inspection_tables.likeliest(distributions)
-        return [Image(picture.png()), HTML(text), cells.show(cells.draw(likely))]
+        return [Image(picture.png()), HTML(text), cells.show(edge_cells.draw(likely))]

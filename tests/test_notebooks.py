@@ -20,6 +20,7 @@ from setn_lab.inspection import InspectConfig
 from setn_lab.retraining import RetrainConfig
 from setn_lab.search import SearchConfig
 from setn_lab.studies.ablation import AblationConfig
+from setn_lab.studies.groundtruth import GroundTruthConfig
 from setn_lab.studies.ranking import RankingConfig
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -30,6 +31,7 @@ CONFIGS = {
     "ranking": RankingConfig,
     "cells": CellsConfig,
     "inspect": InspectConfig,
+    "groundtruth": GroundTruthConfig,
 }
 PRESETS = sorted((NOTEBOOKS / "presets").glob("*.yaml"))
 
@@ -107,7 +109,7 @@ def test_there_are_the_presets_that_the_texts_name():
     assert {path.stem for path in PRESETS} == {
         *("quick", "cifar-small"),
         *("retrain-quick", "retrain-cifar", "retrain-imagenet"),
-        *(f"{study}-{size}" for study in ("ablation", "ranking") for size in ("quick", "cpu", "paper")),
+        *(f"{study}-{size}" for study in ("ablation", "ranking", "groundtruth") for size in ("quick", "cpu", "paper")),
     }
 
 

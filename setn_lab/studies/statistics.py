@@ -166,14 +166,19 @@ def within_best(
     Raises ValueError for a fraction outside (0, 1], and as kendall() does.
     """
     predicted, true = _both("(n,)", predicted, true)
+    chosen = {fraction: best(true, fraction) for fraction in fractions}
+    return {fraction: kendall(predicted[one], true[one], resamples, seed) for fraction, one in chosen.items()}
+
+
+def best(true: Values, fraction: float) -> NDArray[np.int64]:
+    """Where the ceil(fraction n) highest values of (n,) are, highest first; of equals, the first ones.
+
+    Raises ValueError for a fraction outside (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fractions: {fraction} given; numbers above 0 and up to 1 are allowed")
     order = (-true).argsort(kind="stable")
-    best = {}
-    for fraction in fractions:
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fractions: {fraction} given; numbers above 0 and up to 1 are allowed")
-        chosen = order[: math.ceil(round(fraction * len(true), 9))]  # 0.07 * 100 is a little above 7
-        best[fraction] = kendall(predicted[chosen], true[chosen], resamples, seed)
-    return best
+    return order[: math.ceil(round(fraction * len(true), 9))]  # 0.07 * 100 is a little above 7
 
 
 def compare(a: Values, b: Values) -> Comparison:

@@ -1,0 +1,116 @@
+"""The question that section 5.3 leaves open: are the evaluator's candidates good, and is one-shot accuracy right?
+
+On the space of NAS-Bench-201 the true accuracy of every architecture is known. A row of the study is a strategy, or a
+switch that changes one choice of the method, each over several seeds.
+"""
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from setn_lab.candidates import score
+from setn_lab.config import ConfigError, build, number, placement
+from setn_lab.prepare import SearchConfig, prepare
+from setn_lab.runs import Run
+from setn_lab.search import Observer, train
+from setn_lab.studies.config import Strategy, StudyConfig
+from setn_lab.truth import DEFAULT_COLUMN, Truth, TruthError, load
+from setn_lab.workers import session
+
+STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
+FIXED = "dataset", "data_dir", "space", "nodes", "seed", "candidates", "run_dir"  # the same in every row
+
+
+class Row(NamedTuple):
+    """One row of the study: its name, what it changes of SETN's search, and its number of seeds."""
+
+    name: str
+    changes: dict[str, Any]
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruthConfig(StudyConfig):
+    """The parameters of the study with true accuracies. Raises ConfigError."""
+
+    space: Literal["nasbench201"] = "nasbench201"
+    table: str | None = placement(None)  # a CSV file with the true accuracies; needed to report, not to train
+    table_column: str = placement(DEFAULT_COLUMN)
+    seeds: int = number(3, at_least=1)  # of the strategies: seed, seed + 1, ...
+    ranked: int = number(1000, at_least=3)  # uniform architectures whose one-shot scores are compared with the truth
+    switches: str = ""  # further rows, SETN with parameters changed, as "sampling=fair, epochs=20+evaluator_start=10"
+    switch_seeds: int = number(1, at_least=1)
+    run_dir: str | None = placement(None)  # None: named from the config's digest
+    interactive: bool = placement(True)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        if len({row.name for row in self.rows}) < len(self.rows):
+            raise ConfigError(f"switches: {self.switches!r} given; switches that differ are allowed")
+        try:
+            list(self.searches())
+        except ConfigError as error:
+            raise ConfigError(f"switches: {self.switches!r} given; of one of its searches:\n  {error}") from error
+
+    @property
+    def rows(self) -> list[Row]:
+        """The strategies, then the switches."""
+        main = [Row(strategy, {"strategy": strategy}, self.seeds) for strategy in STRATEGIES]
+        texts = [text.strip() for text in self.switches.split(",")] if self.switches.strip() else []
+        return main + [Row(text, _changes(text), self.switch_seeds) for text in texts]
+
+    def searches(self) -> Iterator[tuple[str, int, SearchConfig]]:
+        """(row, seed, search) of every search of the study."""
+        own = vars(self.search("setn"))
+        for row in self.rows:
+            for seed in range(self.seed, self.seed + row.seeds):
+                yield row.name, seed, build(SearchConfig, {**own, "seed": seed, **row.changes})
+
+    def truth(self) -> Truth:
+        """The table of true accuracies. Raises TruthError."""
+        if self.table is None:
+            raise TruthError("table: None given; the CSV file with the true accuracies is needed: -p table PATH")
+        return load(self.table, self.table_column)
+
+
+def _changes(text: str) -> dict[str, Any]:
+    """What a switch such as "epochs=20+evaluator_start=10" changes. Raises ConfigError where it is not of this form."""
+    changes: dict[str, Any] = {}
+    for part in text.split("+"):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if not (name and value) or name in {*changes, *FIXED}:
+            raise ConfigError(
+                f"switches: {text!r} given; name=value is allowed, with + between parameters that change together and "
+                f"commas between rows, each name once and none of {', '.join(FIXED)}"
+            )
+        try:
+            changes[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            changes[name] = value
+    return changes
+
+
+def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
+    """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
+
+    All of it is kept in the searches' own run folders, from where an interrupted study goes on. Copies what the report
+    needs into `run`: ROW-SEED.JOURNAL.jsonl, and runs.json, which names the folders. Raises what `train` and `score`
+    raise.
+    """
+    folders = {}
+    with session(config.crew):
+        for name, seed, search_config in config.searches():
+            with Run.open(search_config, "search") as own:
+                search = prepare(search_config, own)
+                train(search, own, observe)
+                score(search, own, "evaluator", config.candidates, "candidates", observe, config.crew)
+                score(search, own, "uniform", config.ranked, "baseline", observe, config.crew)
+                score(search, own, "argmax", 1, "argmax", observe, config.crew)
+                for journal in ("candidates", "baseline", "argmax", "evaluator"):
+                    lines = "".join(json.dumps(record) + "\n" for record in own.read(journal))
+                    run.write(f"{name}-{seed}.{journal}.jsonl", lines)
+                folders[f"{name}-{seed}"] = own.folder.name
+                run.write("runs.json", json.dumps(folders, indent=1) + "\n")

@@ -1,0 +1,240 @@
+"""The figures and tables of the study with true accuracies, drawn from its run folder and the table.
+
+`python -m setn_lab.studies.groundtruth_report RUN_FOLDER TABLE TARGET_FOLDER` writes them with a page that says which
+run made them.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from setn_lab import plots
+from setn_lab.studies import page
+from setn_lab.studies.groundtruth import GroundTruthConfig
+from setn_lab.studies.groundtruth_results import DRAWS, Agreement, Result, Sample, baselines, result
+from setn_lab.truth import Truth, load
+
+CONTENTS = {
+    "config.json": "every parameter; `papermill -f` on it repeats the study",
+    "environment.json": "versions, commit, machine, threads",
+    "runs.json": "the searches' run folders",
+    "*.candidates.jsonl": "a line a candidate of the evaluator, a file a row and seed",
+    "*.baseline.jsonl": "the same for uniform architectures",
+    "*.evaluator.jsonl": "the evaluator's probabilities after each epoch",
+    "epochs.svg": "figure",
+    "scatter.svg": "figure",
+    "tables.md": "all tables",
+    "summary.json": "all figures by name",
+}
+ALL = "100%"
+STATISTICS = {"kendall_tau": "tau-b", "spearman_rho": "rho", "good_pairs": "good pairs"}
+# Test accuracies on CIFAR-10 [%] of what others' searches choose in this space, as their authors or the benchmark print
+# them, and how a trained one-shot network ranks all its architectures.
+PUBLISHED_ACCURACY = {"SETN": "87.64", "random search, shared weights": "84.07", "GDAS": "93.61", "FairNAS": "93.23"}
+PUBLISHED_RANKING = {
+    "one-shot": ["+0.485", "", "", "", "+0.677", "", "", "", "73.8%", "", "", ""],
+    "few-shot": ["+0.551"] + [""] * 11,
+}
+
+
+def describe(config: GroundTruthConfig) -> str:
+    """The searches that the study works on, as Markdown."""
+    return page.searches({f"{name}, seed {seed}": search for name, seed, search in config.searches()})
+
+
+def contents(folder: Path) -> str:
+    """What lies where in the run folder, as Markdown."""
+    return page.contents(folder, CONTENTS)
+
+
+def results(folder: Path, truth: Truth) -> dict[str, list[Result]]:
+    """The rows of the study so far, each with a result a seed."""
+    config = page.read_config(GroundTruthConfig, folder)
+    found: dict[str, list[Result]] = {}
+    for name, seed, _ in config.searches():
+        if (folder / f"{name}-{seed}.argmax.jsonl").exists():
+            found.setdefault(name, []).append(result(folder, f"{name}-{seed}", truth, config.candidates))
+    return found
+
+
+def summary(folder: Path, truth: Truth) -> dict[str, Any]:
+    """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
+    rows: dict[str, Any] = {}
+    for name, seeds in results(folder, truth).items():
+        rows[name] = {"seeds": [asdict(one) for one in seeds]}
+        for key, values in _columns(seeds).items():
+            rows[name] |= {f"{key}_mean": _mean(values), f"{key}_std": _std(values)}
+        if name == "setn":  # its template also scores SETN-RAND's candidates
+            values = [one.uniform for one in seeds]
+            random = {"chosen_true_accuracy_mean": _mean(values), "chosen_true_accuracy_std": _std(values)}
+            rows["setn-rand"] = random | {"kendall_tau_mean": rows[name]["kendall_tau_mean"]}
+    optimum = float(truth.accuracy.max())
+    return {"run": folder.name, "table_column": truth.column, "optimum": optimum, **rows, "baselines": baselines(truth)}
+
+
+def _columns(seeds: list[Result]) -> dict[str, list[float | None]]:
+    columns: dict[str, list[float | None]] = {
+        "chosen_true_accuracy": [one.chosen for one in seeds],
+        "argmax_true_accuracy": [one.argmax for one in seeds],
+        "uniform_true_accuracy": [one.uniform for one in seeds],
+        "candidates_true_accuracy": [one.candidates[0] for one in seeds],
+        "uniforms_true_accuracy": [one.uniforms[0] for one in seeds],
+    }
+    for fraction, found in seeds[0].agreement.items():
+        within = "" if fraction == ALL else f"_within_best_{fraction}"
+        for name in found:
+            columns[f"{name}{within}"] = [one.agreement[fraction][name] for one in seeds]
+    return columns
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def _std(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) == len(values) > 1 else None
+
+
+def quality_table(folder: Path, truth: Truth) -> str:
+    """True accuracies of what each row draws and chooses, as Markdown."""
+    rows = []
+    for name, seeds in results(folder, truth).items():
+        columns = _columns(seeds)
+        keys = ("chosen", "argmax", "uniform", "candidates", "uniforms")
+        cells = [_cell(columns[f"{key}_true_accuracy"], ".2f") for key in keys]
+        ranks = ", ".join(f"{one.chosen_rank:,}" for one in seeds)
+        rows.append([name, f"{len(seeds)}", *cells[:1], ranks, *cells[1:]])
+    rows += [[f"published: {name}", "", accuracy, *[""] * 5] for name, accuracy in PUBLISHED_ACCURACY.items()]
+    head = ["row", "seeds", "chosen [%]", "its ranks", "argmax [%]", "best of T uniform [%]", "candidates [%]"]
+    return page.table([*head, "uniform [%]"], rows)
+
+
+def ranking_table(folder: Path, truth: Truth) -> str:
+    """How the one-shot loss ranks uniform architectures, beside what costs nothing and what is published, as Markdown.
+
+    In a cell: among all, then among the best 50%, 10% and 1% by true accuracy.
+    """
+    rows = []
+    for name, seeds in results(folder, truth).items():
+        rows.append([name, *_ranking_cells([one.agreement for one in seeds])])
+    for name, found in baselines(truth).items():
+        rows.append([name.replace("_", "-"), *_ranking_cells([found])])
+    rows += [[f"published: {name}", *cells] for name, cells in PUBLISHED_RANKING.items()]
+    head = ["row"] + [f"{name}, {part}" for name in STATISTICS.values() for part in ("all", "best 50%", "10%", "1%")]
+    text = page.table(head, rows)
+    if page.UNDEFINED in text:
+        text += f"\n\n{page.UNDEFINED.capitalize()}: fewer than three architectures among the best, or equal values."
+    return text
+
+
+def _ranking_cells(found: list[Agreement]) -> list[str]:
+    cells = []
+    for statistic in STATISTICS:
+        for fraction in (ALL, "50%", "10%", "1%"):
+            cells.append(_cell([one[fraction][statistic] for one in found], ".1%" if "pairs" in statistic else "+.3f"))
+    return cells
+
+
+def _cell(values: list[float | None], form: str) -> str:
+    mean = _mean(values)
+    return page.UNDEFINED if mean is None else page.plus_minus(mean, _std(values), form)
+
+
+def draws_table(folder: Path, truth: Truth) -> str:
+    """The expected true accuracy of the best of T candidates by one-shot loss, as Markdown."""
+    rows = []
+    for name, seeds in results(folder, truth).items():
+        rows.append([name, *(_cell([one.best_of[str(draws)] for one in seeds], ".2f") for draws in DRAWS)])
+    return page.table(["row", *(f"T = {draws} [%]" for draws in DRAWS)], rows)
+
+
+def epochs_figure(folder: Path, truth: Truth) -> Figure:
+    """The expected true accuracy under the evaluator after each epoch, a line a seed, a colour a strategy."""
+    figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    plots.axis(ax)
+    for number, (name, seeds) in enumerate(results(folder, truth).items()):
+        for one in seeds:
+            label = name if one is seeds[0] else None
+            epochs = range(1, len(one.expected) + 1)
+            ax.plot(epochs, one.expected, color=plots.COLOURS[number % len(plots.COLOURS)], linewidth=1.3, label=label)
+    ax.axhline(float(truth.accuracy.mean()), color="#595959", linewidth=1, linestyle=":", label="uniform")
+    plots.epochs_below(ax).set_ylabel("expected true accuracy [%]")
+    ax.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def scatter_figure(folder: Path, truth: Truth) -> Figure:
+    """One-shot loss against true accuracy of the uniform architectures, an axis a row, of its first seed."""
+    config = page.read_config(GroundTruthConfig, folder)
+    names = list(results(folder, truth))
+    figure, axes = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.4), layout="constrained", squeeze=False)
+    for ax, name in zip(axes[0], names, strict=True):
+        sample = Sample.read(folder / f"{name}-{config.seed}.baseline.jsonl")
+        plots.axis(ax)
+        ax.scatter(truth.of(sample.architectures), sample.loss, s=5, color=plots.COLOURS[0], alpha=0.4, linewidths=0)
+        ax.set(title=name, xlabel="true accuracy [%]", ylabel="one-shot loss [nats]")
+    return figure
+
+
+def save(folder: Path, truth: Truth, target: Path | None = None) -> list[Path]:
+    """Write figures (SVG), tables (Markdown) and summary.json into `target`, by default the run folder itself."""
+    tables = quality_table(folder, truth), ranking_table(folder, truth), draws_table(folder, truth)
+    return page.write_files(
+        target or folder,
+        {"epochs": epochs_figure(folder, truth), "scatter": scatter_figure(folder, truth)},
+        {"tables.md": "\n\n".join(tables) + "\n"},
+        summary(folder, truth),
+    )
+
+
+def write(folder: Path, truth: Truth, target: Path) -> Path:
+    """`save` and a page with the run's config, machine and numbers; returns the page."""
+    save(folder, truth, target)
+    config = page.read_config(GroundTruthConfig, folder)
+    (target / "config.json").write_text(page.config_text(folder))
+    path = target / "README.md"
+    lines = [
+        f"# Study with true accuracies {folder.name}",
+        "",
+        f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, the "
+        f"evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, {config.ranked} uniform "
+        f"architectures. True accuracies: {truth.column}; the best of all is {truth.accuracy.max():.2f}%, the mean "
+        f"{truth.accuracy.mean():.2f}%. `config.json` holds every parameter: `papermill -f config.json "
+        "notebooks/groundtruth.ipynb out.ipynb -p table PATH` repeats it, a folder of images given by `-p dataset`.",
+        "",
+        "## Are the candidates good?",
+        "",
+        quality_table(folder, truth),
+        "",
+        "![expected true accuracy](epochs.svg)",
+        "",
+        "## Is the one-shot score right?",
+        "",
+        ranking_table(folder, truth),
+        "",
+        "![one-shot loss and true accuracy](scatter.svg)",
+        "",
+        "## Few candidates or many",
+        "",
+        draws_table(folder, truth),
+        "",
+        "## Machine",
+        "",
+        *page.machine(folder),
+        "",
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        raise SystemExit("usage: python -m setn_lab.studies.groundtruth_report RUN_FOLDER TABLE TARGET_FOLDER")
+    print(write(Path(sys.argv[1]), load(sys.argv[2]), Path(sys.argv[3])))

@@ -1,0 +1,146 @@
+"""What a row and seed of the study with true accuracies come to: arrays in, figures out."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from setn_lab import edge_space
+from setn_lab.costs import CostTable, Metric, cost_table
+from setn_lab.edge_evaluator import EdgeDistributions
+from setn_lab.edge_space import EdgeSpace
+from setn_lab.runs import read_journal
+from setn_lab.studies import statistics
+from setn_lab.truth import Truth
+
+FRACTIONS = (1.0, 0.01, 0.1, 0.5)  # all, and the best by true accuracy, within which ranks are compared
+DRAWS = (1, 10, 100, 1000)  # T
+SIZE = (16, 5, 3, 32, 10)  # C, N, image channels, side and classes of the benchmark's networks
+
+
+Agreement = dict[str, dict[str, float | None]]  # fraction of the best: statistic: value, None where it is undefined
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Scored architectures: their encodings (n, 6), one-shot losses and accuracies (n,), and draws (n,)."""
+
+    architectures: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    draws: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, path: Path) -> "Sample":
+        """The finished lines of a journal: those with a finite loss."""
+        records = [one for one in read_journal(path) if np.isfinite(one["loss"])]
+        space = EdgeSpace()
+        arrays = [space.encode(space.read(one["genotype"]))[0] for one in records]
+        columns = (np.array([one[name] for one in records]) for name in ("loss", "accuracy", "draws"))
+        return cls(np.array(arrays).reshape(-1, len(space.edges)), *columns)
+
+    def chosen(self) -> NDArray[np.int64]:
+        """The architecture of the lowest loss (6,)."""
+        return self.architectures[self.loss.argmin()]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row and seed. Accuracies in percent.
+
+    chosen, argmax, uniform: the true accuracy of the candidate of the lowest loss, of the evaluator's argmax, and of
+    the best of T uniform architectures by loss; ranks among all, 1 is the best. expected: under the evaluator, after
+    each epoch. candidates, uniforms: mean and standard deviation of the true accuracies of what was drawn.
+    agreement: of one-shot loss and truth over the uniform ones. best_of: the expected true accuracy of the best of T.
+    """
+
+    chosen: float
+    chosen_rank: int
+    argmax: float
+    argmax_rank: int
+    uniform: float
+    uniform_rank: int
+    candidates: tuple[float, float]
+    uniforms: tuple[float, float]
+    expected: list[float]
+    agreement: Agreement
+    best_of: dict[str, float]
+
+
+def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
+    """What the row and seed of that name come to; `draws` is T."""
+    drawn, uniform = (Sample.read(folder / f"{name}.{journal}.jsonl") for journal in ("candidates", "baseline"))
+    argmax = Sample.read(folder / f"{name}.argmax.jsonl").architectures[0]
+    first = np.flatnonzero(uniform.draws.cumsum() - uniform.draws < draws)  # the best of T is that of the first T draws
+    best = uniform.architectures[first[uniform.loss[first].argmin()]]
+    true = truth.of(uniform.architectures)
+    best_of = statistics.best_of(
+        drawn.loss, {"true": truth.of(drawn.architectures)}, DRAWS, lowest=True, weights=drawn.draws.astype(float)
+    )
+    space, every = EdgeSpace(), edge_space.every()[:, None]
+    expected = []
+    for record in read_journal(folder / f"{name}.evaluator.jsonl"):
+        chance = np.exp(EdgeDistributions.from_record(space, record).log_probability(every))
+        expected.append(float(chance @ truth.accuracy))
+    chosen = drawn.chosen()
+    return Result(
+        chosen=float(truth.of(chosen)),
+        chosen_rank=int(truth.rank(chosen)),
+        argmax=float(truth.of(argmax)),
+        argmax_rank=int(truth.rank(argmax)),
+        uniform=float(truth.of(best)),
+        uniform_rank=int(truth.rank(best)),
+        candidates=_moments(truth.of(drawn.architectures), drawn.draws),
+        uniforms=_moments(true, uniform.draws),
+        expected=expected,
+        agreement=agreement(-uniform.loss, true),
+        best_of={str(one.draws): one.values["true"].mean for one in best_of},
+    )
+
+
+def _moments(values: NDArray[np.float64], weights: NDArray[np.int64]) -> tuple[float, float]:
+    mean = float(np.average(values, weights=weights))
+    return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
+
+
+def agreement(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> Agreement:
+    """How a prediction (n,), more is better, ranks what the truth (n,) ranks."""
+    found: Agreement = {}
+    for fraction in FRACTIONS:
+        best = statistics.best(true, fraction)
+        values, truths = predicted[best], true[best]
+        found[f"{fraction:.0%}"] = {
+            "kendall_tau": statistics.kendall(values, truths, resamples=1).value,
+            "spearman_rho": statistics.spearman(values, truths, resamples=1).value,
+            "good_pairs": _good_pairs(values, truths),
+        }
+    return found
+
+
+def _good_pairs(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> float | None:
+    """The share of all pairs that compare alike; row by row, since 15,625 architectures are 122 million pairs."""
+    good = 0
+    for place in range(len(true) - 1):
+        guess, truth = (np.sign(side[place] - side[place + 1 :]) for side in (predicted, true))
+        good += int((guess == truth).sum())
+    pairs = len(true) * (len(true) - 1) // 2
+    return good / pairs if pairs else None
+
+
+def baselines(truth: Truth) -> dict[str, Agreement]:
+    """What costs nothing, over all architectures: parameters, multiply-adds, and the convolutions counted 9 to 1."""
+    space, every = EdgeSpace(), edge_space.every()
+    three, one = (space.operations.index(name) for name in ("nor_conv_3x3", "nor_conv_1x1"))
+    metrics: tuple[Metric, ...] = ("parameters", "multiply_adds")
+    found: dict[str, NDArray[np.float64]] = {
+        metric: np.array([_sizes(metric).of(architecture[None]) for architecture in every]) for metric in metrics
+    }
+    found["convolutions"] = 9.0 * (every == three).sum(1) + (every == one).sum(1)
+    return {name: agreement(values, truth.accuracy) for name, values in found.items()}
+
+
+@lru_cache
+def _sizes(metric: Metric) -> CostTable:
+    return cost_table(EdgeSpace(), *SIZE, metric)

@@ -1,0 +1,93 @@
+"""Tables of true accuracies: every architecture of NAS-Bench-201, trained by the benchmark's authors.
+
+The table is the user's, a CSV file with a column `arch` in the benchmark's text form, or the API of the package
+nats_bench where it is installed. Nothing of it is committed here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from setn_lab import edge_space
+from setn_lab.edge_space import EDGES, OPERATIONS_201, Edges
+from setn_lab.genotype import GenotypeError
+
+COUNT = len(OPERATIONS_201) ** len(EDGES)  # 15,625
+DEFAULT_COLUMN = "cifar10_test_200ep"
+
+
+class TruthError(ValueError):
+    """The table cannot be used; the message says what is wrong with it and what is needed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The true accuracy [%] of every architecture, by `edge_space.number`: accuracy (15625,)."""
+
+    source: str
+    column: str
+    accuracy: NDArray[np.float64]
+
+    def of(self, architectures: Edges) -> NDArray[np.float64]:
+        """The accuracies [%] of architectures (..., 6)."""
+        return self.accuracy[edge_space.number(architectures)]
+
+    def rank(self, architectures: Edges) -> NDArray[np.int64]:
+        """The ranks of architectures (..., 6) among all, 1 is the best; equal ones share the better rank."""
+        ordered = np.sort(self.accuracy)
+        return COUNT - np.searchsorted(ordered, self.of(architectures), side="right") + 1
+
+
+def load(table: str | Path, column: str = DEFAULT_COLUMN) -> Truth:
+    """Read a CSV file with the columns `arch` and `column` (accuracies in percent).
+
+    Raises TruthError unless it has each of the 15,625 architectures once, with an accuracy between 0 and 100.
+    """
+    path = Path(table).expanduser()
+    try:
+        header = pd.read_csv(path, nrows=0).columns.tolist()
+        if "arch" not in header or column not in header:
+            raise TruthError(
+                f"{path}: the columns 'arch' and {column!r} are needed; it has {', '.join(map(repr, header))}"
+            )
+        frame = pd.read_csv(path, usecols=["arch", column])
+    except OSError as error:
+        raise TruthError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise TruthError(f"{path} is no CSV file: {error}") from error
+    return from_columns(str(path), column, frame["arch"].tolist(), frame[column].tolist())
+
+
+def from_api(api: Any, dataset: str = "cifar10", epochs: str = "200") -> Truth:
+    """Ask `nats_bench.create(..., "tss")` for the test accuracy after 200 (or "12") epochs, the mean over seeds.
+
+    Raises TruthError as `load` does.
+    """
+    texts = [api.arch(index) for index in range(len(api))]
+    values = [
+        api.get_more_info(index, dataset, hp=epochs, is_random=False)["test-accuracy"] for index in range(len(api))
+    ]
+    return from_columns("nats_bench", f"{dataset} test accuracy, {epochs} epochs", texts, values)
+
+
+def from_columns(source: str, column: str, texts: list[Any], values: list[Any]) -> Truth:
+    """The table of these architectures, in any order, and accuracies [%]. Raises TruthError as `load` does."""
+    if len(texts) != COUNT:
+        raise TruthError(f"{source}: {len(texts)} architectures; the space has {COUNT}, and each is needed once")
+    accuracy = np.full(COUNT, np.nan)
+    for line, (text, value) in enumerate(zip(texts, values, strict=True), 1):
+        try:
+            place = edge_space.number(edge_space.EdgeGenotype.from_text(str(text)).array)
+            number = float(value)
+        except (GenotypeError, TypeError, ValueError) as error:
+            raise TruthError(f"{source}, architecture {line}: {error}") from error
+        if not 0 <= number <= 100:
+            raise TruthError(f"{source}, architecture {line}: {column} is {value}; percent from 0 to 100 are allowed")
+        if not np.isnan(accuracy[place]):
+            raise TruthError(f"{source}, architecture {line}: {text} occurs twice; each is needed once")
+        accuracy[place] = number
+    return Truth(source, column, accuracy)

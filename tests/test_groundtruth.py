@@ -1,0 +1,180 @@
+"""The study with true accuracies, on digits and with a table that is made here."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kendalltau
+
+from setn_lab import edge_space
+from setn_lab.candidates import evaluate
+from setn_lab.config import ConfigError
+from setn_lab.edge_evaluator import EdgeDistributions
+from setn_lab.edge_space import EdgeGenotype, EdgeSpace
+from setn_lab.prepare import prepare
+from setn_lab.runs import Run, read_journal
+from setn_lab.search import train
+from setn_lab.studies import groundtruth, groundtruth_report
+from setn_lab.studies.groundtruth import GroundTruthConfig
+from setn_lab.truth import TruthError
+
+SPACE, SEEDS, DRAWN, RANKED = EdgeSpace(), 2, 8, 12
+SWITCHES = "sampling=fair", "batch_norm=recalibrated+path_dropout=0"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    every = edge_space.every()
+    accuracy = 40 + 8 * (every == 3).sum(1) - 3 * (every == 0).sum(1) + np.random.default_rng(0).random(len(every))
+    texts = [SPACE.write(SPACE.genotype(one)) for one in every]
+    path = tmp_path_factory.mktemp("truth") / "table.csv"
+    pd.DataFrame({"arch": texts, "cifar10_test_200ep": accuracy}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(tiny, table):
+    values = {**tiny, "nodes": 4, "epochs": 2, "candidates": DRAWN, "table": str(table)}
+    return GroundTruthConfig(**values, seeds=SEEDS, ranked=RANKED, switches=", ".join(SWITCHES), evaluator_lr=0.5)
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """The run folder of a finished study."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SETN_LAB_RUNS", str(tmp_path_factory.mktemp("runs")))
+        with Run.open(config, "groundtruth") as run:
+            groundtruth.collect(config, run)
+    return run.folder
+
+
+def test_the_rows_are_strategies_and_switches_over_their_seeds(config):
+    searches = [(name, seed, search) for name, seed, search in config.searches()]
+    names = [f"{name}-{seed}" for name, seed, _ in searches]
+    assert names == [
+        *(f"{strategy}-{seed}" for strategy in ("setn", "setn-lr", "setn-non") for seed in (0, 1)),
+        *(f"{switch}-0" for switch in SWITCHES),
+    ]
+    by_name = {name: search for name, (_, _, search) in zip(names, searches, strict=True)}
+    fair, recalibrated = (by_name[f"{switch}-0"] for switch in SWITCHES)
+    plain = by_name["setn-0"]
+    assert fair == replace(plain, sampling="fair")
+    assert recalibrated == replace(plain, batch_norm="recalibrated", path_dropout=0.0)
+    assert {search.strategy for name, search in by_name.items() if name.startswith("setn-lr")} == {"setn-lr"}
+    assert len({json.dumps(vars(search)) for search in by_name.values()}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("switches", "reason"),
+    [
+        ("fair", "name=value is allowed"),
+        ("sampling=fair,,", "name=value is allowed"),
+        ("sampling=fair+sampling=uniform", "each name once"),
+        ("seed=3", "none of dataset, .*seed"),
+        ("sampling=fair, sampling=fair", "switches that differ are allowed"),
+        ("sampling=fiar", "sampling: 'fiar' .*given"),
+        ("pathdropout=0", "did you mean path_dropout"),
+        ("epochs=200+evaluator_start=300", "evaluator_start: 300 given"),
+    ],
+)
+def test_a_switch_that_is_none_is_refused(switches, reason):
+    with pytest.raises(ConfigError, match=rf"(?s)switches: .* given; .*{reason}"):
+        GroundTruthConfig(switches=switches)
+
+
+def test_without_a_table_there_is_no_truth():
+    with pytest.raises(TruthError, match=r"table: None given; .* -p table PATH"):
+        GroundTruthConfig().truth()
+
+
+def scored(folder, name, journal):
+    records = read_journal(folder / f"{name}.{journal}.jsonl")
+    return [(EdgeGenotype.from_text(one["genotype"]), one["loss"], one["draws"]) for one in records]
+
+
+def test_the_figures_are_those_of_the_journals(finished, config):
+    truth = config.truth()
+    found = groundtruth_report.results(finished, truth)
+    assert list(found) == ["setn", "setn-lr", "setn-non", *SWITCHES]
+    for name, seeds in found.items():
+        for seed, one in enumerate(seeds):
+            drawn, uniform = (scored(finished, f"{name}-{seed}", journal) for journal in ("candidates", "baseline"))
+            assert sum(draws for _, _, draws in drawn) == DRAWN
+            assert sum(draws for _, _, draws in uniform) == RANKED
+            winner = min(drawn, key=lambda candidate: candidate[1])[0]
+            assert one.chosen == truth.of(winner.array)
+            assert one.chosen_rank == 1 + (truth.accuracy > one.chosen).sum()
+            pool, first = [], 0
+            for candidate in uniform:  # the distinct ones among the first T draws
+                if first < DRAWN:
+                    pool.append(candidate)
+                first += candidate[2]
+            assert one.uniform == truth.of(min(pool, key=lambda candidate: candidate[1])[0].array)
+            values = np.repeat([truth.of(g.array) for g, _, _ in drawn], [draws for _, _, draws in drawn])
+            assert one.candidates == pytest.approx((values.mean(), values.std()))
+            true, loss = [truth.of(g.array) for g, _, _ in uniform], [loss for _, loss, _ in uniform]
+            assert one.agreement["100%"]["kendall_tau"] == pytest.approx(-kendalltau(loss, true).statistic)
+            signs = [
+                (a < b) != (x < y)
+                for i, (a, x) in enumerate(zip(loss, true, strict=True))
+                for b, y in zip(loss[:i], true[:i], strict=True)
+            ]
+            assert one.agreement["100%"]["good_pairs"] == pytest.approx(np.mean(signs))
+            middle = sorted(true, reverse=True)[: -(-len(true) // 2)]
+            best = [place for place in range(RANKED) if true[place] in middle][: -(-len(true) // 2)]
+            tau = kendalltau([-loss[place] for place in best], [true[place] for place in best]).statistic
+            assert one.agreement["50%"]["kendall_tau"] == pytest.approx(tau)
+            assert one.best_of["1"] == pytest.approx(values.mean())
+            records = read_journal(finished / f"{name}-{seed}.evaluator.jsonl")
+            assert len(one.expected) == 2
+            last = EdgeDistributions.from_record(SPACE, records[-1])
+            sample = truth.of(last.sample(np.random.default_rng(0), 4000)[:, 0])
+            assert one.expected[-1] == pytest.approx(sample.mean(), abs=5 * sample.std() / 4000**0.5)
+
+
+def test_the_baselines_rank_all_architectures(config):
+    truth = config.truth()
+    rows = groundtruth_report.baselines(truth)
+    every = edge_space.every()
+    count = 9 * (every == 3).sum(1) + (every == 2).sum(1)
+    tau = kendalltau(count, truth.accuracy).statistic
+    assert rows["convolutions"]["100%"]["kendall_tau"] == pytest.approx(tau)
+    assert rows["parameters"]["100%"]["kendall_tau"] == pytest.approx(tau)  # the same order
+
+
+def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, config, tmp_path):
+    page = groundtruth_report.write(finished, config.truth(), tmp_path / "report")
+    summary = json.loads((page.parent / "summary.json").read_text())
+    for name in ("setn", "setn-rand", "setn-lr", "setn-non", *SWITCHES):
+        assert 0 < summary[name]["chosen_true_accuracy_mean"] < 100
+        assert -1 <= summary[name]["kendall_tau_mean"] <= 1
+    chosen = [one["chosen"] for one in summary["setn"]["seeds"]]
+    assert summary["setn"]["chosen_true_accuracy_mean"] == pytest.approx(np.mean(chosen))
+    assert summary["setn"]["chosen_true_accuracy_std"] == pytest.approx(np.std(chosen, ddof=1))
+    assert set(summary["baselines"]) == {"parameters", "multiply_adds", "convolutions"}
+    assert {path.name for path in page.parent.iterdir()} == {
+        *("README.md", "config.json", "epochs.svg", "scatter.svg", "summary.json", "tables.md")
+    }
+    assert "nan" not in page.read_text().lower().replace("nanosecond", "")
+
+
+def test_a_study_that_is_begun_again_scores_nothing_again(finished, config, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(finished.parent))
+    monkeypatch.setattr("setn_lab.candidates.evaluate", lambda *arguments: pytest.fail("scored again"))
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    with Run.open(config, "groundtruth") as run:
+        groundtruth.collect(config, run)
+    assert {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
+
+
+def test_a_row_is_what_the_search_alone_gives(finished, config, tmp_path, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path))
+    (search_config,) = [one for name, seed, one in config.searches() if (name, seed) == (SWITCHES[0], 0)]
+    with Run.open(search_config, "search") as run:
+        search = prepare(search_config, run)
+        train(search, run)
+    genotype, loss, _ = scored(finished, f"{SWITCHES[0]}-0", "baseline")[0]
+    ((again, _),) = evaluate(search, [SPACE.encode(genotype)])
+    assert again == pytest.approx(loss, rel=1e-5)

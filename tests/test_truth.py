@@ -1,0 +1,101 @@
+"""Tables of true accuracies, written here: every architecture with an accuracy that its operations give."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from setn_lab import edge_space, truth
+from setn_lab.truth import TruthError
+
+SPACE = edge_space.EdgeSpace()
+
+
+def rows():
+    every = edge_space.every()
+    return pd.DataFrame(
+        {
+            "arch": [SPACE.write(SPACE.genotype(one)) for one in every],
+            "cifar10_test_200ep": 50 + 5 * (every == 3).sum(1) + 0.001 * np.arange(len(every)) / 16,
+            "other": 10.0,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return rows()
+
+
+@pytest.fixture(scope="module")
+def table(frame, tmp_path_factory):
+    path = tmp_path_factory.mktemp("truth") / "table.csv"
+    frame.sample(frac=1, random_state=0).to_csv(path, index=False)  # in any order
+    return path
+
+
+def test_every_architecture_has_its_accuracy_and_rank(frame, table):
+    found = truth.load(table)
+    drawn = SPACE.sample(np.random.default_rng(0), 50, 1)[:, 0]
+    by_text = dict(zip(frame["arch"], frame["cifar10_test_200ep"], strict=True))
+    expected = [by_text[SPACE.write(SPACE.genotype(one))] for one in drawn]
+    np.testing.assert_allclose(found.of(drawn), expected)
+    ranks = [1 + (frame["cifar10_test_200ep"] > value).sum() for value in found.of(drawn)]
+    np.testing.assert_array_equal(found.rank(drawn), ranks)
+    assert truth.load(table, "other").rank(drawn).tolist() == [1] * 50  # equal ones share the better rank
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.iloc[:-1], "15624 architectures; the space has 15625"),
+        (lambda frame: pd.concat([frame.iloc[:-1], frame.iloc[:1]]), "architecture 15625: ... occurs twice"),
+        (
+            lambda frame: frame.rename(columns={"arch": "cell"}),
+            "the columns 'arch' and 'cifar10_test_200ep' are needed",
+        ),
+        (lambda frame: frame.assign(cifar10_test_200ep=101.0), "architecture 1: cifar10_test_200ep is 101.0; percent"),
+        (lambda frame: frame.assign(cifar10_test_200ep=np.nan), "architecture 1: cifar10_test_200ep is nan; percent"),
+        (lambda frame: frame.assign(cifar10_test_200ep="good"), "architecture 1: could not convert"),
+        (lambda frame: frame.assign(arch="|none~0|"), "architecture 1: '|none~0|' given; the form"),
+    ],
+    ids=["too few", "twice", "no column", "above 100", "none", "text", "another form"],
+)
+def test_a_wrong_table_is_refused(frame, tmp_path, change, message):
+    path = tmp_path / "table.csv"
+    change(frame).to_csv(path, index=False)
+    with pytest.raises(TruthError) as caught:
+        truth.load(path)
+    assert str(caught.value).startswith(str(path))
+    for part in message.split("..."):
+        assert part in str(caught.value)
+
+
+def test_a_file_that_is_none_or_no_table_is_refused(tmp_path):
+    with pytest.raises(TruthError, match="cannot be read: No such file"):
+        truth.load(tmp_path / "table.csv")
+    with pytest.raises(TruthError, match="cannot be read"):
+        truth.load(tmp_path)
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(TruthError, match="is no CSV file"):
+        truth.load(tmp_path / "empty.csv")
+
+
+class Api:
+    """What is asked of nats_bench's API."""
+
+    def __init__(self, frame):
+        self.frame = frame
+
+    def __len__(self):
+        return len(self.frame)
+
+    def arch(self, index):
+        return self.frame["arch"][index]
+
+    def get_more_info(self, index, dataset, hp, is_random):
+        assert (dataset, hp, is_random) == ("cifar10", "200", False)
+        return {"test-accuracy": self.frame["cifar10_test_200ep"][index], "train-loss": 0.0}
+
+
+def test_the_api_gives_the_same(frame, table):
+    np.testing.assert_allclose(truth.from_api(Api(frame)).accuracy, truth.load(table).accuracy)

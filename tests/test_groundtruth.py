@@ -1,7 +1,11 @@
 """The study with true accuracies, on digits and with a table that is made here."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,10 +20,11 @@ from setn_lab.edge_space import EdgeGenotype, EdgeSpace
 from setn_lab.prepare import prepare
 from setn_lab.runs import Run, read_journal
 from setn_lab.search import train
-from setn_lab.studies import groundtruth, groundtruth_report
+from setn_lab.studies import groundtruth, groundtruth_report, groundtruth_results
 from setn_lab.studies.groundtruth import GroundTruthConfig
 from setn_lab.truth import TruthError
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "groundtruth.ipynb"
 SPACE, SEEDS, DRAWN, RANKED = EdgeSpace(), 2, 8, 12
 SWITCHES = "sampling=fair", "batch_norm=recalibrated+path_dropout=0"
 
@@ -128,10 +133,20 @@ def test_the_figures_are_those_of_the_journals(finished, config):
             assert one.agreement["50%"]["kendall_tau"] == pytest.approx(tau)
             assert one.best_of["1"] == pytest.approx(values.mean())
             records = read_journal(finished / f"{name}-{seed}.evaluator.jsonl")
-            assert len(one.expected) == 2
+            assert len(one.spread) == 2
             last = EdgeDistributions.from_record(SPACE, records[-1])
             sample = truth.of(last.sample(np.random.default_rng(0), 4000)[:, 0])
-            assert one.expected[-1] == pytest.approx(sample.mean(), abs=5 * sample.std() / 4000**0.5)
+            mean, *quantiles = one.spread[-1]
+            assert mean == pytest.approx(sample.mean(), abs=5 * sample.std() / 4000**0.5)
+            for value, quantile in zip(quantiles, (0.1, 0.5, 0.9), strict=True):
+                assert (sample <= value).mean() == pytest.approx(quantile, abs=0.03)
+
+
+def test_a_spread_counts_values_as_often_as_they_are_drawn():
+    values, often = np.random.default_rng(0).random(50), np.random.default_rng(1).integers(1, 9, 50)
+    repeated = np.repeat(values, often)
+    expected = [repeated.mean(), *(np.quantile(repeated, q, method="inverted_cdf") for q in (0.1, 0.5, 0.9))]
+    assert groundtruth_results.spread_of(values, often / 7) == pytest.approx(expected)
 
 
 def test_the_baselines_rank_all_architectures(config):
@@ -178,3 +193,16 @@ def test_a_row_is_what_the_search_alone_gives(finished, config, tmp_path, monkey
     genotype, loss, _ = scored(finished, f"{SWITCHES[0]}-0", "baseline")[0]
     ((again, _),) = evaluate(search, [SPACE.encode(genotype)])
     assert again == pytest.approx(loss, rel=1e-5)
+
+
+def test_papermill_shows_a_finished_study(finished, config, table, tmp_path):
+    out = tmp_path / "out.ipynb"
+    given = ["-f", str(finished / "config.json"), "-p", "interactive", "False", "--no-progress-bar"]
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out), *given]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "SETN_LAB_RUNS": str(finished.parent)})
+    cells = json.loads(out.read_text())["cells"]
+    shown = [one["data"] for cell in cells for one in cell.get("outputs", []) if "data" in one]
+    texts = "".join("".join(one.get("text/markdown", "")) for one in shown)
+    for name in ("setn-non", *SWITCHES):
+        assert f"| {name} | " in texts
+    assert sum("image/png" in one for one in shown) == 2

@@ -11,12 +11,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from setn_lab import plots
 from setn_lab.studies import page
 from setn_lab.studies.groundtruth import GroundTruthConfig
-from setn_lab.studies.groundtruth_results import DRAWS, Agreement, Result, Sample, baselines, result
+from setn_lab.studies.groundtruth_results import DRAWS, Agreement, Result, Sample, baselines, result, spread_of
 from setn_lab.truth import Truth, load
 
 CONTENTS = {
@@ -35,6 +36,7 @@ ALL = "100%"
 STATISTICS = {"kendall_tau": "tau-b", "spearman_rho": "rho", "good_pairs": "good pairs"}
 # Test accuracies on CIFAR-10 [%] of what others' searches choose in this space, as their authors or the benchmark print
 # them, and how a trained one-shot network ranks all its architectures.
+PUBLISHED_FOR = "cifar10_"  # the columns of the table that they are about
 PUBLISHED_ACCURACY = {"SETN": "87.64", "random search, shared weights": "84.07", "GDAS": "93.61", "FairNAS": "93.23"}
 PUBLISHED_RANKING = {
     "one-shot": ["+0.485", "", "", "", "+0.677", "", "", "", "73.8%", "", "", ""],
@@ -111,7 +113,8 @@ def quality_table(folder: Path, truth: Truth) -> str:
         cells = [_cell(columns[f"{key}_true_accuracy"], ".2f") for key in keys]
         ranks = ", ".join(f"{one.chosen_rank:,}" for one in seeds)
         rows.append([name, f"{len(seeds)}", *cells[:1], ranks, *cells[1:]])
-    rows += [[f"published: {name}", "", accuracy, *[""] * 5] for name, accuracy in PUBLISHED_ACCURACY.items()]
+    if truth.column.startswith(PUBLISHED_FOR):
+        rows += [[f"published: {name}", "", accuracy, *[""] * 5] for name, accuracy in PUBLISHED_ACCURACY.items()]
     head = ["row", "seeds", "chosen [%]", "its ranks", "argmax [%]", "best of T uniform [%]", "candidates [%]"]
     return page.table([*head, "uniform [%]"], rows)
 
@@ -126,7 +129,8 @@ def ranking_table(folder: Path, truth: Truth) -> str:
         rows.append([name, *_ranking_cells([one.agreement for one in seeds])])
     for name, found in baselines(truth).items():
         rows.append([name.replace("_", "-"), *_ranking_cells([found])])
-    rows += [[f"published: {name}", *cells] for name, cells in PUBLISHED_RANKING.items()]
+    if truth.column.startswith(PUBLISHED_FOR):
+        rows += [[f"published: {name}", *cells] for name, cells in PUBLISHED_RANKING.items()]
     head = ["row"] + [f"{name}, {part}" for name in STATISTICS.values() for part in ("all", "best 50%", "10%", "1%")]
     text = page.table(head, rows)
     if page.UNDEFINED in text:
@@ -156,30 +160,63 @@ def draws_table(folder: Path, truth: Truth) -> str:
 
 
 def epochs_figure(folder: Path, truth: Truth) -> Figure:
-    """The expected true accuracy under the evaluator after each epoch, a line a seed, a colour a strategy."""
-    figure, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-    plots.axis(ax)
-    for number, (name, seeds) in enumerate(results(folder, truth).items()):
-        for one in seeds:
-            label = name if one is seeds[0] else None
-            epochs = range(1, len(one.expected) + 1)
-            ax.plot(epochs, one.expected, color=plots.COLOURS[number % len(plots.COLOURS)], linewidth=1.3, label=label)
-    ax.axhline(float(truth.accuracy.mean()), color="#595959", linewidth=1, linestyle=":", label="uniform")
-    plots.epochs_below(ax).set_ylabel("expected true accuracy [%]")
-    ax.legend(frameon=False, fontsize="small")
+    """The true accuracy under the evaluator after each epoch, an axis a row: means, a line a seed, and middle 80%.
+
+    Grey: mean and middle 80% of uniform architectures.
+    """
+    found = results(folder, truth)
+    mean, low, _, high = spread_of(truth.accuracy, np.ones(len(truth.accuracy)))
+    figure, axes = _axes(len(found))
+    for ax, (name, seeds) in zip(axes, found.items(), strict=True):
+        plots.axis(ax)
+        ax.axhspan(low, high, color="#000000", alpha=0.08, linewidth=0)
+        ax.axhline(mean, color="#595959", linewidth=1, linestyle=":", label="uniform")
+        for number, one in enumerate(seeds):
+            means, least, _, most = np.array(one.spread).T
+            epochs, colour = np.arange(1, len(means) + 1), plots.COLOURS[number % len(plots.COLOURS)]
+            ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {number}")
+            ax.fill_between(epochs, least, most, color=colour, alpha=0.15, linewidth=0)
+        ax.set(ylim=_range(truth))
+        ax.set_title(name, fontsize="small")
+        plots.epochs_below(ax)
+    axes[0].set_ylabel("true accuracy [%]")
+    axes[0].legend(frameon=False, fontsize="small")
     return figure
 
 
+def _range(truth: Truth) -> tuple[float, float]:
+    """The accuracies that a figure shows: the middle 80%, as much below, and all above; a few lie far below."""
+    _, low, _, high = spread_of(truth.accuracy, np.ones(len(truth.accuracy)))
+    return 2 * low - high, truth.accuracy.max() + (high - low) / 20
+
+
+def _axes(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure with that many square axes, four in a line."""
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.3 * columns, 3.2 * rows), layout="constrained", squeeze=False, sharey=True
+    )
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
 def scatter_figure(folder: Path, truth: Truth) -> Figure:
-    """One-shot loss against true accuracy of the uniform architectures, an axis a row, of its first seed."""
+    """One-shot loss against true accuracy of the uniform architectures, an axis a row, of its first seed.
+
+    A few of the worst architectures lie to the left of it.
+    """
     config = page.read_config(GroundTruthConfig, folder)
     names = list(results(folder, truth))
-    figure, axes = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.4), layout="constrained", squeeze=False)
-    for ax, name in zip(axes[0], names, strict=True):
+    figure, axes = _axes(len(names))
+    for ax, name in zip(axes, names, strict=True):
         sample = Sample.read(folder / f"{name}-{config.seed}.baseline.jsonl")
         plots.axis(ax)
         ax.scatter(truth.of(sample.architectures), sample.loss, s=5, color=plots.COLOURS[0], alpha=0.4, linewidths=0)
-        ax.set(title=name, xlabel="true accuracy [%]", ylabel="one-shot loss [nats]")
+        ax.set(xlabel="true accuracy [%]", xlim=_range(truth))
+        ax.set_title(name, fontsize="small")
+    axes[0].set_ylabel("one-shot loss [nats]")
     return figure
 
 
@@ -213,7 +250,7 @@ def write(folder: Path, truth: Truth, target: Path) -> Path:
         "",
         quality_table(folder, truth),
         "",
-        "![expected true accuracy](epochs.svg)",
+        "![true accuracy under the evaluator](epochs.svg)",
         "",
         "## Is the one-shot score right?",
         "",

@@ -17,6 +17,7 @@ from setn_lab.truth import Truth
 
 FRACTIONS = (1.0, 0.01, 0.1, 0.5)  # all, and the best by true accuracy, within which ranks are compared
 DRAWS = (1, 10, 100, 1000)  # T
+QUANTILES = (0.1, 0.5, 0.9)
 SIZE = (16, 5, 3, 32, 10)  # C, N, image channels, side and classes of the benchmark's networks
 
 
@@ -51,9 +52,10 @@ class Result:
     """One row and seed. Accuracies in percent.
 
     chosen, argmax, uniform: the true accuracy of the candidate of the lowest loss, of the evaluator's argmax, and of
-    the best of T uniform architectures by loss; ranks among all, 1 is the best. expected: under the evaluator, after
-    each epoch. candidates, uniforms: mean and standard deviation of the true accuracies of what was drawn.
-    agreement: of one-shot loss and truth over the uniform ones. best_of: the expected true accuracy of the best of T.
+    the best of T uniform architectures by loss; ranks among all, 1 is the best. spread: of the true accuracy under the
+    evaluator after each epoch, exactly, its mean and its QUANTILES. candidates, uniforms: mean and standard deviation
+    of the true accuracies of what was drawn. agreement: of one-shot loss and truth over the uniform ones. best_of: the
+    expected true accuracy of the best of T.
     """
 
     chosen: float
@@ -64,7 +66,7 @@ class Result:
     uniform_rank: int
     candidates: tuple[float, float]
     uniforms: tuple[float, float]
-    expected: list[float]
+    spread: list[tuple[float, ...]]
     agreement: Agreement
     best_of: dict[str, float]
 
@@ -79,11 +81,11 @@ def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
     best_of = statistics.best_of(
         drawn.loss, {"true": truth.of(drawn.architectures)}, DRAWS, lowest=True, weights=drawn.draws.astype(float)
     )
-    space, every = EdgeSpace(), edge_space.every()[:, None]
-    expected = []
+    every = edge_space.every()[:, None]
+    spread = []
     for record in read_journal(folder / f"{name}.evaluator.jsonl"):
-        chance = np.exp(EdgeDistributions.from_record(space, record).log_probability(every))
-        expected.append(float(chance @ truth.accuracy))
+        now = EdgeDistributions.from_record(EdgeSpace(), record)
+        spread.append(spread_of(truth.accuracy, np.exp(now.log_probability(every))))
     chosen = drawn.chosen()
     return Result(
         chosen=float(truth.of(chosen)),
@@ -94,10 +96,20 @@ def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
         uniform_rank=int(truth.rank(best)),
         candidates=_moments(truth.of(drawn.architectures), drawn.draws),
         uniforms=_moments(true, uniform.draws),
-        expected=expected,
+        spread=spread,
         agreement=agreement(-uniform.loss, true),
         best_of={str(one.draws): one.values["true"].mean for one in best_of},
     )
+
+
+def spread_of(values: NDArray[np.float64], chances: NDArray[np.float64]) -> tuple[float, ...]:
+    """The mean and the QUANTILES of values (n,) that are drawn with these chances (n,): the least values that are
+    reached with at least that probability.
+    """
+    order = values.argsort(kind="stable")
+    reached = np.cumsum(chances[order] / chances.sum())
+    places = np.searchsorted(reached, np.array(QUANTILES) - 1e-12)  # sums of chances are a few units off
+    return float(values @ chances / chances.sum()), *values[order][places].tolist()
 
 
 def _moments(values: NDArray[np.float64], weights: NDArray[np.int64]) -> tuple[float, float]:

@@ -32,7 +32,7 @@ def value(number: float | None, form: str) -> str:
 
 def plus_minus(mean: float, deviation: float | None, form: str) -> str:
     """Mean ± standard deviation, the mean alone where there is one value."""
-    return format(mean, form) if deviation is None else f"{mean:{form}} ± {deviation:{form}}"
+    return format(mean, form) if deviation is None else f"{mean:{form}} ± {deviation:{form.lstrip('+')}}"
 
 
 def estimate(one: Estimate, form: str) -> str:

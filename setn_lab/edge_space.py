@@ -10,8 +10,8 @@ import itertools
 import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ Edges = NDArray[np.int64]
 class EdgeGenotype:
     """One cell: the operation of each edge, in the order of EDGES. Raises GenotypeError for an unknown operation.
 
-    Two are equal where they give the same text; `function` says whether they compute the same.
+    Two are equal where they give the same text; `isomorphism_class` says whether they are the same network.
     """
 
     operations: tuple[str, ...]
@@ -76,11 +76,6 @@ class EdgeGenotype:
     def array(self) -> Edges:
         """The operations' numbers (6,)."""
         return np.array([OPERATIONS_201.index(name) for name in self.operations])
-
-    @property
-    def function(self) -> int:
-        """A number that isomorphic cells share: those that compute the same for all weights."""
-        return int(isomorphism_classes()[number(self.array)])
 
 
 @dataclass(frozen=True)
@@ -149,26 +144,47 @@ def every() -> Edges:
     return np.array(list(itertools.product(range(len(OPERATIONS_201)), repeat=len(EDGES))))
 
 
-@lru_cache(maxsize=1)
-def isomorphism_classes() -> NDArray[np.int64]:
-    """The class of each architecture (15625,), in the order of `number`: equal where two cells compute the same.
+Terms = tuple[object, ...]
+
+
+@cache
+def isomorphism_class(genotype: EdgeGenotype) -> Terms:
+    """What isomorphic cells share and others do not: those that are the same network, with weights on its edges.
 
     A cell is written as a sum of terms: what zero gives is left out, a skip connection adds its input's own terms, and
-    the order of a sum does not matter. Convolution and pooling of nothing count as nothing, as in the benchmark.
+    the order of a sum does not matter. Convolution and pooling of nothing are nothing. A convolution that two sums read
+    is one term, two convolutions of the same input are two, and it does not matter which is which.
     """
-    classes: dict[object, int] = {}
-    return np.array([classes.setdefault(_terms(one), len(classes)) for one in every().tolist()])
+    terms = _terms(genotype)
+    weights = sorted(_convolutions(terms))
+    orders = itertools.permutations(range(len(weights)))
+    forms = (_renamed(terms, dict(zip(weights, order, strict=True))) for order in orders)
+    return min(forms, key=repr)
 
 
-def _terms(architecture: list[int]) -> tuple[object, ...]:
-    """The output as a sorted tuple of terms: the cell's input, or (operation, terms of its input)."""
-    zero, skip = OPERATIONS_201.index("none"), OPERATIONS_201.index("skip_connect")
-    states: list[tuple[object, ...]] = [("input",)]
+def _terms(genotype: EdgeGenotype) -> Terms:
+    """The output as terms: "input", or (operation, edge whose weights it has, terms of its input)."""
+    states: list[Terms] = [("input",)]
     for node in range(NODES):
-        terms: list[object] = []
-        for (head, state), operation in zip(EDGES, architecture, strict=True):
-            if head != node or operation == zero or not states[state]:
+        total: list[object] = []
+        for edge, ((head, state), operation) in enumerate(zip(EDGES, genotype.operations, strict=True)):
+            if head != node or operation == "none" or not states[state]:
                 continue
-            terms += states[state] if operation == skip else [(operation, states[state])]
-        states.append(tuple(sorted(terms, key=repr)))
+            weights = edge if "conv" in operation else None
+            total += states[state] if operation == "skip_connect" else [(operation, weights, states[state])]
+        states.append(tuple(total))
     return states[-1]
+
+
+def _convolutions(terms: Any) -> set[int]:
+    found: set[int] = set()
+    for term in terms:
+        if term != "input":
+            found |= _convolutions(term[2]) | ({term[1]} - {None})
+    return found
+
+
+def _renamed(terms: Any, names: dict[int, int]) -> Terms:
+    """The terms with other numbers for their weights, in order."""
+    renamed = (term if term == "input" else (term[0], names.get(term[1]), _renamed(term[2], names)) for term in terms)
+    return tuple(sorted(renamed, key=repr))

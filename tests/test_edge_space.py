@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from setn_lab import edge_space, ops
 from setn_lab.edge_space import EDGES, OPERATIONS_201, EdgeGenotype, EdgeSpace
@@ -96,65 +95,53 @@ def test_a_fair_round_of_the_papers_space_uses_each_operation_once_on_each_input
     assert (drawn[..., 2:] < limits[:, None]).all()
 
 
-def outcome(architecture, x, modules):
-    """The cell's output, written out: nothing is left out and nothing is sorted."""
-    states = [x]
-    for node in range(3):
-        total = torch.zeros_like(x)
-        for (head, state), operation in zip(EDGES, architecture, strict=True):
-            if head == node:
-                total = total + modules[operation](states[state])
-        states.append(total)
-    return states[-1]
-
-
-def test_isomorphic_cells_compute_the_same_and_others_do_not():
-    """Linear maps without a constant stand for the convolutions and the pool, one for each operation."""
-    generator = torch.Generator().manual_seed(0)
-    maps = [torch.randn(9, 9, generator=generator, dtype=torch.float64) / 3 for _ in range(3)]
-    # something odd after each map: without it, two maps in a row would commute with sums
-    modules = [torch.zeros_like, nn.Identity(), *(lambda x, m=m: torch.tanh(x @ m) for m in maps)]
-    x = torch.randn(4, 9, generator=generator, dtype=torch.float64)
-    by_class: dict[int, torch.Tensor] = {}
-    rng = np.random.default_rng(0)
-    chosen = rng.choice(5**6, 2500, replace=False)
-    classes = edge_space.isomorphism_classes()
-    for place in chosen:
-        result = outcome(edge_space.every()[place], x, modules)
-        known = by_class.setdefault(int(classes[place]), result)
-        torch.testing.assert_close(result, known, rtol=1e-10, atol=1e-12)
-    results = torch.stack(list(by_class.values())).flatten(1)
-    distances = torch.cdist(results, results) + torch.eye(len(results), dtype=torch.float64)
-    assert distances.min() > 1e-6
-    assert len(by_class) < len(chosen)
-
-
-def test_the_benchmarks_own_rule_never_joins_what_is_not_isomorphic():
-    """Its authors count 6,466 cells: they do not sum up what a skip connection carries, nor drop what is nothing."""
-
-    def text(architecture):
-        states = ["0"]
-        edges = iter(architecture)
+def outcomes(architecture, maps):
+    """The cell's output for each way to give its convolutions weights of their own: nothing is left out or sorted."""
+    kinds = [[edge for edge in range(6) if architecture[edge] == kind] for kind in (2, 3)]
+    for choice in itertools.product(*(itertools.permutations(range(WEIGHTS), len(edges)) for edges in kinds)):
+        own = dict.fromkeys(range(6), maps[2])  # of the pools
+        for kind in (0, 1):
+            own |= {edge: maps[kind][place] for edge, place in zip(kinds[kind], choice[kind], strict=True)}
+        states = [np.linspace(-1, 1, 3)]
         for node in range(3):
-            parts = []
-            for state in range(node + 1):
-                operation = OPERATIONS_201[next(edges)]
-                if operation == "none" or states[state] == "#":
-                    parts.append("#")
-                elif operation == "skip_connect":
-                    parts.append(states[state])
-                else:
-                    parts.append(f"({states[state]})@{operation}")
-            states.append("+".join(sorted(parts)))
-        return states[-1]
+            total = np.zeros(3)
+            for edge, (head, state) in enumerate(EDGES):
+                if head == node:
+                    x, operation = states[state], architecture[edge]
+                    # something odd after each map: without it, two maps in a row would commute with sums
+                    total = total + (operation * x if operation < 2 else np.tanh(own[edge] @ x))
+            states.append(total)
+        yield tuple(np.round(states[-1], 9) + 0.0)
 
-    theirs: dict[str, set[int]] = {}
-    classes = edge_space.isomorphism_classes()
-    for place, architecture in enumerate(edge_space.every().tolist()):
-        theirs.setdefault(text(architecture), set()).add(int(classes[place]))
-    assert len(theirs) == 6466
-    assert all(len(ours) == 1 for ours in theirs.values())
-    assert EdgeGenotype.from_text(TEXT).function == classes[edge_space.number(EdgeGenotype.from_text(TEXT).array)]
+
+WEIGHTS = 3
+
+
+def test_isomorphic_cells_are_the_same_network_and_others_are_not():
+    """Linear maps without a constant stand for weights: isomorphic cells give the same outputs over all of them."""
+    rng = np.random.default_rng(0)
+    maps = [*rng.normal(size=(2, WEIGHTS, 3, 3)), rng.normal(size=(3, 3))]
+    every = edge_space.every()
+    few = ((every == 2).sum(1) <= WEIGHTS) & ((every == 3).sum(1) <= WEIGHTS)
+    chosen = rng.choice(np.flatnonzero(few), 1500, replace=False)
+    by_class: dict[object, set] = {}
+    by_outcome: dict[tuple, set] = {}
+    for architecture in every[chosen]:
+        found = tuple(sorted(set(outcomes(architecture.tolist(), maps))))
+        form = edge_space.isomorphism_class(SPACE.genotype(architecture))
+        by_class.setdefault(form, set()).add(found)
+        by_outcome.setdefault(found, set()).add(form)
+    assert all(len(found) == 1 for found in by_class.values())
+    assert all(len(forms) == 1 for forms in by_outcome.values())
+    assert len(by_class) < len(chosen) - 100
+
+
+def test_a_convolution_read_twice_is_not_two_convolutions():
+    twice = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|skip_connect~1|skip_connect~2|"
+    two = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|skip_connect~1|skip_connect~2|"
+    mirrored = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+    forms = [edge_space.isomorphism_class(EdgeGenotype.from_text(text)) for text in (twice, two, mirrored)]
+    assert len(set(forms)) == 3
 
 
 def test_the_operations_have_modules():

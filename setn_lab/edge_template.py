@@ -28,10 +28,11 @@ class Reduction(nn.Module):
         super().__init__()
         self.first = ops.normal_conv(channels, 2 * channels, 3, 2, affine)
         self.second = ops.normal_conv(2 * channels, 2 * channels, 3, 1, affine)
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2), nn.Conv2d(channels, 2 * channels, 1, bias=False))
+        pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)  # an odd side is rounded up, as by `first`
+        self.shortcut = nn.Sequential(pool, nn.Conv2d(channels, 2 * channels, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, C, h, w) to (b, 2 C, h/2, w/2)."""
+        """(b, C, h, w) to (b, 2 C, ceil(h/2), ceil(w/2))."""
         return self.shortcut(x) + self.second(self.first(x))
 
 
@@ -109,7 +110,7 @@ def layout(
         sites += [Site(0, channels, [(1, side)] * len(space.edges))] * repeats
         if stage < STAGES - 1:
             parts.append((Reduction(channels, affine), (channels, side, side)))
-            channels, side = 2 * channels, side // 2
+            channels, side = 2 * channels, -(-side // 2)
     parts += [
         (ops.BatchNorm(channels, affine), (channels, side, side)),
         (nn.Linear(channels, num_classes), (channels,)),

@@ -226,7 +226,7 @@ def read_candidates(folder: Path) -> Scored:
 
 @lru_cache  # spaces are frozen dataclasses
 def _sizes(space: Any) -> tuple[CostTable, CostTable]:
-    """Parameters and multiply-adds of the paper's CIFAR network."""
+    """Parameters and multiply-adds of the space's networks for CIFAR."""
     size = (*final_size(space), 3, 32, 10)  # colour images of 32 x 32 pixels, 10 classes
     return cost_table(space, *size, "parameters"), cost_table(space, *size, "multiply_adds")
 

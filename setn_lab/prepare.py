@@ -34,7 +34,7 @@ class TemplateConfig:
     channels: int = number(16, at_least=1)  # C
     repeats: int = number(2, at_least=1)  # N
     nodes: int = number(4, at_least=1)  # B
-    sampling: Literal["uniform", "fair"] = "uniform"  # fair: each operation of an edge once in every weight step
+    sampling: Literal["uniform", "fair"] = "uniform"  # fair: each operation of an edge once in a step
     epochs: int = number(400, at_least=1)
     evaluator_start: int = number(0, at_least=0)  # epochs of the template alone before the evaluator joins
     batch_size: int = number(64, at_least=2)
@@ -64,7 +64,8 @@ class TemplateConfig:
         validate(self)
         if self.space == "nasbench201" and self.nodes != EDGE_NODES:
             raise ConfigError(
-                f"nodes: {self.nodes} given; a cell of nasbench201 has {EDGE_NODES}: give that or leave it out"
+                f"nodes: {self.nodes} given; {EDGE_NODES} is allowed for nasbench201, whose cells have so "
+                "many with their input: give that or leave it out"
             )
         if self.evaluator_start >= self.epochs:
             raise ConfigError(

@@ -63,7 +63,7 @@ class Trainer:
                 else:
                     logits = template.sampled(images, architecture, self.path_dropout(step, len(images), part))
                 loss = F.cross_entropy(logits, labels)
-            (loss / len(architectures)).backward()
+            loss.backward()
             outcomes.append(_outcome(loss, logits, labels))
         for group in self.weights.param_groups:
             group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)

@@ -4,6 +4,7 @@ The table is the user's, a CSV file with a column `arch` in the benchmark's text
 nats_bench where it is installed. Nothing of it is committed here.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,15 @@ class Truth:
 
 
 def load(table: str | Path, column: str = DEFAULT_COLUMN) -> Truth:
-    """Read a CSV file with the columns `arch` and `column` (accuracies in percent).
+    """Read a CSV file with the columns `arch` and `column` (accuracies in percent), or the data of nats_bench.
 
-    Raises TruthError unless it has each of the 15,625 architectures once, with an accuracy between 0 and 100.
+    Those are a folder or a .pickle.pbz2 file, for which nats_bench has to be installed and `column` is of the form
+    DATASET_test_EPOCHSep. Raises TruthError unless there is each of the 15,625 architectures once, with an accuracy
+    between 0 and 100.
     """
     path = Path(table).expanduser()
+    if path.is_dir() or path.suffix == ".pbz2":
+        return from_api(_api(path), column)
     try:
         header = pd.read_csv(path, nrows=0).columns.tolist()
         if "arch" not in header or column not in header:
@@ -62,16 +67,32 @@ def load(table: str | Path, column: str = DEFAULT_COLUMN) -> Truth:
     return from_columns(str(path), column, frame["arch"].tolist(), frame[column].tolist())
 
 
-def from_api(api: Any, dataset: str = "cifar10", epochs: str = "200") -> Truth:
-    """Ask `nats_bench.create(..., "tss")` for the test accuracy after 200 (or "12") epochs, the mean over seeds.
+def from_api(api: Any, column: str = DEFAULT_COLUMN) -> Truth:
+    """Ask `nats_bench.create(..., "tss")` for test accuracies: "cifar10_test_200ep" or "..._12ep", the mean over seeds.
 
     Raises TruthError as `load` does.
     """
+    match = re.fullmatch("(cifar10|cifar100|ImageNet16-120)_test_(12|200)ep", column)
+    if match is None:
+        raise TruthError(
+            f"{column!r} given; (cifar10|cifar100|ImageNet16-120)_test_(12|200)ep is needed for nats_bench"
+        )
+    dataset, epochs = match.groups()
     texts = [api.arch(index) for index in range(len(api))]
     values = [
         api.get_more_info(index, dataset, hp=epochs, is_random=False)["test-accuracy"] for index in range(len(api))
     ]
-    return from_columns("nats_bench", f"{dataset} test accuracy, {epochs} epochs", texts, values)
+    return from_columns("nats_bench", column, texts, values)
+
+
+def _api(path: Path) -> Any:
+    try:
+        import nats_bench  # not a dependency: the data is the user's, and so is what reads it
+    except ImportError as error:
+        raise TruthError(
+            f"{path} is read by the package nats_bench, which is not installed: give a CSV file"
+        ) from error
+    return nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
 
 
 def from_columns(source: str, column: str, texts: list[Any], values: list[Any]) -> Truth:
@@ -90,4 +111,8 @@ def from_columns(source: str, column: str, texts: list[Any], values: list[Any]) 
         if not np.isnan(accuracy[place]):
             raise TruthError(f"{source}, architecture {line}: {text} occurs twice; each is needed once")
         accuracy[place] = number
+    if accuracy.max() <= 1:
+        raise TruthError(
+            f"{source}: {column} is at most {accuracy.max():g}; percent from 0 to 100 are needed, not shares"
+        )
     return Truth(source, column, accuracy)

@@ -126,7 +126,7 @@ def test_a_fresh_evaluator_is_uniform():
 
 
 def test_the_costs_are_those_of_the_benchmark():
-    """The largest cell has 1.531 M parameters and 220.12 M multiply-adds there; others are counted by hand."""
+    """The largest cell has 1.531546 M parameters and 220.12 M multiply-adds there; others are counted by hand."""
     sizes = {}
     for metric in ("parameters", "multiply_adds"):
         table = cost_table(SPACE, 16, 5, 3, 32, 10, metric)
@@ -135,7 +135,7 @@ def test_the_costs_are_those_of_the_benchmark():
         drawn = SPACE.sample(np.random.default_rng(0), 400, 1)
         values = np.array([table.of(one) for one in drawn])
         assert abs(values.mean() - table.expected(weights)) < 4 * values.std() / 20
-    assert round(sizes["parameters"][3] / 1e6, 3) == 1.532
+    assert sizes["parameters"][3] == 1_531_546
     assert round(sizes["multiply_adds"][3] / 1e6, 2) == 220.12
     by_hand = sum(5 * 6 * (9 * C * C + 2 * C) for C in (16, 32, 64))
     assert sizes["parameters"][3] - sizes["parameters"][0] == by_hand
@@ -191,7 +191,7 @@ def test_a_fair_step_adds_the_gradients_of_its_round(tmp_path, tiny_config, spac
         for part, one in enumerate(round_)
     ]
     parameters = list(search.template.parameters())
-    expected = torch.autograd.grad(sum(losses) / len(losses), parameters, allow_unused=True)
+    expected = torch.autograd.grad(sum(losses), parameters, allow_unused=True)
     mean = float(sum(losses).detach() / len(losses))
     assert float(trainer.weight_step(5)[0]) == pytest.approx(mean, rel=1e-5)
     total = torch.sqrt(sum((one**2).sum() for one in expected if one is not None))
@@ -205,5 +205,5 @@ def test_a_fair_step_adds_the_gradients_of_its_round(tmp_path, tiny_config, spac
 
 
 def test_a_cell_of_another_number_of_nodes_is_refused():
-    with pytest.raises(ConfigError, match=r"nodes: 5 given; a cell of nasbench201 has 4"):
+    with pytest.raises(ConfigError, match=r"nodes: 5 given; 4 is allowed for nasbench201"):
         SearchConfig(space="nasbench201", nodes=5)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -74,19 +75,27 @@ def test_the_rows_are_strategies_and_switches_over_their_seeds(config):
 @pytest.mark.parametrize(
     ("switches", "reason"),
     [
-        ("fair", "name=value is allowed"),
+        ("fair", "'fair' in it is no switch; name=value is allowed"),
         ("sampling=fair,,", "name=value is allowed"),
         ("sampling=fair+sampling=uniform", "each name once"),
-        ("seed=3", "none of dataset, .*seed"),
-        ("sampling=fair, sampling=fair", "switches that differ are allowed"),
+        ("seed=3", "one of strategy, .*sampling"),
+        ("sampling=fair, sampling = fair", "rows that differ are allowed"),
+        ("strategy=setn-lr", "'strategy=setn-lr' changes nothing"),
+        ("scoring=racing", "'scoring=racing' in it is no switch"),
+        ("device=cpu", "'device=cpu' in it is no switch"),
         ("sampling=fiar", "sampling: 'fiar' .*given"),
-        ("pathdropout=0", "did you mean path_dropout"),
+        ("pathdropout=0", "is no switch"),
         ("epochs=200+evaluator_start=300", "evaluator_start: 300 given"),
     ],
 )
 def test_a_switch_that_is_none_is_refused(switches, reason):
     with pytest.raises(ConfigError, match=rf"(?s)switches: .* given; .*{reason}"):
         GroundTruthConfig(switches=switches)
+
+
+def test_fewer_uniform_architectures_than_candidates_are_refused():
+    with pytest.raises(ConfigError, match=r"ranked: 5 given; candidates \(6\) or more are allowed"):
+        GroundTruthConfig(ranked=5, candidates=6)
 
 
 def test_without_a_table_there_is_no_truth():
@@ -101,21 +110,17 @@ def scored(folder, name, journal):
 
 def test_the_figures_are_those_of_the_journals(finished, config):
     truth = config.truth()
-    found = groundtruth_report.results(finished, truth)
+    found = groundtruth_report.read(finished).rows
     assert list(found) == ["setn", "setn-lr", "setn-non", *SWITCHES]
     for name, seeds in found.items():
         for seed, one in enumerate(seeds):
-            drawn, uniform = (scored(finished, f"{name}-{seed}", journal) for journal in ("candidates", "baseline"))
+            drawn, uniform = (scored(finished, f"{name}-{seed}", journal) for journal in ("candidates", "uniform"))
             assert sum(draws for _, _, draws in drawn) == DRAWN
             assert sum(draws for _, _, draws in uniform) == RANKED
             winner = min(drawn, key=lambda candidate: candidate[1])[0]
             assert one.chosen == truth.of(winner.array)
             assert one.chosen_rank == 1 + (truth.accuracy > one.chosen).sum()
-            pool, first = [], 0
-            for candidate in uniform:  # the distinct ones among the first T draws
-                if first < DRAWN:
-                    pool.append(candidate)
-                first += candidate[2]
+            pool = uniform[:DRAWN]
             assert one.uniform == truth.of(min(pool, key=lambda candidate: candidate[1])[0].array)
             values = np.repeat([truth.of(g.array) for g, _, _ in drawn], [draws for _, _, draws in drawn])
             assert one.candidates == pytest.approx((values.mean(), values.std()))
@@ -151,7 +156,7 @@ def test_a_spread_counts_values_as_often_as_they_are_drawn():
 
 def test_the_baselines_rank_all_architectures(config):
     truth = config.truth()
-    rows = groundtruth_report.baselines(truth)
+    rows = groundtruth_results.baselines(truth)
     every = edge_space.every()
     count = 9 * (every == 3).sum(1) + (every == 2).sum(1)
     tau = kendalltau(count, truth.accuracy).statistic
@@ -160,7 +165,7 @@ def test_the_baselines_rank_all_architectures(config):
 
 
 def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, config, tmp_path):
-    page = groundtruth_report.write(finished, config.truth(), tmp_path / "report")
+    page = groundtruth_report.write(groundtruth_report.read(finished), tmp_path / "report")
     summary = json.loads((page.parent / "summary.json").read_text())
     for name in ("setn", "setn-rand", "setn-lr", "setn-non", *SWITCHES):
         assert 0 < summary[name]["chosen_true_accuracy_mean"] < 100
@@ -190,7 +195,7 @@ def test_a_row_is_what_the_search_alone_gives(finished, config, tmp_path, monkey
     with Run.open(search_config, "search") as run:
         search = prepare(search_config, run)
         train(search, run)
-    genotype, loss, _ = scored(finished, f"{SWITCHES[0]}-0", "baseline")[0]
+    genotype, loss, _ = scored(finished, f"{SWITCHES[0]}-0", "uniform")[0]
     ((again, _),) = evaluate(search, [SPACE.encode(genotype)])
     assert again == pytest.approx(loss, rel=1e-5)
 
@@ -206,3 +211,28 @@ def test_papermill_shows_a_finished_study(finished, config, table, tmp_path):
     for name in ("setn-non", *SWITCHES):
         assert f"| {name} | " in texts
     assert sum("image/png" in one for one in shown) == 2
+
+
+def test_a_study_that_has_just_begun_says_so_and_one_that_was_interrupted_shows_what_is_complete(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    for path in copy.glob("*.argmax.jsonl"):
+        if path.name != "setn-lr-1.argmax.jsonl":
+            path.unlink()
+    study = groundtruth_report.read(copy)
+    assert {name: len(seeds) for name, seeds in study.rows.items()} == {"setn-lr": 1}
+    (copy / "setn-lr-1.argmax.jsonl").unlink()
+    with pytest.raises(groundtruth_results.StudyError, match=r"no row of the study in .* is complete yet"):
+        groundtruth_report.read(copy)
+
+
+def test_another_number_of_ranked_architectures_keeps_the_trained_searches(finished, config, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(finished.parent))
+    monkeypatch.setattr("setn_lab.studies.groundtruth.STRATEGIES", ("setn",))
+    trained = {path: path.read_bytes() for path in finished.parent.glob("search-*/metrics.jsonl")}
+    more = replace(config, ranked=RANKED + 3, seeds=1, switches="")
+    with Run.open(more, "groundtruth") as run:
+        groundtruth.collect(more, run)
+    assert {path: path.read_bytes() for path in finished.parent.glob("search-*/metrics.jsonl")} == trained
+    ranked = [sum(draws for *_, draws in scored(folder, "setn-0", "uniform")) for folder in (finished, run.folder)]
+    assert ranked == [RANKED, RANKED + 3]

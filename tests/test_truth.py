@@ -1,5 +1,8 @@
 """Tables of true accuracies, written here: every architecture with an accuracy that its operations give."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,8 +76,6 @@ def test_a_wrong_table_is_refused(frame, tmp_path, change, message):
 def test_a_file_that_is_none_or_no_table_is_refused(tmp_path):
     with pytest.raises(TruthError, match="cannot be read: No such file"):
         truth.load(tmp_path / "table.csv")
-    with pytest.raises(TruthError, match="cannot be read"):
-        truth.load(tmp_path)
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(TruthError, match="is no CSV file"):
         truth.load(tmp_path / "empty.csv")
@@ -97,5 +98,27 @@ class Api:
         return {"test-accuracy": self.frame["cifar10_test_200ep"][index], "train-loss": 0.0}
 
 
-def test_the_api_gives_the_same(frame, table):
-    np.testing.assert_allclose(truth.from_api(Api(frame)).accuracy, truth.load(table).accuracy)
+def test_the_api_gives_the_same(frame, table, tmp_path, monkeypatch):
+    def create(path, space, fast_mode, verbose):
+        assert (path, space, fast_mode, verbose) == (str(tmp_path), "tss", True, False)
+        return Api(frame)
+
+    monkeypatch.setitem(sys.modules, "nats_bench", SimpleNamespace(create=create))
+    found = truth.load(tmp_path)
+    assert found.column == truth.DEFAULT_COLUMN
+    np.testing.assert_allclose(found.accuracy, truth.load(table).accuracy)
+    with pytest.raises(TruthError, match="'accuracy' given"):
+        truth.load(tmp_path, "accuracy")
+
+
+def test_without_the_api_a_csv_file_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nats_bench", None)
+    with pytest.raises(TruthError, match="package nats_bench, which is not installed: give a CSV file"):
+        truth.load(tmp_path)
+
+
+def test_shares_are_not_percent(frame, tmp_path):
+    path = tmp_path / "shares.csv"
+    frame.assign(cifar10_test_200ep=frame["cifar10_test_200ep"] / 100).to_csv(path, index=False)
+    with pytest.raises(TruthError, match="percent from 0 to 100 are needed, not shares"):
+        truth.load(path)

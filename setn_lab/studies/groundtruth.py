@@ -5,14 +5,15 @@ switch that changes one choice of the method, each over several seeds.
 """
 
 import ast
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from setn_lab.candidates import score
-from setn_lab.config import ConfigError, build, number, placement
-from setn_lab.prepare import SearchConfig, prepare
+from setn_lab.config import ConfigError, build, identity, number, placement
+from setn_lab.prepare import SearchConfig, TemplateConfig, prepare
 from setn_lab.runs import Run
 from setn_lab.search import Observer, train
 from setn_lab.studies.config import Strategy, StudyConfig
@@ -20,7 +21,9 @@ from setn_lab.truth import DEFAULT_COLUMN, Truth, TruthError, load
 from setn_lab.workers import session
 
 STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
-FIXED = "dataset", "data_dir", "space", "nodes", "seed", "candidates", "run_dir"  # the same in every row
+FIXED = "dataset", "data_dir", "space", "nodes", "device", "seed"  # the same in every row
+SWITCHED = "strategy", *(field.name for field in dataclasses.fields(TemplateConfig) if field.name not in FIXED)
+JOURNALS = "candidates", "uniform", "evaluator", "argmax"  # of a row and seed, which is complete with the last one
 
 
 class Row(NamedTuple):
@@ -48,19 +51,27 @@ class GroundTruthConfig(StudyConfig):
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
-        if len({row.name for row in self.rows}) < len(self.rows):
-            raise ConfigError(f"switches: {self.switches!r} given; switches that differ are allowed")
+        if self.ranked < self.candidates:
+            raise ConfigError(
+                f"ranked: {self.ranked} given; candidates ({self.candidates}) or more are allowed, since the best of "
+                "the first ones is what uniform candidates come to"
+            )
         try:
-            list(self.searches())
+            searches = {name: identity(search) for name, seed, search in self.searches() if seed == self.seed}
         except ConfigError as error:
-            raise ConfigError(f"switches: {self.switches!r} given; of one of its searches:\n  {error}") from error
+            raise ConfigError(f"switches: {self.switches!r} given; {error}") from error
+        for place, (name, search) in enumerate(searches.items()):
+            if search in list(searches.values())[:place] or len(searches) < len(self.rows):
+                raise ConfigError(
+                    f"switches: {self.switches!r} given; {name!r} changes nothing: rows that differ are allowed"
+                )
 
     @property
     def rows(self) -> list[Row]:
         """The strategies, then the switches."""
         main = [Row(strategy, {"strategy": strategy}, self.seeds) for strategy in STRATEGIES]
         texts = [text.strip() for text in self.switches.split(",")] if self.switches.strip() else []
-        return main + [Row(text, _changes(text), self.switch_seeds) for text in texts]
+        return main + [Row(text.replace(" ", ""), _changes(text), self.switch_seeds) for text in texts]
 
     def searches(self) -> Iterator[tuple[str, int, SearchConfig]]:
         """(row, seed, search) of every search of the study."""
@@ -81,10 +92,10 @@ def _changes(text: str) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for part in text.split("+"):
         name, _, value = (piece.strip() for piece in part.partition("="))
-        if not (name and value) or name in {*changes, *FIXED}:
+        if not value or name in changes or name not in SWITCHED:
             raise ConfigError(
-                f"switches: {text!r} given; name=value is allowed, with + between parameters that change together and "
-                f"commas between rows, each name once and none of {', '.join(FIXED)}"
+                f"{part.strip()!r} in it is no switch; name=value is allowed, with + between parameters that change "
+                f"together and commas between rows, each name once and one of {', '.join(SWITCHED)}"
             )
         try:
             changes[name] = ast.literal_eval(value)
@@ -107,10 +118,12 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
                 search = prepare(search_config, own)
                 train(search, own, observe)
                 score(search, own, "evaluator", config.candidates, "candidates", observe, config.crew)
-                score(search, own, "uniform", config.ranked, "baseline", observe, config.crew)
+                ranked = f"uniform-{config.ranked}"  # a study with another number has a journal of its own
+                score(search, own, "uniform", config.ranked, ranked, observe, config.crew)
                 score(search, own, "argmax", 1, "argmax", observe, config.crew)
-                for journal in ("candidates", "baseline", "argmax", "evaluator"):
-                    lines = "".join(json.dumps(record) + "\n" for record in own.read(journal))
+                for journal in JOURNALS:
+                    records = own.read(ranked if journal == "uniform" else journal)
+                    lines = "".join(json.dumps(record) + "\n" for record in records)
                     run.write(f"{name}-{seed}.{journal}.jsonl", lines)
                 folders[f"{name}-{seed}"] = own.folder.name
                 run.write("runs.json", json.dumps(folders, indent=1) + "\n")

@@ -5,7 +5,7 @@ run made them.
 """
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,25 @@ from matplotlib.figure import Figure
 
 from setn_lab import plots
 from setn_lab.studies import page
-from setn_lab.studies.groundtruth import GroundTruthConfig
-from setn_lab.studies.groundtruth_results import DRAWS, Agreement, Result, Sample, baselines, result, spread_of
-from setn_lab.truth import Truth, load
+from setn_lab.studies.groundtruth import JOURNALS, GroundTruthConfig
+from setn_lab.studies.groundtruth_results import (
+    DRAWS,
+    Agreement,
+    Result,
+    Sample,
+    StudyError,
+    baselines,
+    result,
+    spread_of,
+)
+from setn_lab.truth import DEFAULT_COLUMN, Truth
 
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",
     "runs.json": "the searches' run folders",
     "*.candidates.jsonl": "a line a candidate of the evaluator, a file a row and seed",
-    "*.baseline.jsonl": "the same for uniform architectures",
+    "*.uniform.jsonl": "the same for uniform architectures",
     "*.evaluator.jsonl": "the evaluator's probabilities after each epoch",
     "epochs.svg": "figure",
     "scatter.svg": "figure",
@@ -36,7 +45,7 @@ ALL = "100%"
 STATISTICS = {"kendall_tau": "tau-b", "spearman_rho": "rho", "good_pairs": "good pairs"}
 # Test accuracies on CIFAR-10 [%] of what others' searches choose in this space, as their authors or the benchmark print
 # them, and how a trained one-shot network ranks all its architectures.
-PUBLISHED_FOR = "cifar10_"  # the columns of the table that they are about
+PUBLISHED_FOR = DEFAULT_COLUMN  # what they are about
 PUBLISHED_ACCURACY = {"SETN": "87.64", "random search, shared weights": "84.07", "GDAS": "93.61", "FairNAS": "93.23"}
 PUBLISHED_RANKING = {
     "one-shot": ["+0.485", "", "", "", "+0.677", "", "", "", "73.8%", "", "", ""],
@@ -54,20 +63,37 @@ def contents(folder: Path) -> str:
     return page.contents(folder, CONTENTS)
 
 
-def results(folder: Path, truth: Truth) -> dict[str, list[Result]]:
-    """The rows of the study so far, each with a result a seed."""
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study's run folder, read once: the results of each seed by row, and what costs nothing."""
+
+    folder: Path
+    config: GroundTruthConfig
+    truth: Truth
+    rows: dict[str, list[Result]]
+    baselines: dict[str, Agreement]
+
+
+def read(folder: Path, table: str | None = None) -> Study:
+    """The rows and seeds that are complete, with the config's table of true accuracies or the one at another place.
+
+    Raises StudyError where there are none, TruthError.
+    """
     config = page.read_config(GroundTruthConfig, folder)
-    found: dict[str, list[Result]] = {}
+    truth = replace(config, table=table or config.table).truth()
+    rows: dict[str, list[Result]] = {}
     for name, seed, _ in config.searches():
-        if (folder / f"{name}-{seed}.argmax.jsonl").exists():
-            found.setdefault(name, []).append(result(folder, f"{name}-{seed}", truth, config.candidates))
-    return found
+        if (folder / f"{name}-{seed}.{JOURNALS[-1]}.jsonl").exists():
+            rows.setdefault(name, []).append(result(folder, f"{name}-{seed}", truth, config.candidates))
+    if not rows:
+        raise StudyError(f"no row of the study in {folder} is complete yet")
+    return Study(folder, config, truth, rows, baselines(truth))
 
 
-def summary(folder: Path, truth: Truth) -> dict[str, Any]:
+def summary(study: Study) -> dict[str, Any]:
     """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
     rows: dict[str, Any] = {}
-    for name, seeds in results(folder, truth).items():
+    for name, seeds in study.rows.items():
         rows[name] = {"seeds": [asdict(one) for one in seeds]}
         for key, values in _columns(seeds).items():
             rows[name] |= {f"{key}_mean": _mean(values), f"{key}_std": _std(values)}
@@ -75,8 +101,9 @@ def summary(folder: Path, truth: Truth) -> dict[str, Any]:
             values = [one.uniform for one in seeds]
             random = {"chosen_true_accuracy_mean": _mean(values), "chosen_true_accuracy_std": _std(values)}
             rows["setn-rand"] = random | {"kendall_tau_mean": rows[name]["kendall_tau_mean"]}
-    optimum = float(truth.accuracy.max())
-    return {"run": folder.name, "table_column": truth.column, "optimum": optimum, **rows, "baselines": baselines(truth)}
+    truth = study.truth
+    about = {"run": study.folder.name, "table_column": truth.column, "optimum": float(truth.accuracy.max())}
+    return {**about, **rows, "baselines": study.baselines}
 
 
 def _columns(seeds: list[Result]) -> dict[str, list[float | None]]:
@@ -104,32 +131,32 @@ def _std(values: list[float | None]) -> float | None:
     return float(np.std(known, ddof=1)) if len(known) == len(values) > 1 else None
 
 
-def quality_table(folder: Path, truth: Truth) -> str:
+def quality_table(study: Study) -> str:
     """True accuracies of what each row draws and chooses, as Markdown."""
-    rows = []
-    for name, seeds in results(folder, truth).items():
+    truth, rows = study.truth, []
+    for name, seeds in study.rows.items():
         columns = _columns(seeds)
         keys = ("chosen", "argmax", "uniform", "candidates", "uniforms")
         cells = [_cell(columns[f"{key}_true_accuracy"], ".2f") for key in keys]
         ranks = ", ".join(f"{one.chosen_rank:,}" for one in seeds)
         rows.append([name, f"{len(seeds)}", *cells[:1], ranks, *cells[1:]])
-    if truth.column.startswith(PUBLISHED_FOR):
-        rows += [[f"published: {name}", "", accuracy, *[""] * 5] for name, accuracy in PUBLISHED_ACCURACY.items()]
+    if truth.column == PUBLISHED_FOR:
+        rows += [[f"published: {name}", "", accuracy, *[""] * 6] for name, accuracy in PUBLISHED_ACCURACY.items()]
     head = ["row", "seeds", "chosen [%]", "its ranks", "argmax [%]", "best of T uniform [%]", "candidates [%]"]
     return page.table([*head, "uniform [%]"], rows)
 
 
-def ranking_table(folder: Path, truth: Truth) -> str:
+def ranking_table(study: Study) -> str:
     """How the one-shot loss ranks uniform architectures, beside what costs nothing and what is published, as Markdown.
 
     In a cell: among all, then among the best 50%, 10% and 1% by true accuracy.
     """
     rows = []
-    for name, seeds in results(folder, truth).items():
+    for name, seeds in study.rows.items():
         rows.append([name, *_ranking_cells([one.agreement for one in seeds])])
-    for name, found in baselines(truth).items():
+    for name, found in study.baselines.items():
         rows.append([name.replace("_", "-"), *_ranking_cells([found])])
-    if truth.column.startswith(PUBLISHED_FOR):
+    if study.truth.column == PUBLISHED_FOR:
         rows += [[f"published: {name}", *cells] for name, cells in PUBLISHED_RANKING.items()]
     head = ["row"] + [f"{name}, {part}" for name in STATISTICS.values() for part in ("all", "best 50%", "10%", "1%")]
     text = page.table(head, rows)
@@ -151,20 +178,22 @@ def _cell(values: list[float | None], form: str) -> str:
     return page.UNDEFINED if mean is None else page.plus_minus(mean, _std(values), form)
 
 
-def draws_table(folder: Path, truth: Truth) -> str:
-    """The expected true accuracy of the best of T candidates by one-shot loss, as Markdown."""
+def draws_table(study: Study) -> str:
+    """The expected true accuracy of the best of so many candidates by one-shot loss, as Markdown."""
+    most = study.config.candidates
+    draws = [count for count in DRAWS if count <= most]
     rows = []
-    for name, seeds in results(folder, truth).items():
-        rows.append([name, *(_cell([one.best_of[str(draws)] for one in seeds], ".2f") for draws in DRAWS)])
-    return page.table(["row", *(f"T = {draws} [%]" for draws in DRAWS)], rows)
+    for name, seeds in study.rows.items():
+        rows.append([name, *(_cell([one.best_of[str(count)] for one in seeds], ".2f") for count in draws)])
+    return page.table(["row", *(f"best of {count} [%]" for count in draws)], rows)
 
 
-def epochs_figure(folder: Path, truth: Truth) -> Figure:
+def epochs_figure(study: Study) -> Figure:
     """The true accuracy under the evaluator after each epoch, an axis a row: means, a line a seed, and middle 80%.
 
     Grey: mean and middle 80% of uniform architectures.
     """
-    found = results(folder, truth)
+    found, truth = study.rows, study.truth
     mean, low, _, high = spread_of(truth.accuracy, np.ones(len(truth.accuracy)))
     figure, axes = _axes(len(found))
     for ax, (name, seeds) in zip(axes, found.items(), strict=True):
@@ -174,7 +203,7 @@ def epochs_figure(folder: Path, truth: Truth) -> Figure:
         for number, one in enumerate(seeds):
             means, least, _, most = np.array(one.spread).T
             epochs, colour = np.arange(1, len(means) + 1), plots.COLOURS[number % len(plots.COLOURS)]
-            ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {number}")
+            ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {study.config.seed + number}")
             ax.fill_between(epochs, least, most, color=colour, alpha=0.15, linewidth=0)
         ax.set(ylim=_range(truth))
         ax.set_title(name, fontsize="small")
@@ -202,16 +231,15 @@ def _axes(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes.flat[:count])
 
 
-def scatter_figure(folder: Path, truth: Truth) -> Figure:
+def scatter_figure(study: Study) -> Figure:
     """One-shot loss against true accuracy of the uniform architectures, an axis a row, of its first seed.
 
     A few of the worst architectures lie to the left of it.
     """
-    config = page.read_config(GroundTruthConfig, folder)
-    names = list(results(folder, truth))
+    truth, names = study.truth, list(study.rows)
     figure, axes = _axes(len(names))
     for ax, name in zip(axes, names, strict=True):
-        sample = Sample.read(folder / f"{name}-{config.seed}.baseline.jsonl")
+        sample = Sample.read(study.folder / f"{name}-{study.config.seed}.uniform.jsonl")
         plots.axis(ax)
         ax.scatter(truth.of(sample.architectures), sample.loss, s=5, color=plots.COLOURS[0], alpha=0.4, linewidths=0)
         ax.set(xlabel="true accuracy [%]", xlim=_range(truth))
@@ -220,21 +248,21 @@ def scatter_figure(folder: Path, truth: Truth) -> Figure:
     return figure
 
 
-def save(folder: Path, truth: Truth, target: Path | None = None) -> list[Path]:
+def save(study: Study, target: Path | None = None) -> list[Path]:
     """Write figures (SVG), tables (Markdown) and summary.json into `target`, by default the run folder itself."""
-    tables = quality_table(folder, truth), ranking_table(folder, truth), draws_table(folder, truth)
+    tables = quality_table(study), ranking_table(study), draws_table(study)
     return page.write_files(
-        target or folder,
-        {"epochs": epochs_figure(folder, truth), "scatter": scatter_figure(folder, truth)},
+        target or study.folder,
+        {"epochs": epochs_figure(study), "scatter": scatter_figure(study)},
         {"tables.md": "\n\n".join(tables) + "\n"},
-        summary(folder, truth),
+        summary(study),
     )
 
 
-def write(folder: Path, truth: Truth, target: Path) -> Path:
+def write(study: Study, target: Path) -> Path:
     """`save` and a page with the run's config, machine and numbers; returns the page."""
-    save(folder, truth, target)
-    config = page.read_config(GroundTruthConfig, folder)
+    save(study, target)
+    folder, config, truth = study.folder, study.config, study.truth
     (target / "config.json").write_text(page.config_text(folder))
     path = target / "README.md"
     lines = [
@@ -248,19 +276,19 @@ def write(folder: Path, truth: Truth, target: Path) -> Path:
         "",
         "## Are the candidates good?",
         "",
-        quality_table(folder, truth),
+        quality_table(study),
         "",
         "![true accuracy under the evaluator](epochs.svg)",
         "",
         "## Is the one-shot score right?",
         "",
-        ranking_table(folder, truth),
+        ranking_table(study),
         "",
         "![one-shot loss and true accuracy](scatter.svg)",
         "",
         "## Few candidates or many",
         "",
-        draws_table(folder, truth),
+        draws_table(study),
         "",
         "## Machine",
         "",
@@ -274,4 +302,4 @@ def write(folder: Path, truth: Truth, target: Path) -> Path:
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         raise SystemExit("usage: python -m setn_lab.studies.groundtruth_report RUN_FOLDER TABLE TARGET_FOLDER")
-    print(write(Path(sys.argv[1]), load(sys.argv[2]), Path(sys.argv[3])))
+    print(write(read(Path(sys.argv[1]), sys.argv[2]), Path(sys.argv[3])))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from setn_lab import edge_space
 from setn_lab.costs import CostTable, Metric, cost_table
 from setn_lab.edge_evaluator import EdgeDistributions
-from setn_lab.edge_space import EdgeSpace
+from setn_lab.edge_space import EdgeSpace, isomorphism_class
 from setn_lab.runs import read_journal
 from setn_lab.studies import statistics
 from setn_lab.truth import Truth
@@ -19,6 +19,10 @@ FRACTIONS = (1.0, 0.01, 0.1, 0.5)  # all, and the best by true accuracy, within 
 DRAWS = (1, 10, 100, 1000)  # T
 QUANTILES = (0.1, 0.5, 0.9)
 SIZE = (16, 5, 3, 32, 10)  # C, N, image channels, side and classes of the benchmark's networks
+
+
+class StudyError(ValueError):
+    """There is nothing to report; the message says why."""
 
 
 Agreement = dict[str, dict[str, float | None]]  # fraction of the best: statistic: value, None where it is undefined
@@ -43,8 +47,14 @@ class Sample:
         return cls(np.array(arrays).reshape(-1, len(space.edges)), *columns)
 
     def chosen(self) -> NDArray[np.int64]:
-        """The architecture of the lowest loss (6,)."""
+        """The architecture of the lowest loss (6,). Raises StudyError where no loss is finite."""
+        if not len(self.loss):
+            raise StudyError("no architecture of a row has a finite loss: its template's training has failed")
         return self.architectures[self.loss.argmin()]
+
+    def first(self, count: int) -> "Sample":
+        """The first `count` architectures."""
+        return Sample(self.architectures[:count], self.loss[:count], self.accuracy[:count], self.draws[:count])
 
 
 @dataclass(frozen=True)
@@ -52,10 +62,11 @@ class Result:
     """One row and seed. Accuracies in percent.
 
     chosen, argmax, uniform: the true accuracy of the candidate of the lowest loss, of the evaluator's argmax, and of
-    the best of T uniform architectures by loss; ranks among all, 1 is the best. spread: of the true accuracy under the
-    evaluator after each epoch, exactly, its mean and its QUANTILES. candidates, uniforms: mean and standard deviation
-    of the true accuracies of what was drawn. agreement: of one-shot loss and truth over the uniform ones. best_of: the
-    expected true accuracy of the best of T.
+    the best of the first T different uniform architectures by loss; ranks among all, 1 is the best. distinct: how many
+    networks are among the T candidates, isomorphic ones counted once. candidates, uniforms: mean and standard deviation
+    of the true accuracies of what was drawn. spread: of the true accuracy under the evaluator after each epoch,
+    exactly, its mean and its QUANTILES. agreement: of one-shot loss and truth over the uniform ones. best_of: the
+    expected true accuracy of the best of so many draws, None where they are more than T.
     """
 
     chosen: float
@@ -64,19 +75,19 @@ class Result:
     argmax_rank: int
     uniform: float
     uniform_rank: int
+    distinct: int
     candidates: tuple[float, float]
     uniforms: tuple[float, float]
     spread: list[tuple[float, ...]]
     agreement: Agreement
-    best_of: dict[str, float]
+    best_of: dict[str, float | None]
 
 
 def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
     """What the row and seed of that name come to; `draws` is T."""
-    drawn, uniform = (Sample.read(folder / f"{name}.{journal}.jsonl") for journal in ("candidates", "baseline"))
-    argmax = Sample.read(folder / f"{name}.argmax.jsonl").architectures[0]
-    first = np.flatnonzero(uniform.draws.cumsum() - uniform.draws < draws)  # the best of T is that of the first T draws
-    best = uniform.architectures[first[uniform.loss[first].argmin()]]
+    drawn, uniform = (Sample.read(folder / f"{name}.{journal}.jsonl") for journal in ("candidates", "uniform"))
+    argmax = Sample.read(folder / f"{name}.argmax.jsonl").chosen()
+    best = uniform.first(draws).chosen()
     true = truth.of(uniform.architectures)
     best_of = statistics.best_of(
         drawn.loss, {"true": truth.of(drawn.architectures)}, DRAWS, lowest=True, weights=drawn.draws.astype(float)
@@ -94,11 +105,12 @@ def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
         argmax_rank=int(truth.rank(argmax)),
         uniform=float(truth.of(best)),
         uniform_rank=int(truth.rank(best)),
+        distinct=len({isomorphism_class(EdgeSpace().genotype(one)) for one in drawn.architectures}),
         candidates=_moments(truth.of(drawn.architectures), drawn.draws),
         uniforms=_moments(true, uniform.draws),
         spread=spread,
         agreement=agreement(-uniform.loss, true),
-        best_of={str(one.draws): one.values["true"].mean for one in best_of},
+        best_of={str(one.draws): None if one.beyond else one.values["true"].mean for one in best_of},
     )
 
 

@@ -98,12 +98,13 @@ def contents(folder: Path, what: dict[str, str]) -> str:
 
 
 def config_text(folder: Path) -> str:
-    """The run's config as it is published: a folder of images by its name alone."""
+    """The run's config as it is published: images and table by their names alone."""
     stored = (folder / "config.json").read_text()
-    dataset = json.loads(stored)["dataset"]
-    if dataset in BUILT_IN:
-        return stored
-    return stored.replace(json.dumps(dataset), json.dumps(f"path/to/{Path(dataset).name}"))
+    config = json.loads(stored)
+    for path in (config["dataset"], config.get("table")):  # the table of true accuracies
+        if path is not None and path not in BUILT_IN:
+            stored = stored.replace(json.dumps(path), json.dumps(f"path/to/{Path(path).name}"))
+    return stored
 
 
 def machine(folder: Path) -> list[str]:

@@ -33,6 +33,7 @@ from setn_lab.workers import HERE, Workers, session, spread
 class RankingConfig(StudyConfig):
     """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
 
+    space: Literal["small", "large"] = "small"  # of which there are networks to train
     strategy: Strategy = "setn"
     search_run: str | None = placement(None)  # a run folder of a search to take; None: the study's own
     pairs: int = number(1000, at_least=1)  # P

@@ -58,6 +58,20 @@ def test_sampled_is_the_network_written_out():
     torch.testing.assert_close(network.sampled(pixels(), drawn), expected)
 
 
+def test_sides_that_halve_to_no_whole_number_are_rounded_up():
+    network, drawn = template(channels=2, repeats=1), np.full((3, 6), 3)
+    macs = []
+
+    def count(module, arguments, result):
+        macs.append(result[0].numel() * module.weight[0].numel())
+
+    hooks = [one.register_forward_hook(count) for one in network.modules() if isinstance(one, (nn.Conv2d, nn.Linear))]
+    assert network.sampled(pixels(side=7), drawn).shape == (6, 5)
+    for hook in hooks:
+        hook.remove()
+    assert cost_table(SPACE, 2, 1, 3, 7, 5, "multiply_adds").of(drawn[:1]) == sum(macs)
+
+
 def test_mixed_is_the_network_written_out():
     network, evaluator = template().double(), EdgeEvaluator(SPACE).double()
     nn.init.normal_(evaluator.alpha, generator=torch.Generator().manual_seed(0))

@@ -304,3 +304,8 @@ def test_figures_show_the_networks(finished):
     assert sorted(dots.get_offsets()[:, 1]) == pytest.approx(sorted(true))
     lines = ranking_report.gaps(finished).axes[0].get_legend_handles_labels()[1]
     assert lines == ["one-shot accuracy", "parameters", "evaluator's log-probability"]
+
+
+def test_a_space_without_networks_to_train_is_refused():
+    with pytest.raises(ConfigError, match="space: 'nasbench201'"):
+        RankingConfig(space="nasbench201")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, spearmanr
 
 from setn_lab import edge_space
 from setn_lab.candidates import evaluate
@@ -136,6 +136,8 @@ def test_the_figures_are_those_of_the_journals(finished, config):
             best = [place for place in range(RANKED) if true[place] in middle][: -(-len(true) // 2)]
             tau = kendalltau([-loss[place] for place in best], [true[place] for place in best]).statistic
             assert one.agreement["50%"]["kendall_tau"] == pytest.approx(tau)
+            counts = [g.operations.count("nor_conv_3x3") for g, _, _ in uniform]
+            assert one.uses["nor_conv_3x3"] == pytest.approx(-spearmanr(counts, loss).statistic)
             assert one.best_of["1"] == pytest.approx(values.mean())
             records = read_journal(finished / f"{name}-{seed}.evaluator.jsonl")
             assert len(one.spread) == 2

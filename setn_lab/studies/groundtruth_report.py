@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from setn_lab import plots
+from setn_lab import edge_space, plots
+from setn_lab.cells import label
 from setn_lab.studies import page
 from setn_lab.studies.groundtruth import JOURNALS, GroundTruthConfig
 from setn_lab.studies.groundtruth_results import (
@@ -26,6 +27,7 @@ from setn_lab.studies.groundtruth_results import (
     baselines,
     result,
     spread_of,
+    uses,
 )
 from setn_lab.truth import DEFAULT_COLUMN, Truth
 
@@ -178,6 +180,15 @@ def _cell(values: list[float | None], form: str) -> str:
     return page.UNDEFINED if mean is None else page.plus_minus(mean, _std(values), form)
 
 
+def operations_table(study: Study) -> str:
+    """What the one-shot loss thinks of each operation, beside what is true of all architectures, as Markdown."""
+    true = uses(edge_space.every(), study.truth.accuracy)
+    rows = [["true accuracy", *(page.value(one, "+.2f") for one in true.values())]]
+    for name, seeds in study.rows.items():
+        rows.append([name, *(_cell([one.uses[operation] for one in seeds], "+.2f") for operation in true)])
+    return page.table(["row", *(label(operation) for operation in true)], rows)
+
+
 def draws_table(study: Study) -> str:
     """The expected true accuracy of the best of so many candidates by one-shot loss, as Markdown."""
     most = study.config.candidates
@@ -250,7 +261,7 @@ def scatter_figure(study: Study) -> Figure:
 
 def save(study: Study, target: Path | None = None) -> list[Path]:
     """Write figures (SVG), tables (Markdown) and summary.json into `target`, by default the run folder itself."""
-    tables = quality_table(study), ranking_table(study), draws_table(study)
+    tables = quality_table(study), ranking_table(study), operations_table(study), draws_table(study)
     return page.write_files(
         target or study.folder,
         {"epochs": epochs_figure(study), "scatter": scatter_figure(study)},
@@ -285,6 +296,11 @@ def write(study: Study, target: Path) -> Path:
         ranking_table(study),
         "",
         "![one-shot loss and true accuracy](scatter.svg)",
+        "",
+        "Spearman's rho between how often an architecture uses an operation and how good it is, in truth and by its "
+        "one-shot loss:",
+        "",
+        operations_table(study),
         "",
         "## Few candidates or many",
         "",

@@ -65,7 +65,8 @@ class Result:
     the best of the first T different uniform architectures by loss; ranks among all, 1 is the best. distinct: how many
     networks are among the T candidates, isomorphic ones counted once. candidates, uniforms: mean and standard deviation
     of the true accuracies of what was drawn. spread: of the true accuracy under the evaluator after each epoch,
-    exactly, its mean and its QUANTILES. agreement: of one-shot loss and truth over the uniform ones. best_of: the
+    exactly, its mean and its QUANTILES. agreement: of one-shot loss and truth over the uniform ones. uses: by
+    operation, Spearman's rho between how often a uniform one uses it and how low its one-shot loss is. best_of: the
     expected true accuracy of the best of so many draws, None where they are more than T.
     """
 
@@ -80,6 +81,7 @@ class Result:
     uniforms: tuple[float, float]
     spread: list[tuple[float, ...]]
     agreement: Agreement
+    uses: dict[str, float | None]
     best_of: dict[str, float | None]
 
 
@@ -110,6 +112,7 @@ def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
         uniforms=_moments(true, uniform.draws),
         spread=spread,
         agreement=agreement(-uniform.loss, true),
+        uses=uses(uniform.architectures, -uniform.loss),
         best_of={str(one.draws): None if one.beyond else one.values["true"].mean for one in best_of},
     )
 
@@ -141,6 +144,12 @@ def agreement(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> Agre
             "good_pairs": _good_pairs(values, truths),
         }
     return found
+
+
+def uses(architectures: NDArray[np.int64], good: NDArray[np.float64]) -> dict[str, float | None]:
+    """By operation, Spearman's rho between how often architectures (n, 6) use it and how good they are (n,)."""
+    counts = {name: (architectures == index).sum(1) for index, name in enumerate(EdgeSpace.operations)}
+    return {name: statistics.spearman(count.astype(float), good, resamples=1).value for name, count in counts.items()}
 
 
 def _good_pairs(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> float | None:

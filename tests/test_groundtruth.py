@@ -179,6 +179,10 @@ def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, 
     assert {path.name for path in page.parent.iterdir()} == {
         *("README.md", "config.json", "epochs.svg", "scatter.svg", "summary.json", "tables.md")
     }
+    study = groundtruth_report.read(finished)
+    for name in ("quality", "ranking", "operations", "draws"):
+        text = getattr(groundtruth_report, f"{name}_table")(study).split("\n\n")[0]
+        assert len({line.count("|") for line in text.splitlines()}) == 1  # no row is longer than another
     assert "nan" not in page.read_text().lower().replace("nanosecond", "")
 
 

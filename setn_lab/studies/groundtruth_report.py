@@ -141,11 +141,12 @@ def quality_table(study: Study) -> str:
         keys = ("chosen", "argmax", "uniform", "candidates", "uniforms")
         cells = [_cell(columns[f"{key}_true_accuracy"], ".2f") for key in keys]
         ranks = ", ".join(f"{one.chosen_rank:,}" for one in seeds)
-        rows.append([name, f"{len(seeds)}", *cells[:1], ranks, *cells[1:]])
+        distinct = ", ".join(f"{one.distinct}" for one in seeds)
+        rows.append([name, f"{len(seeds)}", cells[0], ranks, *cells[1:4], distinct, cells[4]])
     if truth.column == PUBLISHED_FOR:
         rows += [[f"published: {name}", "", accuracy, *[""] * 6] for name, accuracy in PUBLISHED_ACCURACY.items()]
     head = ["row", "seeds", "chosen [%]", "its ranks", "argmax [%]", "best of T uniform [%]", "candidates [%]"]
-    return page.table([*head, "uniform [%]"], rows)
+    return page.table([*head, "different ones", "uniform [%]"], rows)
 
 
 def ranking_table(study: Study) -> str:
@@ -206,7 +207,7 @@ def epochs_figure(study: Study) -> Figure:
     """
     found, truth = study.rows, study.truth
     mean, low, _, high = spread_of(truth.accuracy, np.ones(len(truth.accuracy)))
-    figure, axes = _axes(len(found))
+    figure, axes = _axes(len(found), sharey=True)
     for ax, (name, seeds) in zip(axes, found.items(), strict=True):
         plots.axis(ax)
         ax.axhspan(low, high, color="#000000", alpha=0.08, linewidth=0)
@@ -230,12 +231,12 @@ def _range(truth: Truth) -> tuple[float, float]:
     return 2 * low - high, truth.accuracy.max() + (high - low) / 20
 
 
-def _axes(count: int) -> tuple[Figure, list[Axes]]:
+def _axes(count: int, sharey: bool) -> tuple[Figure, list[Axes]]:
     """A figure with that many square axes, four in a line."""
     columns = min(count, 4)
     rows = -(-count // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(3.3 * columns, 3.2 * rows), layout="constrained", squeeze=False, sharey=True
+        rows, columns, figsize=(3.3 * columns, 3.2 * rows), layout="constrained", squeeze=False, sharey=sharey
     )
     for ax in axes.flat[count:]:
         ax.set_visible(False)
@@ -245,15 +246,16 @@ def _axes(count: int) -> tuple[Figure, list[Axes]]:
 def scatter_figure(study: Study) -> Figure:
     """One-shot loss against true accuracy of the uniform architectures, an axis a row, of its first seed.
 
-    A few of the worst architectures lie to the left of it.
+    A few of the worst architectures lie outside: to the left of it, and above the loss of all but 2%.
     """
     truth, names = study.truth, list(study.rows)
-    figure, axes = _axes(len(names))
+    figure, axes = _axes(len(names), sharey=False)
     for ax, name in zip(axes, names, strict=True):
         sample = Sample.read(study.folder / f"{name}-{study.config.seed}.uniform.jsonl")
         plots.axis(ax)
         ax.scatter(truth.of(sample.architectures), sample.loss, s=5, color=plots.COLOURS[0], alpha=0.4, linewidths=0)
-        ax.set(xlabel="true accuracy [%]", xlim=_range(truth))
+        low, high = sample.loss.min(), np.quantile(sample.loss, 0.98)
+        ax.set(xlabel="true accuracy [%]", xlim=_range(truth), ylim=(low - (high - low) / 20, high + (high - low) / 20))
         ax.set_title(name, fontsize="small")
     axes[0].set_ylabel("one-shot loss [nats]")
     return figure

@@ -113,7 +113,9 @@ class TemplateCell(Operations):
 
     def __init__(self, space: Space, cell: CellPlan) -> None:
         super().__init__(space, cell.channels, lambda state: edge_stride(cell.kind, state))
+        edges = self._modules.pop("edges")
         self.preprocess0, self.preprocess1 = preprocessing(cell, affine=False)
+        self.edges = edges  # last: the order of a cell's parts is that in which its weights are drawn
 
     def sampled(
         self,

@@ -210,6 +210,7 @@ def test_another_config_is_refused_with_every_difference(copy, tiny_config):
     there = identity(tiny_config(copy, baseline_candidates=3))
     other = {
         "space": "large",
+        "sampling": "fair",
         "strategy": "setn-non",
         "candidate_source": "uniform",
         "select_by": "accuracy",

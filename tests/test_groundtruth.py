@@ -110,7 +110,7 @@ def scored(folder, name, journal):
 
 def test_the_figures_are_those_of_the_journals(finished, config):
     truth = config.truth()
-    found = groundtruth_report.read(finished).rows
+    found = groundtruth_results.read(finished).rows
     assert list(found) == ["setn", "setn-lr", "setn-non", *SWITCHES]
     for name, seeds in found.items():
         for seed, one in enumerate(seeds):
@@ -167,7 +167,7 @@ def test_the_baselines_rank_all_architectures(config):
 
 
 def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, config, tmp_path):
-    page = groundtruth_report.write(groundtruth_report.read(finished), tmp_path / "report")
+    page = groundtruth_report.write(groundtruth_results.read(finished), tmp_path / "report")
     summary = json.loads((page.parent / "summary.json").read_text())
     for name in ("setn", "setn-rand", "setn-lr", "setn-non", *SWITCHES):
         assert 0 < summary[name]["chosen_true_accuracy_mean"] < 100
@@ -179,7 +179,7 @@ def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, 
     assert {path.name for path in page.parent.iterdir()} == {
         *("README.md", "config.json", "epochs.svg", "scatter.svg", "summary.json", "tables.md")
     }
-    study = groundtruth_report.read(finished)
+    study = groundtruth_results.read(finished)
     for name in ("quality", "ranking", "operations", "draws"):
         text = getattr(groundtruth_report, f"{name}_table")(study).split("\n\n")[0]
         assert len({line.count("|") for line in text.splitlines()}) == 1  # no row is longer than another
@@ -225,11 +225,12 @@ def test_a_study_that_has_just_begun_says_so_and_one_that_was_interrupted_shows_
     for path in copy.glob("*.argmax.jsonl"):
         if path.name != "setn-lr-1.argmax.jsonl":
             path.unlink()
-    study = groundtruth_report.read(copy)
-    assert {name: len(seeds) for name, seeds in study.rows.items()} == {"setn-lr": 1}
+    study = groundtruth_results.read(copy)
+    assert {name: [one.seed for one in seeds] for name, seeds in study.rows.items()} == {"setn-lr": [1]}
+    assert groundtruth_report.save(study)
     (copy / "setn-lr-1.argmax.jsonl").unlink()
     with pytest.raises(groundtruth_results.StudyError, match=r"no row of the study in .* is complete yet"):
-        groundtruth_report.read(copy)
+        groundtruth_results.read(copy)
 
 
 def test_another_number_of_ranked_architectures_keeps_the_trained_searches(finished, config, monkeypatch):

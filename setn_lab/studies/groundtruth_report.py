@@ -1,35 +1,23 @@
-"""The figures and tables of the study with true accuracies, drawn from its run folder and the table.
+"""The tables and the page of the study with true accuracies, drawn from its run folder and the table.
 
 `python -m setn_lab.studies.groundtruth_report RUN_FOLDER TABLE TARGET_FOLDER` writes them with a page that says which
 run made them.
 """
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from setn_lab import edge_space, plots
+from setn_lab import edge_space
 from setn_lab.cells import label
 from setn_lab.studies import page
-from setn_lab.studies.groundtruth import JOURNALS, GroundTruthConfig
-from setn_lab.studies.groundtruth_results import (
-    DRAWS,
-    Agreement,
-    Result,
-    Sample,
-    StudyError,
-    baselines,
-    result,
-    spread_of,
-    uses,
-)
-from setn_lab.truth import DEFAULT_COLUMN, Truth
+from setn_lab.studies.groundtruth import GroundTruthConfig
+from setn_lab.studies.groundtruth_figures import epochs_figure, scatter_figure
+from setn_lab.studies.groundtruth_results import DRAWS, Agreement, Result, Study, read, uses
+from setn_lab.truth import DEFAULT_COLUMN
 
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
@@ -63,33 +51,6 @@ def describe(config: GroundTruthConfig) -> str:
 def contents(folder: Path) -> str:
     """What lies where in the run folder, as Markdown."""
     return page.contents(folder, CONTENTS)
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """A study's run folder, read once: the results of each seed by row, and what costs nothing."""
-
-    folder: Path
-    config: GroundTruthConfig
-    truth: Truth
-    rows: dict[str, list[Result]]
-    baselines: dict[str, Agreement]
-
-
-def read(folder: Path, table: str | None = None) -> Study:
-    """The rows and seeds that are complete, with the config's table of true accuracies or the one at another place.
-
-    Raises StudyError where there are none, TruthError.
-    """
-    config = page.read_config(GroundTruthConfig, folder)
-    truth = replace(config, table=table or config.table).truth()
-    rows: dict[str, list[Result]] = {}
-    for name, seed, _ in config.searches():
-        if (folder / f"{name}-{seed}.{JOURNALS[-1]}.jsonl").exists():
-            rows.setdefault(name, []).append(result(folder, f"{name}-{seed}", truth, config.candidates))
-    if not rows:
-        raise StudyError(f"no row of the study in {folder} is complete yet")
-    return Study(folder, config, truth, rows, baselines(truth))
 
 
 def summary(study: Study) -> dict[str, Any]:
@@ -198,67 +159,6 @@ def draws_table(study: Study) -> str:
     for name, seeds in study.rows.items():
         rows.append([name, *(_cell([one.best_of[str(count)] for one in seeds], ".2f") for count in draws)])
     return page.table(["row", *(f"best of {count} [%]" for count in draws)], rows)
-
-
-def epochs_figure(study: Study) -> Figure:
-    """The true accuracy under the evaluator after each epoch, an axis a row: means, a line a seed, and middle 80%.
-
-    Grey: mean and middle 80% of uniform architectures.
-    """
-    found, truth = study.rows, study.truth
-    mean, low, _, high = spread_of(truth.accuracy, np.ones(len(truth.accuracy)))
-    figure, axes = _axes(len(found), sharey=True)
-    for ax, (name, seeds) in zip(axes, found.items(), strict=True):
-        plots.axis(ax)
-        ax.axhspan(low, high, color="#000000", alpha=0.08, linewidth=0)
-        ax.axhline(mean, color="#595959", linewidth=1, linestyle=":", label="uniform")
-        for number, one in enumerate(seeds):
-            means, least, _, most = np.array(one.spread).T
-            epochs, colour = np.arange(1, len(means) + 1), plots.COLOURS[number % len(plots.COLOURS)]
-            ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {study.config.seed + number}")
-            ax.fill_between(epochs, least, most, color=colour, alpha=0.15, linewidth=0)
-        ax.set(ylim=_range(truth))
-        ax.set_title(name, fontsize="small")
-        plots.epochs_below(ax)
-    axes[0].set_ylabel("true accuracy [%]")
-    axes[0].legend(frameon=False, fontsize="small")
-    return figure
-
-
-def _range(truth: Truth) -> tuple[float, float]:
-    """The accuracies that a figure shows: the middle 80%, as much below, and all above; a few lie far below."""
-    _, low, _, high = spread_of(truth.accuracy, np.ones(len(truth.accuracy)))
-    return 2 * low - high, truth.accuracy.max() + (high - low) / 20
-
-
-def _axes(count: int, sharey: bool) -> tuple[Figure, list[Axes]]:
-    """A figure with that many square axes, four in a line."""
-    columns = min(count, 4)
-    rows = -(-count // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(3.3 * columns, 3.2 * rows), layout="constrained", squeeze=False, sharey=sharey
-    )
-    for ax in axes.flat[count:]:
-        ax.set_visible(False)
-    return figure, list(axes.flat[:count])
-
-
-def scatter_figure(study: Study) -> Figure:
-    """One-shot loss against true accuracy of the uniform architectures, an axis a row, of its first seed.
-
-    A few of the worst architectures lie outside: to the left of it, and above the loss of all but 2%.
-    """
-    truth, names = study.truth, list(study.rows)
-    figure, axes = _axes(len(names), sharey=False)
-    for ax, name in zip(axes, names, strict=True):
-        sample = Sample.read(study.folder / f"{name}-{study.config.seed}.uniform.jsonl")
-        plots.axis(ax)
-        ax.scatter(truth.of(sample.architectures), sample.loss, s=5, color=plots.COLOURS[0], alpha=0.4, linewidths=0)
-        low, high = sample.loss.min(), np.quantile(sample.loss, 0.98)
-        ax.set(xlabel="true accuracy [%]", xlim=_range(truth), ylim=(low - (high - low) / 20, high + (high - low) / 20))
-        ax.set_title(name, fontsize="small")
-    axes[0].set_ylabel("one-shot loss [nats]")
-    return figure
 
 
 def save(study: Study, target: Path | None = None) -> list[Path]:

@@ -1,6 +1,6 @@
 """What a row and seed of the study with true accuracies come to: arrays in, figures out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from setn_lab.costs import CostTable, Metric, cost_table
 from setn_lab.edge_evaluator import EdgeDistributions
 from setn_lab.edge_space import EdgeSpace, isomorphism_class
 from setn_lab.runs import read_journal
-from setn_lab.studies import statistics
+from setn_lab.studies import page, statistics
+from setn_lab.studies.groundtruth import JOURNALS, GroundTruthConfig
 from setn_lab.truth import Truth
 
 FRACTIONS = (1.0, 0.01, 0.1, 0.5)  # all, and the best by true accuracy, within which ranks are compared
@@ -70,6 +71,7 @@ class Result:
     expected true accuracy of the best of so many draws, None where they are more than T.
     """
 
+    seed: int
     chosen: float
     chosen_rank: int
     argmax: float
@@ -85,8 +87,9 @@ class Result:
     best_of: dict[str, float | None]
 
 
-def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
-    """What the row and seed of that name come to; `draws` is T."""
+def result(folder: Path, row: str, seed: int, truth: Truth, draws: int) -> Result:
+    """What a row and seed come to; `draws` is T."""
+    name = f"{row}-{seed}"
     drawn, uniform = (Sample.read(folder / f"{name}.{journal}.jsonl") for journal in ("candidates", "uniform"))
     argmax = Sample.read(folder / f"{name}.argmax.jsonl").chosen()
     best = uniform.first(draws).chosen()
@@ -101,6 +104,7 @@ def result(folder: Path, name: str, truth: Truth, draws: int) -> Result:
         spread.append(spread_of(truth.accuracy, np.exp(now.log_probability(every))))
     chosen = drawn.chosen()
     return Result(
+        seed=seed,
         chosen=float(truth.of(chosen)),
         chosen_rank=int(truth.rank(chosen)),
         argmax=float(truth.of(argmax)),
@@ -177,3 +181,30 @@ def baselines(truth: Truth) -> dict[str, Agreement]:
 @lru_cache
 def _sizes(metric: Metric) -> CostTable:
     return cost_table(EdgeSpace(), *SIZE, metric)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study's run folder, read once: the results of each seed by row, and what costs nothing."""
+
+    folder: Path
+    config: GroundTruthConfig
+    truth: Truth
+    rows: dict[str, list[Result]]
+    baselines: dict[str, Agreement]
+
+
+def read(folder: Path, table: str | None = None) -> Study:
+    """The rows and seeds that are complete, with the config's table of true accuracies or the one at another place.
+
+    Raises StudyError where there are none, TruthError.
+    """
+    config = page.read_config(GroundTruthConfig, folder)
+    truth = replace(config, table=table or config.table).truth()
+    rows: dict[str, list[Result]] = {}
+    for name, seed, _ in config.searches():
+        if (folder / f"{name}-{seed}.{JOURNALS[-1]}.jsonl").exists():
+            rows.setdefault(name, []).append(result(folder, name, seed, truth, config.candidates))
+    if not rows:
+        raise StudyError(f"no row of the study in {folder} is complete yet")
+    return Study(folder, config, truth, rows, baselines(truth))

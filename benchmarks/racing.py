@@ -1,6 +1,6 @@
 """Racing against full scoring on a real table: a short CIFAR-10 search, whose T candidates are scored on every image.
 
-The images are halved to 16x16, which makes the table affordable on two cores. It is made once, in a run folder that
+The images are brought to 16x16, which makes the table affordable on two cores. It is made once, in a run folder that
 resumes, and then resampled: each resampling draws the candidates with replacement and takes the batches of images in
 another order. Full scoring and the race choose from the same table. Part of `make benchmark`; alone it makes the table
 and prints what it finds.
@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from setn_lab import data
@@ -30,6 +29,7 @@ SETTINGS = {
     "evaluator_lr": 0.03,
     "limit_train": 10_000,
     "limit_valid": 5_000,
+    "image_size": 16,
     "candidates": 1000,
 }
 
@@ -50,7 +50,6 @@ def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
     config = SearchConfig(dataset=dataset, **SETTINGS)
     with Run.open(replace(config, run_dir=str(default_folder(config, "benchmark-racing"))), "search") as run:
         search = prepare(config, run)
-        search = replace(search, train=halved(search.train), valid=halved(search.valid))
         train(search, run)
         architectures = draw(search, config.candidate_source, config.candidates)
         batches = data.scoring_batches(len(search.valid), config.scoring_batch_size)
@@ -68,12 +67,6 @@ def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
             for row in range(first, first + len(group)):
                 run.append("rows", {"row": row})
     return np.array(table), [len(indices) for indices in batches]
-
-
-def halved(images: data.ImageSet) -> data.ImageSet:
-    """The images at half their size, each pixel the mean of four."""
-    means = F.avg_pool2d(images.images.permute(0, 3, 1, 2).float(), 2).round().to(torch.uint8)
-    return replace(images, images=means.permute(0, 2, 3, 1).contiguous())
 
 
 def resample(table: NDArray[np.float32], sizes: list[int], resamplings: int, seed: int = 0) -> Outcome:

@@ -96,6 +96,13 @@ class EdgeSpace:
         """Cells drawn uniformly: (*shape, 6)."""
         return rng.integers(len(OPERATIONS_201), size=(*shape, len(EDGES)))
 
+    def connected(self, rng: np.random.Generator, *shape: int) -> Edges:
+        """Cells (*shape, 6) drawn uniformly among those in which every node has an operation other than none."""
+        cells = self.sample(rng, *shape)
+        while (starved := _starved(cells)).any():
+            cells[starved] = self.sample(rng, int(starved.sum()))
+        return cells
+
     def fair(self, rng: np.random.Generator, *shape: int) -> Edges:
         """Five cells (5, *shape, 6) that use each operation once on each edge, in an order drawn for each (FairNAS)."""
         cells = (len(OPERATIONS_201), *shape, len(EDGES))
@@ -132,6 +139,13 @@ class EdgeSpace:
     def write(self, genotype: EdgeGenotype) -> str:
         """The genotype as a journal's line holds it."""
         return genotype.to_text()
+
+
+def _starved(cells: Edges) -> NDArray[np.bool_]:
+    """Whether a node of each cell (..., 6) sums nothing but zeros: (...)."""
+    nothing = cells == OPERATIONS_201.index("none")
+    heads = np.array([node for node, _ in EDGES])
+    return np.any([nothing[..., heads == node].all(-1) for node in range(NODES)], axis=0)
 
 
 def number(architectures: Edges) -> NDArray[np.int64]:

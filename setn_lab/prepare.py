@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from setn_lab import data
 from setn_lab.config import ConfigError, number, placement, validate
@@ -21,6 +22,7 @@ from setn_lab.spaces import new_evaluator, parts
 from setn_lab.streams import generator
 from setn_lab.template import Template
 
+SHRUNK_TOGETHER = 4096  # images, whose float copies take 50 MB at CIFAR's size
 EDGE_NODES = 4  # of a cell of NAS-Bench-201, its input among them
 
 
@@ -34,7 +36,7 @@ class TemplateConfig:
     channels: int = number(16, at_least=1)  # C
     repeats: int = number(2, at_least=1)  # N
     nodes: int = number(4, at_least=1)  # B
-    sampling: Literal["uniform", "fair"] = "uniform"  # fair: each operation of an edge once in a step
+    sampling: Literal["uniform", "fair", "connected"] = "uniform"  # of the architectures to train
     epochs: int = number(400, at_least=1)
     evaluator_start: int = number(0, at_least=0)  # epochs of the template alone before the evaluator joins
     batch_size: int = number(64, at_least=2)
@@ -50,6 +52,7 @@ class TemplateConfig:
     train_fraction: float = number(0.5, above=0, below=1)
     limit_train: int | None = number(None, at_least=2)
     limit_valid: int | None = number(None, at_least=2)
+    image_size: int | None = number(None, at_least=1)  # a smaller side to bring the images to; None: theirs
     crop_padding: int = number(4, at_least=0)
     flip: bool = True
     cutout: int = number(0, at_least=0)
@@ -126,7 +129,7 @@ def prepare(config: SearchConfig, run: Run | None = None) -> Search:
     device = choose_device(config.device)
     if device.type == "cpu":
         keep_freed_blocks()
-    images = data.load(config.dataset, config.data_dir)
+    images = shrunk(data.load(config.dataset, config.data_dir), config.image_size)
     train, valid = data.search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
         data.batch_indices(len(part), config.batch_size, config.seed, "check", 0)
@@ -147,6 +150,25 @@ def prepare(config: SearchConfig, run: Run | None = None) -> Search:
         data.Normalization.of(train).to(device),
         cost,
     )
+
+
+def shrunk(images: data.ImageSet, side: int | None) -> data.ImageSet:
+    """The images with that many pixels a side, each the mean of those it stands for; None: as they are.
+
+    Raises DataError for a side above the images' own.
+    """
+    if side is None or side == images.image_size:
+        return images
+    if side > images.image_size:
+        raise data.DataError(
+            f"image_size: {side} given; images of {images.image_size} pixels a side can be made smaller: at most that "
+            "is allowed, or None to leave them"
+        )
+    parts = [
+        F.interpolate(part.permute(0, 3, 1, 2).float(), side, mode="area").round().to(torch.uint8).permute(0, 2, 3, 1)
+        for part in images.images.split(SHRUNK_TOGETHER)
+    ]
+    return replace(images, images=torch.cat(parts).contiguous())
 
 
 def moved(search: Search, device: torch.device) -> Search:

@@ -58,6 +58,9 @@ class Space(Protocol):
     def sample(self, rng: np.random.Generator, *shape: int) -> NDArray[np.int64]:
         """Cells drawn uniformly: (*shape, ...)."""
 
+    def connected(self, rng: np.random.Generator, *shape: int) -> NDArray[np.int64]:
+        """Cells drawn uniformly among those in which every node has an operation other than none: (*shape, ...)."""
+
     def fair(self, rng: np.random.Generator, *shape: int) -> NDArray[np.int64]:
         """|O| cells that use each operation of their edges once: (|O|, *shape, ...)."""
 
@@ -128,6 +131,10 @@ class SearchSpace:
         states = rng.integers(0, sizes[:, None], size=(*shape, self.nodes, 2))  # Eq. 2
         r = rng.integers(0, self.pairs, size=(*shape, self.nodes))  # Eq. 3
         return np.concatenate([np.stack(pair_operations(r), axis=-1), states], axis=-1)
+
+    def connected(self, rng: np.random.Generator, *shape: int) -> Quadruples:
+        """The same as `sample`: no operation of this space is none."""
+        return self.sample(rng, *shape)
 
     def fair(self, rng: np.random.Generator, *shape: int) -> Quadruples:
         """|O| architectures (|O|, *shape, B, 4) on the same uniformly drawn inputs, each operation once on each input.

@@ -132,8 +132,13 @@ class Trainer:
         rng = generator(search.config.seed, "architecture", step)
         shared = search.config.strategy == "setn-lr"
         count = search.space.kinds if shared else len(search.template.cells)
-        fair = search.config.sampling == "fair"
-        drawn = search.space.fair(rng, count) if fair else search.space.sample(rng, count)[None]
+        match search.config.sampling:
+            case "uniform":
+                drawn = search.space.sample(rng, count)[None]
+            case "connected":
+                drawn = search.space.connected(rng, count)[None]
+            case "fair":
+                drawn = search.space.fair(rng, count)
         return [search.template.per_cell(one) if shared else one for one in drawn]
 
     def path_dropout(self, step: int, batch: int, part: int = 0) -> Tensor | None:

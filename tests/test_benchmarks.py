@@ -111,12 +111,3 @@ def test_resampling_counts_what_racing_saves_and_loses():
     assert outcome.range[0] <= outcome.ratio <= outcome.range[1]
     alone = racing.resample(table[:1], [40] * 10, resamplings=3)  # one candidate is scored on everything
     assert alone.ratio == 1.0
-
-
-def test_halved_images_are_means_of_four_pixels():
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), dtype=np.uint8))
-    halved = racing.halved(data.ImageSet(images, torch.tensor([0, 1]), ("a", "b"))).images
-    assert halved.shape == (2, 2, 2, 3)
-    for at in np.ndindex(2, 2, 2, 3):
-        block = images[at[0], 2 * at[1] : 2 * at[1] + 2, 2 * at[2] : 2 * at[2] + 2, at[3]]
-        assert abs(float(halved[at]) - float(block.float().mean())) <= 0.5

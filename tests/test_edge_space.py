@@ -76,6 +76,21 @@ def test_draws_are_uniform_on_each_edge():
         assert (np.abs(counts - 800) < 5 * (4000 * 0.2 * 0.8) ** 0.5).all()
 
 
+def test_connected_draws_are_uniform_among_the_cells_whose_nodes_all_have_an_operation():
+    allowed = {
+        tuple(cell.tolist())
+        for cell in edge_space.every()
+        if all(any(operation != 0 for operation, _ in terms) for terms in SPACE.terms(cell))
+    }
+    assert len(allowed) == 4 * 24 * 124
+    drawn = SPACE.connected(np.random.default_rng(0), 3000, 2).reshape(-1, 6)
+    assert {tuple(cell.tolist()) for cell in drawn} <= allowed
+    for edge in range(6):
+        counts = np.bincount(drawn[:, edge], minlength=5)
+        expected = np.bincount([cell[edge] for cell in allowed], minlength=5) * len(drawn) / len(allowed)
+        assert (np.abs(counts - expected) < 5 * np.sqrt(expected) + 1).all()
+
+
 def test_a_fair_round_uses_each_operation_once_on_each_edge():
     drawn = SPACE.fair(np.random.default_rng(0), 7)
     assert drawn.shape == (5, 7, 6)

@@ -162,7 +162,7 @@ def config(tiny_config):
 
 
 @pytest.mark.parametrize("strategy", ["setn", "setn-lr", "setn-non"])
-@pytest.mark.parametrize("sampling", ["uniform", "fair"])
+@pytest.mark.parametrize("sampling", ["uniform", "fair", "connected"])
 def test_an_interrupted_search_ends_as_one_in_one_go(tmp_path, config, outcome, strategy, sampling):
     class HaltError(Exception):
         pass

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from setn_lab import data, ops
+from setn_lab import data
+from setn_lab.batch_norm import BatchNorm
 from setn_lab.memory import keep_freed_blocks
 from setn_lab.prepare import Search, choose_device, moved
 from setn_lab.racing import race
@@ -263,7 +264,7 @@ def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator
         yield
         return
     (architecture,) = architectures
-    norms = [module for module in search.template.modules() if isinstance(module, ops.BatchNorm)]
+    norms = [module for module in search.template.modules() if isinstance(module, BatchNorm)]
     try:
         for norm in norms:
             norm.collect(search.device)

@@ -6,8 +6,6 @@ The numbers are those of `Template.mixed` up to rounding. It is faster by what i
   norm keeps its input and two numbers a channel, a ReLU its result. So an operation keeps one tensor, or three with a
   second batch norm, where autograd keeps two or five, and the working set stays near the processor.
 - No gradient is computed for an input that nothing trainable lies behind, such as the stem's output.
-- The gradient of a node reaches its operations dense: the slice of the cell's concatenation is copied once, since
-  kernels are slow on strided gradients.
 """
 
 from dataclasses import dataclass
@@ -19,11 +17,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from setn_lab import ops
-from setn_lab.template import Template, TemplateCell
+from setn_lab.batch_norm import BatchNorm, NodeSum, gradients, normalize
+from setn_lab.template import Joined, Template, TemplateCell, pooled
 
 aten = torch.ops.aten
 Linear = nn.Conv2d | ops.ShiftedPair
-EPSILON = ops.BatchNorm(1, affine=False).eps
 
 
 class ConstantMixing:
@@ -39,10 +37,10 @@ class ConstantMixing:
         before = previous = template.stem(images).relu_()
         for index, (spot, cell, chains) in enumerate(zip(template.plan, template.cells, self.cells, strict=True)):
             states = cell.preprocess0.activated(before), cell.preprocess1.activated(previous)
-            output = _MixedCell.apply(chains, *states, weights[spot.kind])
+            nodes = _MixedCell.apply(chains, *states, weights[spot.kind])
             if index < len(self.cells) - 1:
-                before, previous = previous, output.relu_()
-        return template.classifier(output.mean((2, 3)))
+                before, previous = previous, Joined.apply(*nodes)
+        return template.classifier(pooled(nodes))
 
 
 @dataclass(frozen=True)
@@ -54,38 +52,36 @@ class _Chain:
 
     stages: list[list[Linear]]
 
-    def forward(self, active: Tensor, factor: Tensor) -> tuple[Tensor, list[Any]]:
-        """The operation's result from active = relu(state), times `factor`, and what `backward` needs."""
+    def forward(self, active: Tensor, factor: Tensor, node: NodeSum) -> list[Any]:
+        """Adds to `node` the operation's result from active = relu(state), times `factor`; what `backward` needs."""
         tape: list[Any] = []
         for number, stage in enumerate(self.stages, 1):
             x, sizes = active, []
             for linear in stage:
                 sizes.append(x.shape)
                 x = _apply(linear, x)
-            last = number == len(self.stages)
-            normal, mean, deviation = torch.native_batch_norm(
-                x, _channels(factor, x) if last else None, None, None, None, True, 0.0, EPSILON
-            )
-            active = normal if last else normal.relu_()
-            tape.append((x, mean, deviation, sizes, active if not last else None))
-        return active, tape
+            if number < len(self.stages):
+                active, mean, deviation = normalize(x)
+                tape.append((x, mean, deviation, sizes, active.relu_()))
+            else:
+                tape.append((x, *node.add_normalized(x, factor), sizes, None))
+        return tape
 
     def backward(
         self, gradient: Tensor, factor: Tensor, tape: list[Any], through: bool
     ) -> tuple[Tensor | None, Tensor]:
         """The gradients of `active` (None unless `through`) and of `factor`, from that of the result."""
+        result: Any
         x, mean, deviation, sizes, _ = tape.pop()
-        scale = _channels(factor, x)
-        gradient, channel, _ = _norm_backward(gradient, x, scale, mean, deviation, [through, True, False])
+        result, products = gradients(gradient, x, factor, mean, deviation, through)
         if not through:
-            return None, channel.sum()
-        gradient = _adjoint_all(self.stages[-1], gradient, sizes)
+            return None, products.sum()
+        result = _adjoint_all(self.stages[-1], result, sizes)
         for stage in reversed(self.stages[:-1]):
             x, mean, deviation, sizes, active = tape.pop()
-            gradient = aten.threshold_backward(gradient, active, 0)
-            gradient, _, _ = _norm_backward(gradient, x, None, mean, deviation, [True, False, False])
-            gradient = _adjoint_all(stage, gradient, sizes)
-        return gradient, channel.sum()
+            result, _ = gradients(_masked(result, active), x, None, mean, deviation)
+            result = _adjoint_all(stage, result, sizes)
+        return result, products.sum()
 
 
 def _chains(cell: TemplateCell) -> list[list[list[_Chain | nn.Module]]]:
@@ -99,7 +95,7 @@ def _chains(cell: TemplateCell) -> list[list[list[_Chain | nn.Module]]]:
 def _chain(operation: ops.Convolution) -> _Chain:
     stages: list[list[Any]] = [[]]
     for part in operation.body if isinstance(operation.body, nn.Sequential) else [operation.body]:
-        if isinstance(part, ops.BatchNorm):
+        if isinstance(part, BatchNorm):
             stages.append([])
         elif not isinstance(part, nn.ReLU):
             stages[-1].append(part)
@@ -110,14 +106,14 @@ class _MixedCell(torch.autograd.Function):
     """One cell of Eq. 10, `TemplateCell.mixed` after its preprocessing, with a backward pass of its own."""
 
     @staticmethod
-    def forward(ctx: Any, chains: list[Any], state0: Tensor, state1: Tensor, weights: Tensor) -> Tensor:
+    def forward(ctx: Any, chains: list[Any], state0: Tensor, state1: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
         states = [state0, state1]
         active: list[Tensor] = []  # relu of each state, shared by all operations that start with it
         shared: list[dict[int, tuple[Tensor, Tensor]]] = []  # input and result of the operations without weights
         tapes = []
         edge = iter(weights)
         for node in chains:
-            total: Any = None
+            total = NodeSum()
             for state, operations in enumerate(node):
                 if state == len(active):
                     active.append(F.relu(states[state]))
@@ -125,28 +121,26 @@ class _MixedCell(torch.autograd.Function):
                 factors = next(edge)
                 for index, operation in enumerate(operations):
                     if isinstance(operation, _Chain):
-                        term, tape = operation.forward(active[state], factors[index])
-                        tapes.append(tape)
-                        total = _plus(total, term)
+                        tapes.append(operation.forward(active[state], factors[index], total))
                     else:
                         if index not in shared[state]:
                             shared[state][index] = _recorded(operation, states[state])
-                        total = _plus_product(total, shared[state][index][1].detach(), factors[index])
-            states.append(total)
-        ctx.chains, ctx.shared, ctx.tapes, ctx.inner = chains, shared, tapes, states[2:]
-        ctx.save_for_backward(state0, state1, weights)
-        return torch.cat(states[2:], dim=1)
+                        total.add(shared[state][index][1].detach(), factors[index])
+            states.append(total.result())
+        ctx.chains, ctx.shared, ctx.tapes = chains, shared, tapes
+        ctx.save_for_backward(weights, *states)
+        return tuple(state.detach() for state in states[2:])  # what is kept must not be the outputs: a cycle
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *of_nodes: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.tapes is None:
             raise RuntimeError("a second backward pass through the same mixed pass: the first has freed its results")
-        state0, state1, weights = ctx.saved_tensors
+        weights, *states = ctx.saved_tensors
         tapes, ctx.tapes = ctx.tapes, None
-        states, shared = [state0, state1, *ctx.inner], ctx.shared
-        through = [ctx.needs_input_grad[1], ctx.needs_input_grad[2], *[True] * len(ctx.inner)]
-        dense = [part.contiguous(memory_format=torch.channels_last) for part in gradient.chunk(len(ctx.inner), 1)]
+        shared = ctx.shared
+        through = [ctx.needs_input_grad[1], ctx.needs_input_grad[2], *[True] * len(of_nodes)]
+        dense = [part.contiguous(memory_format=torch.channels_last) for part in of_nodes]
         gradients: list[Any] = [None, None, *dense]  # of each state, summed up as they come
         active: list[Any] = [None] * len(states)  # of relu of each state
         results: list[dict[int, Any]] = [{} for _ in states]  # of the shared results of each state
@@ -156,7 +150,7 @@ class _MixedCell(torch.autograd.Function):
         def close(state: int) -> Any:
             """The whole gradient of a state, once all nodes that read it have been passed."""
             total = gradients[state]
-            parts = [] if active[state] is None else [aten.threshold_backward(active[state], states[state], 0)]
+            parts = [] if active[state] is None else [_masked(active[state], states[state])]
             for index, part in results[state].items():
                 x, result = shared[state][index]
                 parts.append(part if x is result else torch.autograd.grad(result, x, part)[0])
@@ -183,6 +177,11 @@ class _MixedCell(torch.autograd.Function):
                     of_weights.append(of_factor)
         of_states = [close(state) if through[state] else None for state in (0, 1)]
         return None, *of_states, torch.stack(of_weights[::-1]).view_as(weights).to(weights.dtype)
+
+
+def _masked(gradient: Tensor, state: Tensor) -> Tensor:
+    """The gradient of a state before its ReLU, in place."""
+    return aten.threshold_backward.grad_input(gradient, state, 0, grad_input=gradient)
 
 
 def _plus(total: Tensor | None, part: Tensor) -> Tensor:
@@ -246,18 +245,6 @@ def _adjoint(linear: Linear, gradient: Tensor, size: torch.Size) -> Tensor:
 def _zeros(like: Tensor, size: torch.Size) -> Tensor:
     """Channels last from the start: `contiguous` afterwards would be slower than all that fills them."""
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last).zero_()
-
-
-def _norm_backward(
-    gradient: Tensor, x: Tensor, scale: Tensor | None, mean: Tensor, deviation: Tensor, wanted: list[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of a batch norm's input, scale and shift, as far as they are wanted."""
-    return aten.native_batch_norm_backward(gradient, x, scale, None, None, mean, deviation, True, EPSILON, wanted)
-
-
-def _channels(factor: Tensor, x: Tensor) -> Tensor:
-    """The factor as a batch norm's scale; copied, since torch's kernels misread an expanded one."""
-    return factor.expand(x.shape[1]).contiguous()
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

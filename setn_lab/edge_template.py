@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from setn_lab import ops
+from setn_lab.batch_norm import BatchNorm
 from setn_lab.edge_space import EdgeSpace
 from setn_lab.macro import Parts, Site
 from setn_lab.space import Space
@@ -59,7 +60,7 @@ class EdgeTemplate(nn.Module):
                 Operations(space, width, lambda state: 1) for width in widths for _ in range(repeats)
             )
             self.reductions = nn.ModuleList(Reduction(width, affine=False) for width, _ in pairwise(widths))
-            self.norm = ops.BatchNorm(widths[-1], affine=False)
+            self.norm = BatchNorm(widths[-1], affine=False)
             self.classifier = nn.Linear(widths[-1], num_classes)
         self.to_empty(device="cpu")
         ops.initialize(self, rng)
@@ -112,7 +113,7 @@ def layout(
             parts.append((Reduction(channels, affine), (channels, side, side)))
             channels, side = 2 * channels, -(-side // 2)
     parts += [
-        (ops.BatchNorm(channels, affine), (channels, side, side)),
+        (BatchNorm(channels, affine), (channels, side, side)),
         (nn.Linear(channels, num_classes), (channels,)),
     ]
     return parts, sites
@@ -120,4 +121,4 @@ def layout(
 
 def _stem(image_channels: int, channels: int, affine: bool) -> nn.Sequential:
     convolution = nn.Conv2d(image_channels, channels, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, ops.BatchNorm(channels, affine))
+    return nn.Sequential(convolution, BatchNorm(channels, affine))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from setn_lab import ops
+from setn_lab.batch_norm import BatchNorm
 from setn_lab.space import INPUTS, Space
 
 NORMAL, REDUCE = 0, 1  # the index of a cell's kind in quadruples, mixing weights and genotypes
@@ -58,7 +59,7 @@ def stem(image_channels: int, channels: int, affine: bool) -> nn.Sequential:
     """A 3x3 convolution to 3 C channels and a batch norm."""
     return nn.Sequential(
         nn.Conv2d(image_channels, STEM_MULTIPLIER * channels, 3, padding=1, bias=False),
-        ops.BatchNorm(STEM_MULTIPLIER * channels, affine),
+        BatchNorm(STEM_MULTIPLIER * channels, affine),
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from setn_lab import ops
+from setn_lab.batch_norm import BatchNorm
 from setn_lab.genotype import Cell as CellGenotype
 from setn_lab.genotype import Genotype
 from setn_lab.macro import CellPlan, edge_stride, plan, preprocessing, stem
@@ -78,10 +79,10 @@ class AuxiliaryHead(nn.Module):
         self.features = nn.Sequential(
             nn.AvgPool2d(5, pool_stride, count_include_pad=False),
             nn.Conv2d(channels, 128, 1, bias=False),
-            ops.BatchNorm(128, affine=True),
+            BatchNorm(128, affine=True),
             nn.ReLU(inplace=True),
             nn.Conv2d(128, 768, 2, bias=False),
-            ops.BatchNorm(768, affine=True),
+            BatchNorm(768, affine=True),
             nn.ReLU(inplace=True),
         )
         self.classifier = nn.Linear(768, num_classes)
@@ -196,8 +197,8 @@ class ImageNetNetwork(Network):
         return before, self.second_stem(before).relu_()
 
 
-def _halving(inputs: int, outputs: int) -> tuple[nn.Conv2d, ops.BatchNorm]:
-    return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), ops.BatchNorm(outputs, affine=True)
+def _halving(inputs: int, outputs: int) -> tuple[nn.Conv2d, BatchNorm]:
+    return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), BatchNorm(outputs, affine=True)
 
 
 @dataclass(frozen=True)

@@ -12,38 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class BatchNorm(nn.BatchNorm2d):
-    """A final network's batch norm (affine), or the template's, which takes a factor.
-
-    The template's reads the statistics of the batch in training and in evaluation. One operation of it serves many
-    candidates, so running averages would belong to none: there are none, unless `collect` is called to score one
-    candidate. It is not affine: a learned scale could undo the mixing weights of Eq. 10.
-    """
-
-    def __init__(self, channels: int, affine: bool) -> None:
-        super().__init__(channels, affine=affine, track_running_stats=affine, momentum=0.1 if affine else None)
-
-    def collect(self, device: torch.device) -> None:
-        """Average the statistics of the batches that follow in training mode, for use in evaluation mode."""
-        self.track_running_stats = True
-        self.running_mean = torch.zeros(self.num_features, device=device)
-        self.running_var = torch.ones(self.num_features, device=device)
-        self.num_batches_tracked = torch.tensor(0, device=device)
-
-    def forget(self) -> None:
-        """Back to the statistics of the batch."""
-        self.track_running_stats = False
-        self.running_mean = self.running_var = self.num_batches_tracked = None
-
-    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
-        """(b, C, h, w), normalised per channel, times the scalar `factor`."""
-        if factor is None:
-            return super().forward(x)
-        # contiguous: the backward pass of torch's CPU kernel is wrong, and not reproducible, on an expanded scale
-        scale = factor.expand(self.num_features).contiguous() if self.weight is None else factor * self.weight
-        shift = None if self.bias is None else factor * self.bias
-        return F.batch_norm(x, None, None, scale, shift, training=True, eps=self.eps)
+from setn_lab.batch_norm import BatchNorm
 
 
 class Convolution(nn.Module):
@@ -52,7 +21,7 @@ class Convolution(nn.Module):
     def __init__(self, body: nn.Module, channels: int, affine: bool) -> None:
         super().__init__()
         self.body = body
-        self.norm = BatchNorm(channels, affine)
+        self.norm = BatchNorm(channels, affine, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, h, w) to (b, channels, ceil(h/stride), ceil(w/stride))."""
@@ -143,20 +112,23 @@ class TemplatePool(Pool):
         if self.kind == "avg":
             window, ones = x.new_ones(x.shape[1], 1, 3, 3), x.new_ones(1, 1, *x.shape[2:])
             count = F.conv2d(ones, window[:1], stride=self.stride, padding=1)  # fewer than 9 at the border
-            return F.conv2d(x, window, stride=self.stride, padding=1, groups=x.shape[1]) / count
-        if torch.is_grad_enabled() or self.stride > 1 or min(x.shape[2:]) == 1:
+            return F.conv2d(x, window, stride=self.stride, padding=1, groups=x.shape[1]).div_(count)
+        if torch.is_grad_enabled():
             return super().forward(x)
-        return _of_three(_of_three(x, 3), 2)  # along the rows, then the columns
+        return _of_three(_of_three(x, 3, self.stride), 2, self.stride)  # along the rows, then the columns
 
 
-def _of_three(x: Tensor, side: int) -> Tensor:
-    """The maximum of each pixel and its two neighbours along one side; has no gradient."""
-    inner = x.shape[side] - 2
-    pairs = torch.maximum(x.narrow(side, 0, inner + 1), x.narrow(side, 1, inner + 1))
-    result = torch.empty_like(x)
-    result.select(side, 0).copy_(pairs.select(side, 0))
-    torch.maximum(pairs.narrow(side, 0, inner), pairs.narrow(side, 1, inner), out=result.narrow(side, 1, inner))
-    result.select(side, -1).copy_(pairs.select(side, -1))
+def _of_three(x: Tensor, side: int, stride: int) -> Tensor:
+    """The maximum of every stride-th pixel and its two neighbours along one side; has no gradient."""
+    pixels = x.movedim(side, 0)
+    centres, before, after = pixels[::stride], pixels[stride - 1 :: stride], pixels[1::stride]
+    shape = [len(centres) if dimension == side else size for dimension, size in enumerate(x.shape)]
+    result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+    first, rest = result.movedim(side, 0).split((1, len(centres) - 1))
+    first.copy_(centres[:1])
+    torch.maximum(centres[1:], before[: len(rest)], out=rest)
+    with_after = result.movedim(side, 0)[: len(after)]
+    torch.maximum(with_after, after, out=with_after)
     return result
 
 
@@ -181,7 +153,7 @@ def separable_conv(channels: int, kernel: int, stride: int, affine: bool) -> Con
     body = nn.Sequential(
         depthwise(channels, kernel, stride),
         nn.Conv2d(channels, channels, 1, bias=False),
-        BatchNorm(channels, affine),
+        BatchNorm(channels, affine, inplace=True),
         nn.ReLU(inplace=True),
         depthwise(channels, kernel, 1),
         nn.Conv2d(channels, channels, 1, bias=False),

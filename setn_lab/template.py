@@ -14,15 +14,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from setn_lab import ops
+from setn_lab.batch_norm import Scaled, total
 from setn_lab.macro import CellPlan, edge_stride, plan, preprocessing, stem
 from setn_lab.space import INPUTS, SearchSpace, Space
 
-Results = dict[nn.Module, Tensor]
+Results = dict[nn.Module, Any]
 
 
-def recall(known: Results | None, compute: Callable[[Any, Any], Tensor], module: nn.Module, argument: Any) -> Tensor:
+def recall(known: Results | None, compute: Callable[[Any, Any], Any], module: nn.Module, argument: Any) -> Any:
     """compute(module, argument); if there is a dictionary `known`, the first result of the module, kept in it."""
     if known is None:
         return compute(module, argument)
@@ -33,6 +35,38 @@ def recall(known: Results | None, compute: Callable[[Any, Any], Tensor], module:
 
 def _stem(module: nn.Module, images: Tensor) -> Tensor:
     return module(images).relu_()
+
+
+class Joined(torch.autograd.Function):
+    """A cell's output after the ReLU that follows it: relu of its nodes (b, C, h, w) side by side, (b, B C, h, w).
+
+    Each node is read and written once, and gets a dense gradient: kernels are slow on slices of a concatenation.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *nodes: Tensor) -> Tensor:
+        """The output, channels last."""
+        batch, channels, height, width = nodes[0].shape
+        shape = batch, len(nodes) * channels, height, width
+        output = torch.empty(shape, dtype=nodes[0].dtype, device=nodes[0].device, memory_format=torch.channels_last)
+        for node, part in zip(nodes, output.chunk(len(nodes), 1), strict=True):
+            torch.clamp_min(node, 0, out=part)
+        ctx.save_for_backward(output)
+        ctx.count = len(nodes)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Of each node."""
+        (output,) = ctx.saved_tensors
+        parts = zip(gradient.chunk(ctx.count, 1), output.chunk(ctx.count, 1), strict=True)
+        return tuple(torch.ops.aten.threshold_backward(*pair, 0) for pair in parts)
+
+
+def pooled(nodes: Sequence[Tensor]) -> Tensor:
+    """The last cell's output, averaged over the image: (b, B C). Adaptive pooling is not deterministic on CUDA."""
+    return torch.cat([node.mean((2, 3)) for node in nodes], dim=1)
 
 
 class Operations(nn.Module):
@@ -61,25 +95,35 @@ class Operations(nn.Module):
         The identity is never dropped. `known`: what is known of each input, see `recall`.
         """
         active: dict[int, Tensor] = {}  # relu of the states that operations start with
+        lazy = keep is None and not torch.is_grad_enabled()  # normalizing goes into the node's sum
 
-        def result(module: nn.Module, state: int) -> Tensor:
-            if not isinstance(module, ops.Convolution):
+        def result(module: Any, state: int) -> Tensor | Scaled:
+            body: Any
+            norm: Any
+            if isinstance(module, ops.Convolution):
+                if state not in active:
+                    active[state] = F.relu(states[state])
+                body, norm, x = module.body, module.norm, active[state]
+            elif isinstance(module, nn.Sequential):  # a pool
+                body, norm, x = module[0], module[1], states[state]
+            else:
                 return module(states[state])
-            if state not in active:
-                active[state] = F.relu(states[state])
-            return module.activated(active[state])
+            return norm.scaled(body(x)) if lazy else norm(body(x))
 
-        for node, terms in enumerate(self.space.terms(cell)):
-            total: Any = None
-            for slot, (operation, state) in enumerate(terms):
+        for node, chosen in enumerate(self.space.terms(cell)):
+            terms: list[Any] = []
+            for slot, (operation, state) in enumerate(chosen):
                 module = self.edges[node][state][operation]
-                if isinstance(module, ops.Zero) and (total is not None or slot + 1 < len(terms)):
+                if isinstance(module, ops.Zero) and (terms or slot + 1 < len(chosen)):
                     continue
-                term = recall(known[state] if state < len(known) else None, result, module, state)
+                memory = known[state] if state < len(known) else None
+                term = recall(memory, result, module, state)
+                if isinstance(term, Scaled) and memory is None:
+                    term = term._replace(spare=True)
                 if keep is not None and not isinstance(module, nn.Identity):
                     term = term * keep[node, slot, :, None, None, None]
-                total = term if total is None else total + term  # H_i = f1(I1) + f2(I2)
-            states.append(total)
+                terms.append(term)
+            states.append(total(terms))  # H_i = f1(I1) + f2(I2)
         return states
 
     def mixed_states(self, states: list[Tensor], weights: Tensor) -> list[Tensor]:
@@ -88,7 +132,7 @@ class Operations(nn.Module):
         shared: list[dict[int, Tensor]] = []  # results without weights of their own, the same on every edge
         edge = iter(weights)
         for node in self.edges:
-            total: Any = None
+            mixture: Any = None
             for state, operations in enumerate(node):
                 if state == len(active):
                     active.append(F.relu(states[state]))
@@ -103,8 +147,8 @@ class Operations(nn.Module):
                         if index not in shared[state]:
                             shared[state][index] = module(states[state])
                         term = factors[index] * shared[state][index]
-                    total = term if total is None else total.add_(term)  # in place: no copy per term
-            states.append(total)
+                    mixture = term if mixture is None else mixture.add_(term)  # in place: no copy per term
+            states.append(mixture)
         return states
 
 
@@ -124,8 +168,8 @@ class TemplateCell(Operations):
         quadruples: np.ndarray,
         keep: Tensor | None,
         known: tuple[Results | None, Results | None] = (None, None),
-    ) -> Tensor:
-        """Eq. 1 for one architecture: quadruples (B, 4) of this cell, from `before` and `previous` after their ReLU.
+    ) -> list[Tensor]:
+        """The nodes by Eq. 1 for one architecture: quadruples (B, 4), from `before` and `previous` after their ReLU.
 
         keep: (B, 2, b). known: what is known of `before` and of `previous`.
         """
@@ -133,12 +177,12 @@ class TemplateCell(Operations):
             recall(known[0], ops.Convolution.activated, self.preprocess0, before),
             recall(known[1], ops.Convolution.activated, self.preprocess1, previous),
         ]
-        return torch.cat(self.sampled_states(states, quadruples, keep, known)[INPUTS:], dim=1)
+        return self.sampled_states(states, quadruples, keep, known)[INPUTS:]
 
-    def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> Tensor:
-        """Eq. 10 with `weights` (edges, |O|) (see `evaluator.mix`), from `before` and `previous` after their ReLU."""
+    def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> list[Tensor]:
+        """The nodes by Eq. 10 with `weights` (edges, |O|), see `evaluator.mix`; from the same."""
         states = [self.preprocess0.activated(before), self.preprocess1.activated(previous)]
-        return torch.cat(self.mixed_states(states, weights)[INPUTS:], dim=1)
+        return self.mixed_states(states, weights)[INPUTS:]
 
 
 class Template(nn.Module):
@@ -183,7 +227,7 @@ class Template(nn.Module):
         before = previous = recall(known, _stem, self.stem, images)
         for index, cell in enumerate(self.cells):
             of_stem = INPUTS - index  # so many of the cell's inputs are the stem's output
-            output = cell.sampled(
+            nodes = cell.sampled(
                 before,
                 previous,
                 quadruples[index],
@@ -191,8 +235,8 @@ class Template(nn.Module):
                 (known if of_stem > 0 else None, known if of_stem > 1 else None),
             )
             if index < len(self.cells) - 1:
-                before, previous = previous, output.relu_()  # the next two cells read it after a ReLU
-        return self.classifier(output.mean((2, 3)))  # a mean: adaptive pooling is not deterministic on CUDA
+                before, previous = previous, Joined.apply(*nodes)  # the next two cells read it after a ReLU
+        return self.classifier(pooled(nodes))
 
     def mixed(self, images: Tensor, weights: Tensor) -> Tensor:
         """Logits (b, classes) with every operation weighed (Eq. 10).
@@ -201,10 +245,10 @@ class Template(nn.Module):
         """
         before = previous = self.stem(images).relu_()
         for index, (spot, cell) in enumerate(zip(self.plan, self.cells, strict=True)):
-            output = cell.mixed(before, previous, weights[spot.kind])
+            nodes = cell.mixed(before, previous, weights[spot.kind])
             if index < len(self.cells) - 1:
-                before, previous = previous, output.relu_()
-        return self.classifier(output.mean((2, 3)))
+                before, previous = previous, Joined.apply(*nodes)
+        return self.classifier(pooled(nodes))
 
     def per_cell(self, quadruples: np.ndarray) -> np.ndarray:
         """One architecture (2, B, 4), a normal and a reduction cell, as the (cells, B, 4) that `sampled` takes."""

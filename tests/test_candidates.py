@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from setn_lab import candidates as module
-from setn_lab import data, ops
+from setn_lab import data
+from setn_lab.batch_norm import BatchNorm
 from setn_lab.candidates import Candidate, draw, evaluate, score, score_by_racing, search_candidates, select
 from setn_lab.config import ConfigError
 from setn_lab.genotype import Genotype
@@ -198,7 +199,7 @@ def test_groups_do_not_change_scores(tmp_path, monkeypatch):
 
 def state_of(template):
     values = {name: value.detach().clone() for name, value in template.state_dict().items()}
-    norms = [part for part in template.modules() if isinstance(part, ops.BatchNorm)]
+    norms = [part for part in template.modules() if isinstance(part, BatchNorm)]
     assert all(norm.running_mean is None and not norm.track_running_stats for norm in norms)
     return values, [part.training for part in template.modules()]
 
@@ -226,7 +227,7 @@ def test_recalibrated_scores_use_averages_over_training_batches():
             mean, variance = (torch.stack(part).mean(0)[:, None, None] for part in zip(*statistics[norm], strict=True))
             return (inputs[0] - mean) / (variance + norm.eps).sqrt()
 
-        norms = [part for part in plain.template.modules() if isinstance(part, ops.BatchNorm)]
+        norms = [part for part in plain.template.modules() if isinstance(part, BatchNorm)]
         quadruples = plain.template.per_cell(architecture)
         with torch.no_grad():
             hooks = [norm.register_forward_hook(watch) for norm in norms]

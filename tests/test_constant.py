@@ -1,12 +1,15 @@
 """The mixed pass with constant weights against the plain one, `Template.mixed`, through autograd."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from setn_lab import ops
-from setn_lab.constant import ConstantMixing, _chain
+from setn_lab import batch_norm, ops
+from setn_lab.batch_norm import NodeSum
+from setn_lab.constant import ConstantMixing, _chain, _MixedCell
 from setn_lab.evaluator import Evaluator
 from setn_lab.space import LARGE, SMALL, SearchSpace
 from setn_lab.template import Template
@@ -118,5 +121,29 @@ def test_keeps_less_than_autograd():
     factor = torch.tensor(0.5, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         operation.activated(x.requires_grad_(True).relu(), factor)
-    _, tape = _chain(operation).forward(x.relu(), factor)
+    tape = _chain(operation).forward(x.relu(), factor, NodeSum())
     assert len(tape) == 2 < len(kept)
+
+
+@pytest.mark.parametrize("size", [6, 8])
+def test_gradients_over_merged_statistics_are_those_of_the_plain_pass(size, monkeypatch):
+    template, evaluator = make(SearchSpace(LARGE, 3), channels=4)
+    images, labels = batch(size)
+    plain = outcome(template.mixed, evaluator, images, labels)
+    monkeypatch.setattr(batch_norm, "LARGE", 0)
+    for expected, got in zip(plain, outcome(ConstantMixing(template), evaluator, images, labels), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("backward", [True, False])
+def test_what_a_pass_keeps_is_freed_with_its_result(backward):
+    """Nothing that is kept for the backward pass may hold the result: such a cycle is never freed."""
+    template, evaluator = make(SearchSpace(SMALL, 2))
+    chains = ConstantMixing(template).cells[0]
+    states = [torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(2)]
+    nodes = _MixedCell.apply(chains, *states, evaluator.mixing_weights()[0])
+    if backward:
+        sum(node.sum() for node in nodes).backward()
+    graph = weakref.ref(nodes[0].grad_fn)
+    del nodes
+    assert graph() is None

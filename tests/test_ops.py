@@ -10,6 +10,7 @@ from scipy.stats import kstest
 from torch import nn
 
 from setn_lab import ops
+from setn_lab.batch_norm import BatchNorm
 from setn_lab.space import LARGE
 from setn_lab.streams import generator
 
@@ -23,7 +24,7 @@ def built(name, channels, stride, affine=False, seed=0):
     rng = np.random.default_rng(seed)
     ops.initialize(module, rng)
     for part in module.modules():
-        if isinstance(part, ops.BatchNorm) and affine:
+        if isinstance(part, BatchNorm) and affine:
             for parameter in (part.weight, part.bias):
                 parameter.data.copy_(torch.from_numpy(rng.normal(size=channels)))
     return module.double()
@@ -178,7 +179,7 @@ def test_only_affine_norms_have_parameters():
     for name in LARGE:
         for stride in (1, 2):
             for affine in (False, True):
-                norms = [part for part in built(name, 4, stride, affine).modules() if isinstance(part, ops.BatchNorm)]
+                norms = [part for part in built(name, 4, stride, affine).modules() if isinstance(part, BatchNorm)]
                 assert sum(len(list(norm.parameters())) for norm in norms) == 2 * len(norms) * affine
 
 
@@ -231,7 +232,7 @@ def test_initialize_is_uniform_within_one_over_root_of_fan_in():
 def test_initialize_resets_norms_to_one_and_zero():
     module = built("sep_conv_3x3", 4, 1, affine=True)
     ops.initialize(module, np.random.default_rng(0))
-    norms = [part for part in module.modules() if isinstance(part, ops.BatchNorm)]
+    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
     assert len(norms) == 2
     for norm in norms:
         assert bool((norm.weight == 1).all())
@@ -239,7 +240,7 @@ def test_initialize_resets_norms_to_one_and_zero():
 
 
 def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation():
-    norm = ops.BatchNorm(3, affine=False).double()
+    norm = BatchNorm(3, affine=False).double()
     x = pixels(4, 3, 5, 5) * 3 + 2
     for mode in (True, False):
         norm.train(mode)
@@ -249,7 +250,7 @@ def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation(
 
 
 def test_a_final_networks_batch_norm_keeps_running_averages():
-    norm = ops.BatchNorm(3, affine=True).double()
+    norm = BatchNorm(3, affine=True).double()
     x = pixels(4, 3, 5, 5) * 3 + 2
     torch.testing.assert_close(norm(x), normalized(x), rtol=1e-9, atol=1e-9)
     norm.eval()
@@ -259,7 +260,7 @@ def test_a_final_networks_batch_norm_keeps_running_averages():
 
 
 def test_collected_statistics_are_averages_over_batches():
-    norm = ops.BatchNorm(3, affine=False)
+    norm = BatchNorm(3, affine=False)
     batches = [(pixels(4, 3, 5, 5, seed) * (seed + 1) + seed).float() for seed in range(3)]
     norm.collect(torch.device("cpu"))
     for batch in batches:

@@ -368,8 +368,8 @@ def launch(folder, script=None, processes=2, wait=True, **values):
 
 WITHOUT_STATISTICS = """
 import sys
-from setn_lab import ops, retrain
-ops.BatchNorm.forward = lambda self, x, factor=None: x * self.weight[:, None, None] * 2 + self.bias[:, None, None]
+from setn_lab import batch_norm, retrain
+batch_norm.BatchNorm.forward = lambda self, x, factor=None: x * self.weight[:, None, None] * 2 + self.bias[:, None, None]
 retrain.main()
 """
 

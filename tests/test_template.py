@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from setn_lab import ops
+from setn_lab import batch_norm, ops
 from setn_lab.costs import cost_table
 from setn_lab.evaluator import Evaluator
 from setn_lab.space import LARGE, SMALL, SearchSpace
 from setn_lab.streams import generator
-from setn_lab.template import Template
+from setn_lab.template import Joined, Template
 
 CLASSES = 3
 
@@ -275,7 +275,7 @@ def outputs_of_cell(template, quadruples, keep, cell):
         rng.normal(size=(3, spot.before_previous, *[size * (2 if spot.after_reduction else 1)] * 2))
     )
     previous = torch.from_numpy(rng.normal(size=(3, spot.previous, size, size)))
-    return template.cells[cell].sampled(before, previous, quadruples, keep)
+    return torch.cat(template.cells[cell].sampled(before, previous, quadruples, keep), dim=1)
 
 
 @pytest.mark.parametrize("cell", [0, 1, 2])
@@ -387,3 +387,31 @@ def test_forward_passes_leave_the_template_as_it_was():
     assert all(map(torch.equal, first, again))
     assert before.keys() == template.state_dict().keys()
     assert all(torch.equal(value, before[name]) for name, value in template.state_dict().items())
+
+
+def test_joined_is_relu_of_the_concatenation():
+    nodes = [torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    nodes = [node.contiguous(memory_format=torch.channels_last).requires_grad_(True) for node in nodes]
+    output, expected = Joined.apply(*nodes), F.relu(torch.cat(nodes, dim=1))
+    assert torch.equal(output, expected)
+    incoming = torch.randn(output.shape, generator=torch.Generator().manual_seed(3))
+    incoming = incoming.contiguous(memory_format=torch.channels_last)
+    for got, wanted in zip(
+        torch.autograd.grad(output, nodes, incoming), torch.autograd.grad(expected, nodes, incoming), strict=True
+    ):
+        assert torch.equal(got, wanted)
+        assert got.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("operations", [SMALL, LARGE])
+def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(operations, monkeypatch):
+    """Scoring normalizes within a node's sum, in place where nobody else reads; also what it remembers stays."""
+    monkeypatch.setattr(batch_norm, "LARGE", 0)
+    space = SearchSpace(operations, 4)
+    template = template_of(space, channels=4).double()
+    images, known = pixels().double().contiguous(memory_format=torch.channels_last), {}
+    for quadruples in space.sample(np.random.default_rng(4), 6, len(template.cells)):
+        expected = template.sampled(images, quadruples).detach()
+        with torch.no_grad():
+            for memory in (None, known, known):
+                torch.testing.assert_close(template.sampled(images, quadruples, known=memory), expected)

@@ -42,6 +42,7 @@ class TemplateConfig:
     batch_size: int = number(64, at_least=2)
     scoring_batch_size: int = number(256, at_least=2)
     weight_lr: float = number(0.025, above=0, at_most=1e30)
+    weight_lr_end: float = number(0.0, at_least=0)  # to which the rate is annealed; as much as weight_lr: constant
     weight_momentum: float = number(0.9, at_least=0, below=1)
     weight_decay: float = number(3e-4, at_least=0)
     evaluator_lr: float = number(3e-3, above=0, at_most=1e30)
@@ -69,6 +70,11 @@ class TemplateConfig:
             raise ConfigError(
                 f"nodes: {self.nodes} given; {EDGE_NODES} is allowed for nasbench201, whose cells have so "
                 "many with their input: give that or leave it out"
+            )
+        if self.weight_lr_end > self.weight_lr:
+            raise ConfigError(
+                f"weight_lr_end: {self.weight_lr_end} given; a number from 0 to weight_lr ({self.weight_lr}) is "
+                "allowed, since the rate falls or stays"
             )
         if self.evaluator_start >= self.epochs:
             raise ConfigError(

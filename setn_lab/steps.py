@@ -18,8 +18,9 @@ TOGETHER = 8  # steps whose batches are made at once: most of the cost of a smal
 
 
 def learning_rate(config: SearchConfig, step: int, steps: int) -> float:
-    """The weights' rate at a step: a half cosine from `weight_lr` down to 0 over all steps."""
-    return config.weight_lr * (1 + math.cos(math.pi * step / steps)) / 2
+    """The weights' rate at a step: a half cosine from `weight_lr` down to `weight_lr_end` over all steps."""
+    span = config.weight_lr - config.weight_lr_end
+    return config.weight_lr_end + span * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Trainer:

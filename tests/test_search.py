@@ -222,6 +222,7 @@ def test_another_config_is_refused_with_every_difference(copy, tiny_config):
         "flip": True,
         "evaluator_start": 1,
         "train_fraction": 0.25,
+        "image_size": 7,
         "weight_momentum": 0.5,
         "path_dropout": 0.25,
     }
@@ -245,6 +246,12 @@ def test_an_evaluator_that_would_never_start_is_refused(tmp_path, tiny_config):
     for start in (3, 4):
         with pytest.raises(ConfigError, match=rf"evaluator_start: {start} given; an integer below epochs \(3\)"):
             tiny_config(tmp_path, evaluator_start=start)
+
+
+def test_the_rate_does_not_rise(tmp_path, tiny_config):
+    assert tiny_config(tmp_path, weight_lr=0.1, weight_lr_end=0.1).weight_lr_end == 0.1
+    with pytest.raises(ConfigError, match=r"weight_lr_end: 0.2 given; a number from 0 to weight_lr \(0.1\)"):
+        tiny_config(tmp_path, weight_lr=0.1, weight_lr_end=0.2)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "banana", "", "cpu:x"])

@@ -264,6 +264,10 @@ def test_cosine_rate():
     for step in range(100):
         expected = config.weight_lr * math.cos(math.pi * step / 200) ** 2
         assert rates[step] == pytest.approx(expected, rel=1e-9)
+    for end in (0.01, config.weight_lr):
+        raised = [learning_rate(SearchConfig(**TINY, weight_lr_end=end), step, 100) for step in range(101)]
+        share = (config.weight_lr - end) / config.weight_lr  # of the annealed rate, above the end
+        assert raised == pytest.approx([end + share * rate for rate in [*rates, 0]])
     trainer = trainer_of()
     assert trainer.search.steps == 4
     for step in (0, 7):

@@ -309,9 +309,9 @@ def report(
     lines = "\n".join(line(row) for row in rows)
     return f"""# Speed
 
-Made by `make benchmark` in {seconds / 60:.0f} minutes, with the racing table at hand: {environment()["cpu"]}, {
-        torch.get_num_threads()
-    } threads, torch
+Made by `make benchmark` in {seconds / 60:.0f} minutes, with the racing table where it is not at hand: {
+        environment()["cpu"]
+    }, {torch.get_num_threads()} threads, torch
 {torch.__version__}, {environment()["platform"]}. C = 16, N = 2, batch 64, 32x32, 6 operations, float32; baseline and
 ours in turn, {args.rounds} rounds (of 8 steps of `weight_step`, 240 of `batches`). The ratio is the median over the
 rounds, its range in parentheses. The baselines are `benchmarks/field.py`, the search as the field's public code writes

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 EPSILON = 1e-5  # torch's own
 WIDTH = 64
-LARGE = 2**20  # values, below which torch's kernel takes less time than the small tensors of merging
+LEAST = 2**20  # values, below which torch's kernel takes less time than the small tensors of merging
 aten = torch.ops.aten
 
 
@@ -77,8 +77,8 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 def total(terms: Sequence[Tensor | Scaled]) -> Tensor:
-    """The sum of tensors (b, C, h, w), which are left as they are, but for a spare one. Without a gradient where one of
-    them is `Scaled`.
+    """The sum of tensors (b, C, h, w), which are left as they are, but for a spare one, with which it begins. Without a
+    gradient where one of them is `Scaled`.
     """
     scaled = [term for term in terms if isinstance(term, Scaled)]
     plain = [term for term in terms if not isinstance(term, Scaled)]
@@ -103,7 +103,7 @@ def suits(x: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and x.is_contiguous(memory_format=torch.channels_last)
-        and x.numel() >= LARGE
+        and x.numel() >= LEAST
         and x.numel() > x.shape[1]  # one value a channel is refused by torch
     )
 
@@ -144,7 +144,7 @@ class NodeSum:
         self.shift: Any = None
 
     def add(self, x: Tensor, factor: Tensor) -> None:
-        """Adds x times the scalar `factor`; x is left as it is."""
+        """Adds x times `factor`, a scalar or one by channel (C, 1, 1); x is left as it is."""
         factor = factor.to(x.dtype)
         self.total = x * factor if self.total is None else self.total.addcmul_(x, factor)
 
@@ -169,13 +169,14 @@ def gradients(
     gradient: Tensor, x: Tensor, factor: Tensor | None, mean: Tensor, deviation: Tensor, through: bool = True
 ) -> tuple[Tensor | None, Tensor]:
     """The gradients of x (None unless `through`) and, channel by channel (C,), of `factor`, from that of the result of
-    `normalize`, which is channels last where x is.
+    `normalize`.
     """
     if not suits(x):
         scale = torch.ones_like(deviation) if factor is None else _each(factor, x)
         wanted = [through, True, False]
         result = aten.native_batch_norm_backward(gradient, x, scale, None, None, mean, deviation, True, EPSILON, wanted)
         return result[0] if through else None, result[1]
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
     channels, wide = x.shape[1], _wide(x)
     together = wide.shape[1] // channels
     repeated = [part.repeat(together) if together > 1 else part for part in (mean, deviation)]

@@ -140,8 +140,9 @@ class _MixedCell(torch.autograd.Function):
         tapes, ctx.tapes = ctx.tapes, None
         shared = ctx.shared
         through = [ctx.needs_input_grad[1], ctx.needs_input_grad[2], *[True] * len(of_nodes)]
+        # changed in place below: `Joined` and the mean make each of them anew, for this cell alone
         dense = [part.contiguous(memory_format=torch.channels_last) for part in of_nodes]
-        gradients: list[Any] = [None, None, *dense]  # of each state, summed up as they come
+        of_state: list[Any] = [None, None, *dense]  # of each state, summed up as they come
         active: list[Any] = [None] * len(states)  # of relu of each state
         results: list[dict[int, Any]] = [{} for _ in states]  # of the shared results of each state
         of_weights: list[Tensor] = []  # in reverse order
@@ -149,14 +150,14 @@ class _MixedCell(torch.autograd.Function):
 
         def close(state: int) -> Any:
             """The whole gradient of a state, once all nodes that read it have been passed."""
-            total = gradients[state]
+            total = of_state[state]
             parts = [] if active[state] is None else [_masked(active[state], states[state])]
             for index, part in results[state].items():
                 x, result = shared[state][index]
                 parts.append(part if x is result else torch.autograd.grad(result, x, part)[0])
             for part in parts:
                 total = _plus(total, part)
-            gradients[state] = active[state] = None
+            of_state[state] = active[state] = None
             results[state] = {}
             return total
 

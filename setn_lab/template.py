@@ -7,6 +7,7 @@ Weights belong to one (cell, node, input, operation). Two ways through them:
 The macro-structure is that of the discrete network for CIFAR, see `macro`.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,12 +48,16 @@ class Joined(torch.autograd.Function):
     def forward(ctx: Any, *nodes: Tensor) -> Tensor:
         """The output, channels last."""
         batch, channels, height, width = nodes[0].shape
-        shape = batch, len(nodes) * channels, height, width
-        output = torch.empty(shape, dtype=nodes[0].dtype, device=nodes[0].device, memory_format=torch.channels_last)
-        for node, part in zip(nodes, output.chunk(len(nodes), 1), strict=True):
-            torch.clamp_min(node, 0, out=part)
+        if nodes[0].device.type == "cpu":
+            shape = batch, len(nodes) * channels, height, width
+            kind = functools.reduce(torch.promote_types, (node.dtype for node in nodes))
+            output = torch.empty(shape, dtype=kind, memory_format=torch.channels_last)
+            for node, part in zip(nodes, output.chunk(len(nodes), 1), strict=True):
+                torch.clamp_min(node.to(kind), 0, out=part)
+        else:
+            output = torch.cat(nodes, 1).clamp_min_(0)
         ctx.save_for_backward(output)
-        ctx.count = len(nodes)
+        ctx.kinds = [node.dtype for node in nodes]
         return output
 
     @staticmethod
@@ -60,8 +65,8 @@ class Joined(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         """Of each node."""
         (output,) = ctx.saved_tensors
-        parts = zip(gradient.chunk(ctx.count, 1), output.chunk(ctx.count, 1), strict=True)
-        return tuple(torch.ops.aten.threshold_backward(*pair, 0) for pair in parts)
+        parts = zip(gradient.chunk(len(ctx.kinds), 1), output.chunk(len(ctx.kinds), 1), ctx.kinds, strict=True)
+        return tuple(torch.ops.aten.threshold_backward(part, active, 0).to(kind) for part, active, kind in parts)
 
 
 def pooled(nodes: Sequence[Tensor]) -> Tensor:
@@ -153,7 +158,7 @@ class Operations(nn.Module):
 
 
 class TemplateCell(Operations):
-    """A cell of the paper's space: two inputs, brought to its size, and all nodes concatenated."""
+    """A cell of the paper's space: two inputs, brought to its size, and all nodes as its output."""
 
     def __init__(self, space: Space, cell: CellPlan) -> None:
         super().__init__(space, cell.channels, lambda state: edge_stride(cell.kind, state))
@@ -222,7 +227,8 @@ class Template(nn.Module):
         images: (b, c, h, w), normalised. quadruples: (cells, B, 4), one architecture for each cell of the
         network. keep: path dropout factors (cells, B, 2, b), or None. known: an empty dictionary, to be passed again
         with the next architectures on the same images, which takes up the results on the stem's output (the first
-        cell's two inputs and the second's first one): they are the same for all. For use without gradients.
+        cell's two inputs and the second's first one): they are the same for all, up to the order of sums. For use
+        without gradients and without `keep`.
         """
         before = previous = recall(known, _stem, self.stem, images)
         for index, cell in enumerate(self.cells):

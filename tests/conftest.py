@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from setn_lab import views
+from setn_lab import batch_norm, views
 from setn_lab.checkpoint import load_latest
 from setn_lab.prepare import SearchConfig
 from setn_lab.runs import read_journal
@@ -83,3 +83,18 @@ def coarse_pictures(monkeypatch):
     """The inspectors' pictures in less time."""
     monkeypatch.setattr(views, "DPI", 20)
     monkeypatch.setattr(views, "Figure", lambda layout, **size: Figure(**size))
+
+
+@pytest.fixture
+def merged(monkeypatch):
+    """Batch norms by merged statistics for small tensors too; the shapes for which they were taken, as they come."""
+    shapes: list[torch.Size] = []
+    real = batch_norm.moments
+
+    def counted(x):
+        shapes.append(x.shape)
+        return real(x)
+
+    monkeypatch.setattr(batch_norm, "LEAST", 0)
+    monkeypatch.setattr(batch_norm, "moments", counted)
+    return shapes

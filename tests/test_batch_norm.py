@@ -12,7 +12,7 @@ SIZES = [(5, 3, 4, 6), (3, 16, 8, 8), (2, 4, 3, 7), (4, 5, 6, 1), (2, 7, 1, 32),
 
 @pytest.fixture(autouse=True)
 def _small_tensors_too(monkeypatch):
-    monkeypatch.setattr(batch_norm, "LARGE", 0)
+    monkeypatch.setattr(batch_norm, "LEAST", 0)
 
 
 def pixels(size, seed=0, dtype=torch.float64):
@@ -79,7 +79,7 @@ def test_gradients_are_autograds(size, factor):
 
 @pytest.mark.parametrize("large", [0, 2**40])
 def test_a_nodes_sum_is_that_of_its_terms(large, monkeypatch):
-    monkeypatch.setattr(batch_norm, "LARGE", large)
+    monkeypatch.setattr(batch_norm, "LEAST", large)
     terms = [pixels((3, 8, 4, 4), seed) for seed in range(4)]
     copies = [term.clone(memory_format=torch.preserve_format) for term in terms]
     factors = torch.tensor([0.5, -1.5, 0.25, 2.0], dtype=torch.float64)

@@ -105,6 +105,18 @@ def test_what_is_known_of_the_first_cell_changes_nothing():
     assert len(known) > 4
 
 
+def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(merged):
+    network, known = template().double(), {}
+    images = pixels().double().contiguous(memory_format=torch.channels_last)
+    same = [np.full((len(network.cells), 6), OPERATIONS_201.index(name)) for name in ("skip_connect", "none")]
+    for architecture in [*same, *SPACE.sample(np.random.default_rng(6), 12, len(network.cells))]:
+        expected = network.sampled(images, architecture).detach()
+        with torch.no_grad():
+            for memory in (None, known, known):
+                torch.testing.assert_close(network.sampled(images, architecture, known=memory), expected)
+    assert len(merged) > 100
+
+
 def test_path_dropout_drops_all_but_the_identity():
     network, drawn = template(repeats=1), np.full((3, 6), OPERATIONS_201.index("skip_connect"))
     keep = torch.zeros(3, 3, 3, 6)

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from setn_lab import batch_norm, ops
 from setn_lab.costs import cost_table
 from setn_lab.evaluator import Evaluator
 from setn_lab.space import LARGE, SMALL, SearchSpace
@@ -243,13 +242,13 @@ def test_sampled_gives_gradients_to_exactly_what_it_samples():
 def test_what_architectures_share_changes_nothing_and_is_computed_once(monkeypatch):
     space = SearchSpace(SMALL, 3)
     template = template_of(space, repeats=2)
-    real, calls = ops.Convolution.activated, Counter()
+    real, calls = torch.nn.Conv2d.forward, Counter()
 
-    def counted(module, *arguments):
-        calls[module] += 1
-        return real(module, *arguments)
+    def counted(convolution, x):
+        calls[convolution] += 1
+        return real(convolution, x)
 
-    monkeypatch.setattr(ops.Convolution, "activated", counted)
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", counted)
     architectures, known = [space.sample(np.random.default_rng(n), len(template.cells)) for n in range(20)], {}
     for quadruples in architectures:
         assert torch.equal(template.sampled(pixels(), quadruples, known=known), template.sampled(pixels(), quadruples))
@@ -261,9 +260,12 @@ def test_what_architectures_share_changes_nothing_and_is_computed_once(monkeypat
     inputs = [
         edge[state] for cell, states in ((first, (0, 1)), (second, (0,))) for edge in cell.edges for state in states
     ]
-    shared = {first.preprocess0, first.preprocess1, second.preprocess0, *[module for edge in inputs for module in edge]}
-    for module, count in calls.items():
-        assert alone[module] - count == (1 if module in shared else count)
+    operations = [module for edge in inputs for module in edge]
+    modules = [template.stem, first.preprocess0, first.preprocess1, second.preprocess0, *operations]
+    shared = {part for module in modules for part in module.modules()}
+    assert any(part in calls for operation in operations for part in operation.modules())
+    for convolution, count in calls.items():
+        assert alone[convolution] - count == (1 if convolution in shared else count)
 
 
 def outputs_of_cell(template, quadruples, keep, cell):
@@ -403,10 +405,19 @@ def test_joined_is_relu_of_the_concatenation():
         assert got.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_joined_nodes_keep_the_wider_type():
+    """As path dropout makes them under autocast: a normalized node is float32, one of identities is not."""
+    nodes = [torch.randn(2, 3, 4, 4).bfloat16(), torch.randn(2, 3, 4, 4)]
+    for given in (nodes, nodes[::-1]):
+        assert torch.equal(Joined.apply(*given), F.relu(torch.cat(given, dim=1)))
+        leaves = [node.requires_grad_(True) for node in given]
+        for gradient, leaf in zip(torch.autograd.grad(Joined.apply(*leaves).sum(), leaves), leaves, strict=True):
+            assert torch.equal(gradient, (leaf > 0).to(leaf.dtype))
+
+
 @pytest.mark.parametrize("operations", [SMALL, LARGE])
-def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(operations, monkeypatch):
+def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(operations, merged):
     """Scoring normalizes within a node's sum, in place where nobody else reads; also what it remembers stays."""
-    monkeypatch.setattr(batch_norm, "LARGE", 0)
     space = SearchSpace(operations, 4)
     template = template_of(space, channels=4).double()
     images, known = pixels().double().contiguous(memory_format=torch.channels_last), {}
@@ -415,3 +426,4 @@ def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(operat
         with torch.no_grad():
             for memory in (None, known, known):
                 torch.testing.assert_close(template.sampled(images, quadruples, known=memory), expected)
+    assert len(merged) > 100

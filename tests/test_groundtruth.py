@@ -1,5 +1,6 @@
 """The study with true accuracies, on digits and with a table that is made here."""
 
+import itertools
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +23,7 @@ from setn_lab.edge_space import EdgeGenotype, EdgeSpace
 from setn_lab.prepare import prepare
 from setn_lab.runs import Run, read_journal
 from setn_lab.search import train
-from setn_lab.studies import groundtruth, groundtruth_report, groundtruth_results
+from setn_lab.studies import groundtruth, groundtruth_figures, groundtruth_report, groundtruth_results
 from setn_lab.studies.groundtruth import GroundTruthConfig
 from setn_lab.truth import TruthError
 
@@ -106,6 +108,20 @@ def test_without_a_table_there_is_no_truth():
 def scored(folder, name, journal):
     records = read_journal(folder / f"{name}.{journal}.jsonl")
     return [(EdgeGenotype.from_text(one["genotype"]), one["loss"], one["draws"]) for one in records]
+
+
+def test_a_row_of_many_changes_has_a_title_that_fits_above_its_axis():
+    row = "strategy=setn-lr+sampling=connected+path_dropout=0+weight_lr=0.1+weight_lr_end=0.1"
+    figure, axes = groundtruth_figures._axes(4, sharey=False)
+    for ax in axes:
+        ax.set_title(groundtruth_figures.title(row), fontsize="small")
+    figure.draw_without_rendering()
+    sides = [(box.x0, box.x1) for box in (ax.title.get_window_extent() for ax in axes)]
+    assert sides[0][0] > 0
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(sides))
+    assert groundtruth_figures.title(row).replace("\n", " ").replace(" + ", "+") == row
+    assert groundtruth_figures.title("setn") == "setn"
+    plt.close(figure)
 
 
 def test_the_figures_are_those_of_the_journals(finished, config):

@@ -1,5 +1,7 @@
 """The figures of the study with true accuracies."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +30,7 @@ def epochs_figure(study: Study) -> Figure:
             ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {one.seed}")
             ax.fill_between(epochs, least, most, color=colour, alpha=0.15, linewidth=0)
         ax.set(ylim=_range(truth))
-        ax.set_title(name, fontsize="small")
+        ax.set_title(title(name), fontsize="small")
         plots.epochs_below(ax)
     axes[0].set_ylabel("true accuracy [%]")
     axes[0].legend(frameon=False, fontsize="small")
@@ -39,6 +41,11 @@ def _range(truth: Truth) -> tuple[float, float]:
     """The accuracies that a figure shows: the middle 80%, as much below, and all above; a few lie far below."""
     _, low, _, high = spread_of(truth.accuracy, np.ones(len(truth.accuracy)))
     return 2 * low - high, truth.accuracy.max() + (high - low) / 20
+
+
+def title(row: str) -> str:
+    """The name of a row, in lines that fit above an axis: one of many changes is wide."""
+    return textwrap.fill(row.replace("+", " + "), 40)
 
 
 def _axes(count: int, sharey: bool) -> tuple[Figure, list[Axes]]:
@@ -66,6 +73,6 @@ def scatter_figure(study: Study) -> Figure:
         ax.scatter(truth.of(sample.architectures), sample.loss, s=5, color=plots.COLOURS[0], alpha=0.4, linewidths=0)
         low, high = sample.loss.min(), np.quantile(sample.loss, 0.98)
         ax.set(xlabel="true accuracy [%]", xlim=_range(truth), ylim=(low - (high - low) / 20, high + (high - low) / 20))
-        ax.set_title(name, fontsize="small")
+        ax.set_title(title(name), fontsize="small")
     axes[0].set_ylabel("one-shot loss [nats]")
     return figure

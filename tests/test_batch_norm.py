@@ -10,9 +10,7 @@ from setn_lab.batch_norm import EPSILON, BatchNorm, NodeSum, Scaled, gradients, 
 SIZES = [(5, 3, 4, 6), (3, 16, 8, 8), (2, 4, 3, 7), (4, 5, 6, 1), (2, 7, 1, 32), (3, 40, 2, 4), (2, 130, 2, 2)]
 
 
-@pytest.fixture(autouse=True)
-def _small_tensors_too(monkeypatch):
-    monkeypatch.setattr(batch_norm, "LEAST", 0)
+pytestmark = pytest.mark.usefixtures("merged")
 
 
 def pixels(size, seed=0, dtype=torch.float64):

@@ -110,18 +110,22 @@ def scored(folder, name, journal):
     return [(EdgeGenotype.from_text(one["genotype"]), one["loss"], one["draws"]) for one in records]
 
 
-def test_a_row_of_many_changes_has_a_title_that_fits_above_its_axis():
-    row = "strategy=setn-lr+sampling=connected+path_dropout=0+weight_lr=0.1+weight_lr_end=0.1"
-    figure, axes = groundtruth_figures._axes(4, sharey=False)
-    for ax in axes:
-        ax.set_title(groundtruth_figures.title(row), fontsize="small")
-    figure.draw_without_rendering()
-    sides = [(box.x0, box.x1) for box in (ax.title.get_window_extent() for ax in axes)]
-    assert sides[0][0] > 0
-    assert all(right < left for (_, right), (left, _) in itertools.pairwise(sides))
-    assert groundtruth_figures.title(row).replace("\n", " ").replace(" + ", "+") == row
-    assert groundtruth_figures.title("setn") == "setn"
-    plt.close(figure)
+def test_rows_of_many_changes_have_titles_that_fit_above_their_axes(finished, tmp_path):
+    study, changes = groundtruth_results.read(finished), "+path_dropout=0+weight_lr=0.1+weight_lr_end=0.1"
+    names = [f"strategy=setn-lr+sampling={kind}{changes}" for kind in ("uniform", "fair", "connected")]
+    for name in names:
+        shutil.copy(finished / "setn-0.uniform.jsonl", tmp_path / f"{name}-0.uniform.jsonl")
+    study = replace(study, folder=tmp_path, rows=dict.fromkeys(names, study.rows["setn"]))
+    for draw in (groundtruth_figures.epochs_figure, groundtruth_figures.scatter_figure):
+        figure = draw(study)
+        figure.draw_without_rendering()
+        titles = [ax.title for ax in figure.axes]
+        assert [one.get_text().replace("\n", " ").replace(" + ", "+") for one in titles] == names
+        boxes = [one.get_window_extent() for one in titles]
+        assert boxes[0].x0 > 0
+        assert boxes[-1].x1 < figure.bbox.x1
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+        plt.close(figure)
 
 
 def test_the_figures_are_those_of_the_journals(finished, config):

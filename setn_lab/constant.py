@@ -142,7 +142,7 @@ class _MixedCell(torch.autograd.Function):
         through = [ctx.needs_input_grad[1], ctx.needs_input_grad[2], *[True] * len(of_nodes)]
         # changed in place below: `Joined` and the mean make each of them anew, for this cell alone
         dense = [part.contiguous(memory_format=torch.channels_last) for part in of_nodes]
-        of_state: list[Any] = [None, None, *dense]  # of each state, summed up as they come
+        summed: list[Any] = [None, None, *dense]  # the gradient of each state, as its parts come
         active: list[Any] = [None] * len(states)  # of relu of each state
         results: list[dict[int, Any]] = [{} for _ in states]  # of the shared results of each state
         of_weights: list[Tensor] = []  # in reverse order
@@ -150,14 +150,14 @@ class _MixedCell(torch.autograd.Function):
 
         def close(state: int) -> Any:
             """The whole gradient of a state, once all nodes that read it have been passed."""
-            total = of_state[state]
+            total = summed[state]
             parts = [] if active[state] is None else [_masked(active[state], states[state])]
             for index, part in results[state].items():
                 x, result = shared[state][index]
                 parts.append(part if x is result else torch.autograd.grad(result, x, part)[0])
             for part in parts:
                 total = _plus(total, part)
-            of_state[state] = active[state] = None
+            summed[state] = active[state] = None
             results[state] = {}
             return total
 

@@ -18,10 +18,12 @@ import torch
 import yaml
 from scipy.stats import spearmanr
 
-from setn_lab.candidates import Candidate, score
 from setn_lab.config import build
-from setn_lab.runs import Run
-from setn_lab.search import SearchConfig, prepare, train
+from setn_lab.runs.run import Run
+from setn_lab.search.candidates import Candidate, score
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.training import train
 
 REPORT = Path(__file__).parent.parent / "reports" / "search-digits" / "README.md"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -36,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def search(values: dict[str, Any]) -> dict[str, float]:
     config = build(SearchConfig, values)
     with Run.open(config, "search") as run:
-        prepared = prepare(config, run)
+        prepared = prepare_search(config, run)
         metrics = train(prepared, run)
         uniform = score(prepared, run, "uniform", config.baseline_candidates, "baseline")
         drawn = score(prepared, run, "evaluator", config.candidates)

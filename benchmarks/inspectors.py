@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 from written_run import write_run
 
-from setn_lab import views
-from setn_lab.inspection import History, InspectConfig, array_names, read_history
+from setn_lab.inspection import pictures
+from setn_lab.inspection.reading import History, InspectConfig, array_names, read_history
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
 
 EPOCHS, CANDIDATES, MOVES = 400, 1000, 500
@@ -26,7 +26,7 @@ def until(history: History, index: int) -> History:
     """The history up to one record."""
     end = index + 1
     arrays = {name: getattr(history.everything, name)[:end] for name in array_names(history.everything)}
-    return History(history.space, history.epochs[:end], replace(history.everything, **arrays))
+    return History(history.kit, history.space, history.epochs[:end], replace(history.everything, **arrays))
 
 
 def move(inspector: EvaluatorInspector | SamplingInspector, epoch: int) -> float:
@@ -56,7 +56,7 @@ def main() -> None:
         anew = []
         for index in range(0, EPOCHS, 80):
             started = time.perf_counter()
-            views.evaluator_picture(until(history, index), 0).png()
+            pictures.evaluator_picture(until(history, index), 0).png()
             anew.append(time.perf_counter() - started)
         for kind in (EvaluatorInspector, SamplingInspector):
             inspector = opened[kind]

@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from setn_lab import data
-from setn_lab.candidates import TOGETHER, batch_scores, draw
-from setn_lab.racing import race
-from setn_lab.runs import Run, default_folder
-from setn_lab.search import SearchConfig, prepare, train
+from setn_lab.data.batches import scoring_batches
+from setn_lab.runs.run import Run, default_folder
+from setn_lab.search.candidates import TOGETHER, batch_scores, draw
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.racing import race
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.training import train
 
 SETTINGS = {
     "channels": 4,
@@ -49,10 +51,10 @@ def loss_table(dataset: str) -> tuple[NDArray[np.float32], list[int]]:
     """The loss of each candidate on each image of D_val (T, images), and the sizes of the batches."""
     config = SearchConfig(dataset=dataset, **SETTINGS)
     with Run.open(replace(config, run_dir=str(default_folder(config, "benchmark-racing"))), "search") as run:
-        search = prepare(config, run)
+        search = prepare_search(config, run)
         train(search, run)
         architectures = draw(search, config.candidate_source, config.candidates)
-        batches = data.scoring_batches(len(search.valid), config.scoring_batch_size)
+        batches = scoring_batches(len(search.valid), config.scoring_batch_size)
         path = run.folder / "losses.npy"
         if not path.exists():
             run.keep("rows", 0)

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from setn_lab.environment import environment
-from setn_lab.network import cost
-from setn_lab.retrain import RetrainConfig, Retraining, prepare, results, retrain
-from setn_lab.runs import Run
-from setn_lab.space import SMALL, SearchSpace
-from setn_lab.streams import generator
+from setn_lab.compute.streams import generator
+from setn_lab.network.costs import cost
+from setn_lab.retrain.config import RetrainConfig
+from setn_lab.retrain.setup import Retraining, prepare_retraining
+from setn_lab.retrain.training import results, retrain
+from setn_lab.runs.environment import environment
+from setn_lab.runs.run import Run
+from setn_lab.space.setn import SMALL, SearchSpace
 
 REPORTS = Path(__file__).parent.parent / "reports"
 REPORT = REPORTS / "retrain-cifar10" / "README.md"
@@ -88,7 +90,7 @@ def main() -> None:
     rows, errors = [], {}
     for name, text in genotypes().items():
         config = RetrainConfig(genotype=text, dataset=args.dataset, seeds=args.seeds, device="cpu", **RECIPE)
-        job = prepare(config)
+        job = prepare_retraining(config)
         with Run.open(config, "retrain") as run:
             retrain(job, run)
         line, errors[name] = row(name, job)

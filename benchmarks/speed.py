@@ -28,16 +28,19 @@ import torch
 import torch.nn.functional as F
 from limits import Machine, needs
 
-from setn_lab import candidates, data
-from setn_lab.candidates import evaluate
-from setn_lab.environment import environment
-from setn_lab.evaluator import Evaluator
-from setn_lab.memory import keep_freed_blocks
-from setn_lab.prepare import Search, SearchConfig
-from setn_lab.space import OPERATION_SETS, SearchSpace
-from setn_lab.steps import Trainer
-from setn_lab.streams import generator
-from setn_lab.template import Template
+from setn_lab.compute.device import keep_freed_blocks
+from setn_lab.compute.streams import generator
+from setn_lab.data.batches import Normalization
+from setn_lab.data.images import ImageSet
+from setn_lab.evaluator.setn import Evaluator
+from setn_lab.runs.environment import environment
+from setn_lab.search import candidates
+from setn_lab.search.candidates import evaluate
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.setup import Search
+from setn_lab.search.steps import Trainer
+from setn_lab.space.setn import OPERATION_SETS, SearchSpace
+from setn_lab.template.setn import Template
 
 REPORTS = Path(__file__).parent.parent / "reports"
 SCORED = 256  # images of D_val in the scoring row
@@ -62,7 +65,7 @@ def search_of(space: str, images: int = 25_000) -> Search:
     """The paper's search (C = 16, N = 2, batch 64) on random images, which take the same time as real ones."""
     config = SearchConfig(space=space, device="cpu")
     rng = np.random.default_rng(0)
-    half = data.ImageSet(
+    half = ImageSet(
         torch.from_numpy(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)),
         torch.from_numpy(rng.integers(0, 10, images)),
         tuple("0123456789"),
@@ -76,7 +79,7 @@ def search_of(space: str, images: int = 25_000) -> Search:
         Evaluator(operations),
         half,
         half,
-        data.Normalization.of(half),
+        Normalization.of(half),
         None,
     )
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from setn_lab import config as configs
-from setn_lab.evaluator import Distributions
-from setn_lab.prepare import SearchConfig
-from setn_lab.space import OPERATION_SETS, SearchSpace
+from setn_lab.evaluator.setn import Distributions
+from setn_lab.search.config import SearchConfig
+from setn_lab.space.setn import OPERATION_SETS, SearchSpace
 
 
 def distributions(space: SearchSpace, rng: np.random.Generator, sharpness: float) -> Distributions:

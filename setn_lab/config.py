@@ -5,9 +5,10 @@ config checks names, types and bounds strictly. A config is declared as
 
     @dataclass(frozen=True, kw_only=True)
     class SearchConfig:
-        epochs: int = number(400, at_least=1)
+        epochs: int = bounded(400, at_least=1)
         strategy: Literal["setn", "setn-lr"] = "setn"
-        run_dir: str | None = placement(None)
+        space: str = choice("small", KITS)
+        run_dir: str | None = unhashed(None)
 
         def __post_init__(self) -> None:
             validate(self)
@@ -15,7 +16,6 @@ config checks names, types and bounds strictly. A config is declared as
 with annotations among int, float, bool, str, Literal[...] and each of these `| None`.
 """
 
-import ast
 import dataclasses
 import difflib
 import hashlib
@@ -27,7 +27,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
-
 _WORDS = {"at_least": "at least", "above": "above", "at_most": "at most", "below": "below"}
 _NAMES = {int: "an integer", float: "a number", bool: "True or False", str: "a text", NoneType: "None"}
 
@@ -36,7 +35,7 @@ class ConfigError(ValueError):
     """A parameter is unknown, missing, or has a value that is not allowed: one line for each problem."""
 
 
-def number(
+def bounded(
     default: float | None,
     *,
     at_least: float | None = None,
@@ -51,7 +50,16 @@ def number(
     return dataclasses.field(default=default, metadata={**metadata, "identity": identity})
 
 
-def placement(default: Any) -> Any:
+def choice(default: str, among: Mapping[str, Any], added: bool = False) -> Any:
+    """A field for one of the keys of a mapping, which may grow.
+
+    added: whether a later version added the field with a default that keeps what was done before; then it has a part
+    in `identity` only where it is another, so that older runs stay what they are.
+    """
+    return dataclasses.field(default=default, metadata={"among": among, "added": added})
+
+
+def unhashed(default: Any) -> Any:
     """A field that says where things lie or how they are shown: it has no part in `identity`."""
     return dataclasses.field(default=default, metadata={"identity": False})
 
@@ -88,34 +96,6 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
     return cls(**checked)
 
 
-def from_notebook(cls: type[Config], shell: Any) -> Config:
-    """The config from the parameter cells last run in a notebook; `shell` is what `get_ipython()` returns.
-
-    Parameter cells begin with the line `# Parameters`: the notebook's own and the one papermill puts behind
-    it. Every name assigned in them must be a field of `cls`. Raises ConfigError as `build` does, and when no
-    such cell was run.
-    """
-    block: list[ast.Module] = []
-    for source in reversed(shell.user_ns["In"]):
-        try:
-            tree = ast.parse(source)
-        except SyntaxError:  # it was never run, so what counts is what was run before it
-            continue
-        if source.startswith("# Parameters"):
-            block.append(tree)
-        elif source.strip() and block:
-            break
-    if not block:
-        raise ConfigError(
-            "no parameters given; the cell that begins with `# Parameters` sets them: run it first, then this cell"
-        )
-    names = [name for tree in reversed(block) for statement in tree.body for name in _assigned(statement)]
-    unset = [name for name in names if name not in shell.user_ns]
-    if unset:
-        raise ConfigError(f"{', '.join(unset)}: not set, as the parameters cell failed: correct it and run it again")
-    return build(cls, {name: shell.user_ns[name] for name in names})
-
-
 def to_json(config: Any) -> str:
     """All fields as JSON that YAML 1.1 reads as the same values, so that `papermill -f` repeats the run."""
     lines = [f"  {_text(f.name)}: {_text(getattr(config, f.name))}" for f in dataclasses.fields(config)]
@@ -143,21 +123,6 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         if (name in a) != (name in b) or a[name] != b[name] or not same_kind:
             lines.append(f"{name}: {there} there, {here} here")
     return lines
-
-
-def _assigned(statement: ast.stmt) -> list[str]:
-    """The names that a top-level statement assigns."""
-    if isinstance(statement, ast.Assign):
-        targets = statement.targets
-    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        targets = [statement.target]
-    else:
-        return []
-    return [node.id for target in targets for node in ast.walk(target) if _is_stored_name(node)]  # type: ignore[attr-defined]
-
-
-def _is_stored_name(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def _check(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -194,7 +159,7 @@ def _fits(value: Any, kind: Any, bounds: Mapping[str, Any]) -> bool:
     if get_origin(kind) is Literal:
         return any(type(value) is type(option) and value == option for option in get_args(kind))
     if kind not in (int, float):
-        return isinstance(value, kind)
+        return isinstance(value, kind) and (kind is not str or value in bounds.get("among", (value,)))
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
         return False
     return (
@@ -217,12 +182,19 @@ def _given(value: Any) -> str:
 
 def _describe(kind: Any, bounds: Mapping[str, Any]) -> str:
     """What a kind allows, as "an integer of at least 1"."""
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(repr(option) for option in get_args(kind))
+    if options := _options(kind, bounds):
+        return "one of " + ", ".join(repr(option) for option in options)
     limits = " and ".join(f"{word} {bounds[key]}" for key, word in _WORDS.items() if key in bounds)
     if kind not in (int, float) or not limits:
         return _NAMES[kind]
     return f"{_NAMES[kind]} {'of ' if limits.startswith('at') else ''}{limits}"
+
+
+def _options(kind: Any, bounds: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values that a kind allows, where it lists them."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(bounds["among"]) if kind is str and "among" in bounds else ()
 
 
 def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
@@ -241,11 +213,11 @@ def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
         pointed = _with_point(value)
         return f"write {pointed}" + (f", as YAML takes {value} for a text" if pointed != value else " without quotes")
     for kind in kinds:
-        if get_origin(kind) is Literal:
-            near = difflib.get_close_matches(str(value), [str(option) for option in get_args(kind)], n=1)
+        if options := _options(kind, f.metadata):
+            near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
             if near:
                 return f"did you mean {near[0]}? Write -p {f.name} {near[0]}"
-    if str in kinds:
+    if str in kinds and "among" not in f.metadata:
         return f"give it as a text, as in -r {f.name} {value}"
     if f.default is dataclasses.MISSING:
         return "write such a value"

@@ -7,10 +7,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from setn_lab import batch_norm, views
-from setn_lab.checkpoint import load_latest
-from setn_lab.prepare import SearchConfig
-from setn_lab.runs import read_journal
+from setn_lab.inspection import pictures
+from setn_lab.runs.checkpoint import load_latest
+from setn_lab.runs.run import read_journal
+from setn_lab.search.config import SearchConfig
+from setn_lab.template import norm
 
 TINY = {
     "dataset": "digits",
@@ -81,20 +82,20 @@ def as_bits():
 @pytest.fixture
 def coarse_pictures(monkeypatch):
     """The inspectors' pictures in less time."""
-    monkeypatch.setattr(views, "DPI", 20)
-    monkeypatch.setattr(views, "Figure", lambda layout, **size: Figure(**size))
+    monkeypatch.setattr(pictures, "DPI", 20)
+    monkeypatch.setattr(pictures, "Figure", lambda layout, **size: Figure(**size))
 
 
 @pytest.fixture
 def merged(monkeypatch):
     """Batch norms by merged statistics for small tensors too; the shapes for which they were taken, as they come."""
     shapes: list[torch.Size] = []
-    real = batch_norm.moments
+    real = norm.moments
 
     def counted(x):
         shapes.append(x.shape)
         return real(x)
 
-    monkeypatch.setattr(batch_norm, "LEAST", 0)
-    monkeypatch.setattr(batch_norm, "moments", counted)
+    monkeypatch.setattr(norm, "LEAST", 0)
+    monkeypatch.setattr(norm, "moments", counted)
     return shapes

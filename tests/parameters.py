@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from setn_lab.config import from_notebook
+from setn_lab.notebook import from_notebook
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 

@@ -12,32 +12,22 @@ from typing import Literal
 import pytest
 import yaml
 
-from setn_lab.config import (
-    ConfigError,
-    build,
-    differences,
-    digest,
-    from_notebook,
-    identity,
-    number,
-    placement,
-    to_json,
-    validate,
-)
+from setn_lab.config import ConfigError, bounded, build, differences, digest, identity, to_json, unhashed, validate
+from setn_lab.notebook import from_notebook
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
     dataset: str = "cifar10"
     strategy: Literal["setn", "setn-lr", "setn-non"] = "setn"
-    epochs: int = number(400, at_least=1)
-    weight_lr: float = number(0.05, above=0)
-    path_dropout: float = number(0.1, at_least=0, below=1)
-    limit_train: int | None = number(None, at_least=1, at_most=50000)
+    epochs: int = bounded(400, at_least=1)
+    weight_lr: float = bounded(0.05, above=0)
+    path_dropout: float = bounded(0.1, at_least=0, below=1)
+    limit_train: int | None = bounded(None, at_least=1, at_most=50000)
     clip: float | None = None
     augment: bool = True
-    run_dir: str | None = placement(None)
-    interactive: bool = placement(False)
+    run_dir: str | None = unhashed(None)
+    interactive: bool = unhashed(False)
 
     def __post_init__(self) -> None:
         validate(self)

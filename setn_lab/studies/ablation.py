@@ -4,21 +4,23 @@ import json
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from setn_lab.candidates import Source, score
-from setn_lab.config import ConfigError, placement
-from setn_lab.prepare import SearchConfig, prepare
-from setn_lab.runs import Run
-from setn_lab.search import Observer, train
+from setn_lab.compute.workers import session
+from setn_lab.config import ConfigError, unhashed
+from setn_lab.runs.progress import Observer
+from setn_lab.runs.run import Run
+from setn_lab.search.candidates import CandidateSource, score
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.training import train
 from setn_lab.studies import scalability
 from setn_lab.studies.config import Strategy, StudyConfig
-from setn_lab.workers import session
 
 
 class Variant(NamedTuple):
     """One sub-figure: whose template, where the candidates come from, and their journal in the search's run folder."""
 
     strategy: Strategy
-    source: Source
+    source: CandidateSource
     journal: str
 
 
@@ -35,12 +37,12 @@ STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
 class AblationConfig(StudyConfig):
     """The parameters of the ablation study. Raises ConfigError."""
 
-    setn_run: str | None = placement(None)  # a run folder of a search to take; None: the study's own
-    setn_lr_run: str | None = placement(None)
-    setn_non_run: str | None = placement(None)
-    thresholds: str = placement("80, 85, 90")  # accuracies in %, above which candidates are counted
-    run_dir: str | None = placement(None)  # None: named from the config's digest
-    interactive: bool = placement(True)
+    setn_run: str | None = unhashed(None)  # a run folder of a search to take; None: the study's own
+    setn_lr_run: str | None = unhashed(None)
+    setn_non_run: str | None = unhashed(None)
+    thresholds: str = unhashed("80, 85, 90")  # accuracies in %, above which candidates are counted
+    run_dir: str | None = unhashed(None)  # None: named from the config's digest
+    interactive: bool = unhashed(True)
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -82,7 +84,7 @@ def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
     folders = {}
     for strategy, search_config in config.searches.items():
         with Run.open(search_config, "search") as own:
-            search = prepare(search_config, own)
+            search = prepare_search(search_config, own)
             train(search, own, observe)
             for name, variant in VARIANTS.items():
                 if variant.strategy == strategy:

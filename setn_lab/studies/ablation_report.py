@@ -15,15 +15,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from setn_lab import study_plots
-from setn_lab.runs import read_journal
-from setn_lab.studies import page, scalability, statistics
+from setn_lab.figures import page
+from setn_lab.runs.run import read_journal
+from setn_lab.studies import plots, scalability, statistics, tables
 from setn_lab.studies.ablation import STRATEGIES, VARIANTS, AblationConfig
 
 DRAWS = (1, 10, 100, 1000)  # T
 Records = list[dict[str, Any]]
-
-
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",
@@ -42,7 +40,7 @@ CONTENTS = {
 
 def describe(config: AblationConfig) -> str:
     """The searches that the study works on, as Markdown. Raises ConfigError as `StudyConfig.search` does."""
-    return page.searches(config.searches)
+    return tables.searches(config.searches)
 
 
 def contents(folder: Path) -> str:
@@ -75,7 +73,7 @@ def drawn(records: Records, key: str) -> NDArray[np.float64]:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Every figure of the study by name, as it goes into summary.json; accuracies in 0 .. 1, losses in nats."""
-    config, records = page.read_config(AblationConfig, folder), scored(folder)
+    config, records = tables.read_config(AblationConfig, folder), scored(folder)
     losses = {name: drawn(own, "loss") for name, own in records.items()}
     accuracies = {name: drawn(own, "accuracy") for name, own in records.items()}
     everything = {name: read_journal(folder / f"{name}.jsonl") for name in records}
@@ -137,7 +135,7 @@ def figure2(folder: Path, key: str = "accuracy") -> Figure:
     values = {name: unit * drawn(own, key) for name, own in records.items()}
     winners = {name: unit * selected(own)[key] for name, own in records.items()}
     figure, axes = plt.subplots(2, 2, figsize=(10, 6), layout="constrained", sharex=True)
-    study_plots.plot_variants(values, winners, axes.ravel().tolist(), xlabel=label)
+    plots.plot_variants(values, winners, axes.ravel().tolist(), xlabel=label)
     return figure
 
 
@@ -154,7 +152,7 @@ def effect_of_draws(folder: Path) -> Figure:
             rows = [row.values[key] for row in _best_of(own)]
             spreads[name] = [(unit * row.mean, unit * row.low, unit * row.high) for row in rows]
         cells = {name: unit * one[key] for name, one in single.items() if name in records}
-        study_plots.plot_best_of(DRAWS, spreads, cells, ax, label)
+        plots.plot_best_of(DRAWS, spreads, cells, ax, label)
     return figure
 
 
@@ -200,10 +198,10 @@ def tests_table(folder: Path) -> str:
                 [
                     f"SETN - {other.upper()}",
                     key,
-                    page.value(one["difference"], form),
-                    page.value(one["superiority"], ".0%"),
-                    page.value(one["u"], ".0f"),
-                    page.value(one["p"], ".2g"),
+                    tables.value(one["difference"], form),
+                    tables.value(one["superiority"], ".0%"),
+                    tables.value(one["u"], ".0f"),
+                    tables.value(one["p"], ".2g"),
                 ]
             )
     head = ["difference of means", "of", "value", "P(SETN's is higher)", "U", "p (two-sided)"]
@@ -242,19 +240,19 @@ def best_table(folder: Path) -> str:
 
 def costs_table(folder: Path) -> str:
     """What a search costs with 6 and with 8 operations, as Markdown."""
-    return scalability.table([scalability.Cost(**one) for one in summary(folder)["costs"]])
+    return scalability.table([scalability.SearchCost(**one) for one in summary(folder)["costs"]])
 
 
 def save(folder: Path, target: Path | None = None) -> list[Path]:
     """Write figures (SVG), tables (CSV, Markdown) and summary.json into `target`, by default the run folder itself."""
     rows = [{"variant": name, **one} for name, own in scored(folder).items() for one in own]
-    tables = table(folder), tests_table(folder), best_table(folder), costs_table(folder)
+    texts = table(folder), tests_table(folder), best_table(folder), costs_table(folder)
     return page.write_files(
         target or folder,
         {"candidates": figure2(folder), "losses": figure2(folder, "loss"), "best-of-t": effect_of_draws(folder)},
         {
-            "candidates.csv": page.csv_text(rows, ("variant", "accuracy", "loss", "log_probability", "draws")),
-            "tables.md": "\n\n".join(tables) + "\n",
+            "candidates.csv": tables.csv_text(rows, ("variant", "accuracy", "loss", "log_probability", "draws")),
+            "tables.md": "\n\n".join(texts) + "\n",
         },
         summary(folder),
     )
@@ -263,7 +261,7 @@ def save(folder: Path, target: Path | None = None) -> list[Path]:
 def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine and numbers; returns the page."""
     save(folder, target)
-    config = page.read_config(AblationConfig, folder)
+    config = tables.read_config(AblationConfig, folder)
     (target / "config.json").write_text(page.config_text(folder))
     path = target / "README.md"
     path.write_text(

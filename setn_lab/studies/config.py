@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from setn_lab.config import ConfigError, build, differences, identity, number, placement
-from setn_lab.prepare import SearchConfig, TemplateConfig
-from setn_lab.workers import Workers
+from setn_lab.compute.workers import Workers
+from setn_lab.config import ConfigError, bounded, build, differences, identity, unhashed
+from setn_lab.search.config import SearchConfig, TemplateConfig
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 FREE = ("candidate_source", "select_by")  # of a given run: no part in what a study takes from it
@@ -18,11 +18,11 @@ FREE = ("candidate_source", "select_by")  # of a given run: no part in what a st
 class StudyConfig(TemplateConfig):
     """The parameters of a study: those of its searches, T, and where its work is done. Raises ConfigError."""
 
-    candidates: int = number(1000, at_least=1)  # T
-    workers: int = number(1, at_least=1, identity=False)  # processes; more than one needs the extra `cluster`
-    worker_threads: int = number(1, at_least=1)  # of each: on a CPU the last bits of results depend on it
-    worker_gpus: float = number(0.0, at_least=0, identity=False)  # for each; a fraction is shared
-    cluster: str | None = placement(None)  # the address of a running Ray cluster; None: this machine
+    candidates: int = bounded(1000, at_least=1)  # T
+    workers: int = bounded(1, at_least=1, identity=False)  # processes; more than one needs the extra `cluster`
+    worker_threads: int = bounded(1, at_least=1)  # of each: on a CPU the last bits of results depend on it
+    worker_gpus: float = bounded(0.0, at_least=0, identity=False)  # for each; a fraction is shared
+    cluster: str | None = unhashed(None)  # the address of a running Ray cluster; None: this machine
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -14,19 +14,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from setn_lab import data
-from setn_lab.candidates import draw, score
-from setn_lab.config import ConfigError, number, placement
-from setn_lab.genotype import Genotype
-from setn_lab.memory import keep_freed_blocks
-from setn_lab.prepare import Search, choose_device, prepare
-from setn_lab.retrain import RetrainConfig, RetrainError, Retraining, retrain_once
-from setn_lab.retraining import check_head
-from setn_lab.runs import Run, RunError, read_journal
-from setn_lab.search import Observer, Progress, train
-from setn_lab.sources import OnDevice
+from setn_lab.compute.device import choose_device, keep_freed_blocks
+from setn_lab.compute.workers import HERE, Workers, session, spread
+from setn_lab.config import ConfigError, bounded, unhashed
+from setn_lab.data.batches import Augmentation
+from setn_lab.data.sources import OnDevice
+from setn_lab.retrain.config import RetrainConfig
+from setn_lab.retrain.setup import Retraining, check_head
+from setn_lab.retrain.training import RetrainError, retrain_once
+from setn_lab.runs.progress import Observer, Progress
+from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.search.candidates import draw, score
+from setn_lab.search.setup import Search, prepare_search
+from setn_lab.search.training import train
+from setn_lab.space.genotype import Genotype
 from setn_lab.studies.config import Strategy, StudyConfig
-from setn_lab.workers import HERE, Workers, session, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +37,23 @@ class RankingConfig(StudyConfig):
 
     space: Literal["small", "large"] = "small"  # of which there are networks to train
     strategy: Strategy = "setn"
-    search_run: str | None = placement(None)  # a run folder of a search to take; None: the study's own
-    pairs: int = number(1000, at_least=1)  # P
+    search_run: str | None = unhashed(None)  # a run folder of a search to take; None: the study's own
+    pairs: int = bounded(1000, at_least=1)  # P
     pair_source: Literal["uniform", "evaluator"] = "uniform"
-    finalists: int = number(0, at_least=0)  # so many of the best of T candidates are trained for longer
-    finalist_epochs: int = number(600, at_least=1)
-    retrain_epochs: int = number(100, at_least=1)
-    retrain_channels: int = number(36, at_least=2)  # C
-    retrain_repeats: int = number(6, at_least=1)  # N
-    retrain_batch_size: int = number(96, at_least=2)
-    retrain_weight_lr: float = number(0.025, above=0, at_most=1e30)
-    retrain_weight_decay: float = number(5e-4, at_least=0)
-    retrain_gradient_clip: float = number(5.0, above=0)  # norm
-    retrain_path_dropout: float = number(0.2, at_least=0, below=1)
-    retrain_auxiliary_weight: float = number(0.4, at_least=0)
-    retrain_cutout: int = number(16, at_least=0)
-    run_dir: str | None = placement(None)  # None: named from the config's digest
-    interactive: bool = placement(True)
+    finalists: int = bounded(0, at_least=0)  # so many of the best of T candidates are trained for longer
+    finalist_epochs: int = bounded(600, at_least=1)
+    retrain_epochs: int = bounded(100, at_least=1)
+    retrain_channels: int = bounded(36, at_least=2)  # C
+    retrain_repeats: int = bounded(6, at_least=1)  # N
+    retrain_batch_size: int = bounded(96, at_least=2)
+    retrain_weight_lr: float = bounded(0.025, above=0, at_most=1e30)
+    retrain_weight_decay: float = bounded(5e-4, at_least=0)
+    retrain_gradient_clip: float = bounded(5.0, above=0)  # norm
+    retrain_path_dropout: float = bounded(0.2, at_least=0, below=1)
+    retrain_auxiliary_weight: float = bounded(0.4, at_least=0)
+    retrain_cutout: int = bounded(16, at_least=0)
+    run_dir: str | None = unhashed(None)  # None: named from the config's digest
+    interactive: bool = unhashed(True)
 
     def recipe(self, epochs: int) -> RetrainConfig:
         """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""
@@ -84,7 +86,7 @@ class Bench:
                 f"retrain_batch_size: {config.batch_size} given for {len(search.train)} images in D_train; at most "
                 "that many are allowed"
             )
-        augmentation = data.Augmentation(config.crop_padding, config.flip, config.cutout)
+        augmentation = Augmentation(config.crop_padding, config.flip, config.cutout)
         sizes = config.batch_size, config.test_batch_size
         source = OnDevice(search.train, search.valid, search.normalization, augmentation, *sizes)
         return cls(config, source.to(torch.device("cpu")))
@@ -105,7 +107,7 @@ def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress
 def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
     search_config = config.search(config.strategy, config.search_run)
     with Run.open(search_config, "search") as own:
-        search = prepare(search_config, own)
+        search = prepare_search(search_config, own)
         bench = Bench.of(config.recipe(config.retrain_epochs), search)
         longer = Bench.of(config.recipe(config.finalist_epochs), search)
         train(search, own, observe)
@@ -128,10 +130,10 @@ def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
 
 def pairs(config: RankingConfig, search: Search, distinct: list[Genotype]) -> list[list[int]]:
     """The P pairs as they were drawn, each two positions in the distinct genotypes."""
-    position = {genotype: number for number, genotype in enumerate(distinct)}
+    position = {genotype: bounded for bounded, genotype in enumerate(distinct)}
     drawn = draw(search, config.pair_source, 2 * config.pairs)
     places = [position[search.space.genotype(architecture)] for architecture in drawn]
-    return [places[number : number + 2] for number in range(0, len(places), 2)]
+    return [places[bounded : bounded + 2] for bounded in range(0, len(places), 2)]
 
 
 def train_networks(
@@ -155,15 +157,15 @@ def train_networks(
                 f"{run.folder / journal}.jsonl: holds a network that this study does not draw ({record['genotype']}); "
                 "it was edited or belongs to another run: move it away to train again"
             )
-    missing = [number for number in range(len(genotypes)) if number not in lines]
-    tasks = [genotypes[number] for number in missing]
+    missing = [bounded for bounded in range(len(genotypes)) if bounded not in lines]
+    tasks = [genotypes[bounded] for bounded in missing]
     with closing(spread(workers, _arrive, bench, _train_one, tasks)) as results:
         for task, result in results:
             record = {"network": missing[task], **result}
             run.append(journal, record)
             lines[missing[task]] = record
             observe(Progress("networks", len(lines), len(genotypes), record))
-    return [lines[number] for number in range(len(genotypes))]
+    return [lines[bounded] for bounded in range(len(genotypes))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,19 +189,19 @@ def networks(folder: Path) -> Networks:
     scored, lines = read_journal(folder / "scored.jsonl"), read_journal(folder / "trained.jsonl")
     done = {one["network"]: one for one in lines if "accuracy" in one and np.isfinite(scored[one["network"]]["loss"])}
     order = sorted(done)
-    place = {number: position for position, number in enumerate(order)}
+    place = {bounded: position for position, bounded in enumerate(order)}
     drawn = json.loads((folder / "pairs.json").read_text()) if (folder / "pairs.json").exists() else []
     whole = [[place[a], place[b]] for a, b in drawn if a in place and b in place]
     columns = {
-        "accuracy": [scored[number]["accuracy"] for number in order],
-        "loss": [-scored[number]["loss"] for number in order],
-        "parameters": [done[number]["parameters"] for number in order],
-        "multiply_adds": [done[number]["multiply_adds"] for number in order],
-        "log_probability": [scored[number]["log_probability"] for number in order],
+        "accuracy": [scored[bounded]["accuracy"] for bounded in order],
+        "loss": [-scored[bounded]["loss"] for bounded in order],
+        "parameters": [done[bounded]["parameters"] for bounded in order],
+        "multiply_adds": [done[bounded]["multiply_adds"] for bounded in order],
+        "log_probability": [scored[bounded]["log_probability"] for bounded in order],
     }
     return Networks(
         {name: np.array(values, dtype=float) for name, values in columns.items()},
-        np.array([done[number]["accuracy"] for number in order], dtype=float),
+        np.array([done[bounded]["accuracy"] for bounded in order], dtype=float),
         np.array(whole, dtype=np.int64).reshape(-1, 2),
         {one["network"]: one["failed"] for one in lines if "failed" in one},
         len(drawn) - len(whole),
@@ -214,9 +216,9 @@ def finalists(folder: Path) -> list[dict[str, Any]]:
     trained = {one["network"]: one for one in read_journal(folder / "finalists.jsonl")}
     keys = "accuracy", "loss", "parameters", "failed"
     return [
-        {"one_shot": one, "trained": {key: trained[number][key] for key in keys if key in trained[number]}}
-        for number, one in enumerate(json.loads(path.read_text()))
-        if number in trained
+        {"one_shot": one, "trained": {key: trained[bounded][key] for key in keys if key in trained[bounded]}}
+        for bounded, one in enumerate(json.loads(path.read_text()))
+        if bounded in trained
     ]
 
 

@@ -15,12 +15,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from setn_lab import study_plots
-from setn_lab.progress import duration
-from setn_lab.runs import read_journal
-from setn_lab.studies import page
+from setn_lab.figures import page
+from setn_lab.runs.progress import duration
+from setn_lab.runs.run import read_journal
+from setn_lab.studies import plots, tables
 from setn_lab.studies.ranking import Networks, RankingConfig, finalists, networks
-from setn_lab.studies.statistics import Estimate, GapBin, by_gap, good_pairs, kendall, spearman, within_best
+from setn_lab.studies.statistics import GapBin, Interval, by_gap, good_pairs, kendall, spearman, within_best
 
 FRACTIONS = (0.1, 0.25, 0.5)
 PREDICTORS = {
@@ -52,7 +52,7 @@ CONTENTS = {
 
 def describe(config: RankingConfig) -> str:
     """The search that the study works on, as Markdown. Raises ConfigError as `StudyConfig.search` does."""
-    return page.searches({config.strategy: config.search(config.strategy, config.search_run)})
+    return tables.searches({config.strategy: config.search(config.strategy, config.search_run)})
 
 
 def contents(folder: Path) -> str:
@@ -81,27 +81,27 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Row:
+class PredictorRow:
     """All statistics of one predictor. pairs_tied: in its predictions, and in the accuracy after training."""
 
-    good_pairs_detail: Estimate
+    good_pairs_detail: Interval
     pairs_tied: tuple[int, int]
-    kendall_tau_detail: Estimate
-    spearman_rho_detail: Estimate
-    kendall_tau_within_best: dict[str, Estimate]
+    kendall_tau_detail: Interval
+    spearman_rho_detail: Interval
+    kendall_tau_within_best: dict[str, Interval]
     good_pairs_by_gap: list[GapBin]
 
 
-def _statistics(found: Networks) -> dict[str, Row]:
+def _statistics(found: Networks) -> dict[str, PredictorRow]:
     true, pairs = tuple(found.true.tolist()), tuple(map(tuple, found.pairs.tolist()))
     return {name: _row(tuple(values.tolist()), true, pairs) for name, values in found.predictors.items()}
 
 
 @functools.lru_cache(maxsize=64)  # the bootstrap takes seconds, and every table and figure asks for it
-def _row(predicted: tuple[float, ...], true: tuple[float, ...], pairs: tuple[tuple[int, int], ...]) -> Row:
+def _row(predicted: tuple[float, ...], true: tuple[float, ...], pairs: tuple[tuple[int, int], ...]) -> PredictorRow:
     x, y, places = np.array(predicted), np.array(true), np.array(pairs, dtype=np.int64).reshape(-1, 2)
     good = good_pairs(x[places], y[places])
-    return Row(
+    return PredictorRow(
         good.share,
         (good.tied_predicted, good.tied_true),
         kendall(x, y),
@@ -120,11 +120,11 @@ def table(folder: Path) -> str:
     rows = [
         [
             label,
-            page.estimate(statistics[name].good_pairs_detail, ".1%"),
+            tables.estimate(statistics[name].good_pairs_detail, ".1%"),
             f"{statistics[name].pairs_tied[0]}",
-            page.estimate(statistics[name].kendall_tau_detail, "+.3f"),
-            page.estimate(statistics[name].spearman_rho_detail, "+.3f"),
-            *(page.estimate(one, "+.2f") for one in statistics[name].kendall_tau_within_best.values()),
+            tables.estimate(statistics[name].kendall_tau_detail, "+.3f"),
+            tables.estimate(statistics[name].spearman_rho_detail, "+.3f"),
+            *(tables.estimate(one, "+.2f") for one in statistics[name].kendall_tau_within_best.values()),
         ]
         for name, label in PREDICTORS.items()
     ]
@@ -156,7 +156,7 @@ def gap_table(folder: Path) -> str:
     if not bins:
         return "No pair is complete yet."
     rows = [
-        [f"{one.least_gap:.2%} to {one.most_gap:.2%}", f"{one.share.count}", page.estimate(one.share, ".0%")]
+        [f"{one.least_gap:.2%} to {one.most_gap:.2%}", f"{one.share.count}", tables.estimate(one.share, ".0%")]
         for one in bins
     ]
     return page.table(["gap in accuracy after training", "pairs", "good"], rows)
@@ -177,7 +177,7 @@ def scatter(folder: Path) -> Figure:
     )
     axes[0, 1].set_axis_off()
     sides = axes[0, 0], axes[1, 1]
-    study_plots.plot_scatter(100 * found.predictors["accuracy"], 100 * found.true, axes[1, 0], sides)
+    plots.plot_scatter(100 * found.predictors["accuracy"], 100 * found.true, axes[1, 0], sides)
     return figure
 
 
@@ -192,7 +192,7 @@ def gaps(folder: Path) -> Figure:
             if one.share.value is not None
         ]
     figure, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
-    study_plots.plot_by_gap(shares, ax)
+    plots.plot_by_gap(shares, ax)
     return figure
 
 
@@ -220,11 +220,11 @@ def save(folder: Path, target: Path | None = None) -> list[Path]:
     found = networks(folder)
     columns = {**found.predictors, "true": found.true}
     rows = [{name: values[number] for name, values in columns.items()} for number in range(len(found.true))]
-    tables = table(folder), gap_table(folder), finalists_table(folder)
+    texts = table(folder), gap_table(folder), finalists_table(folder)
     return page.write_files(
         target or folder,
         {"scatter": scatter(folder), "gaps": gaps(folder)},
-        {"networks.csv": page.csv_text(rows, tuple(columns)), "tables.md": "\n\n".join(tables) + "\n"},
+        {"networks.csv": tables.csv_text(rows, tuple(columns)), "tables.md": "\n\n".join(texts) + "\n"},
         summary(folder),
     )
 
@@ -232,7 +232,7 @@ def save(folder: Path, target: Path | None = None) -> list[Path]:
 def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine, durations and numbers; returns the page."""
     save(folder, target)
-    config = page.read_config(RankingConfig, folder)
+    config = tables.read_config(RankingConfig, folder)
     (target / "config.json").write_text(page.config_text(folder))
     lines = read_journal(folder / "trained.jsonl")
     seconds = sum(one.get("seconds", 0.0) for one in lines)

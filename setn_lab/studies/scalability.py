@@ -6,13 +6,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from setn_lab.prepare import SearchConfig, prepare
-from setn_lab.search import estimate
-from setn_lab.studies import page
+from setn_lab.figures import page
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.estimate import estimate
+from setn_lab.search.setup import prepare_search
 
 
 @dataclass(frozen=True)
-class Cost:
+class SearchCost:
     """Of a search in one space: seconds of a step and a candidate, hours of a whole search, and its sizes.
 
     memory: bytes at the peak, of the device on CUDA and of the process elsewhere.
@@ -29,7 +30,7 @@ class Cost:
     memory: int
 
 
-def measure(config: SearchConfig, repetitions: int = 3) -> list[Cost]:
+def measure(config: SearchConfig, repetitions: int = 3) -> list[SearchCost]:
     """Time a few steps in each of the two spaces, otherwise as `config` says.
 
     Each has a process of its own, one after the other, so that neither's memory counts for the other.
@@ -43,7 +44,7 @@ def measure(config: SearchConfig, repetitions: int = 3) -> list[Cost]:
     return costs
 
 
-def table(costs: list[Cost]) -> str:
+def table(costs: list[SearchCost]) -> str:
     """The costs as Markdown."""
     if not costs:
         return "Costs are not measured yet."
@@ -68,10 +69,10 @@ def table(costs: list[Cost]) -> str:
     )
 
 
-def _measure(config: SearchConfig, repetitions: int) -> Cost:
-    search = prepare(config)
+def _measure(config: SearchConfig, repetitions: int) -> SearchCost:
+    search = prepare_search(config)
     times = estimate(search, repetitions)
-    return Cost(
+    return SearchCost(
         config.space,
         len(search.space.operations),
         sum(parameter.numel() for parameter in search.template.parameters()),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, kendalltau, mannwhitneyu, spearmanr
 
-from setn_lab.streams import generator
+from setn_lab.compute.streams import generator
 
 Values = NDArray[np.floating]
 CONFIDENCE = 0.95
@@ -24,7 +24,7 @@ FRACTIONS = (0.1, 0.25, 0.5)
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Interval:
     """A figure with its 95% interval, of `count` items; a value of None is undefined, and `note` says why.
 
     low and high are None where the value is, and where there is no interval, which `note` explains too.
@@ -41,7 +41,7 @@ class Estimate:
 class GoodPairs:
     """share: of good pairs, with Wilson's interval. tied_*: how many pairs are equal on that side."""
 
-    share: Estimate
+    share: Interval
     good: int
     bad: int
     tied_predicted: int
@@ -54,7 +54,7 @@ class GapBin:
 
     least_gap: float
     most_gap: float
-    share: Estimate
+    share: Interval
     mean_gap: float
 
 
@@ -117,9 +117,9 @@ def good_pairs(predicted: Values, true: Values) -> GoodPairs:
     good, count = int((guess == truth).sum()), len(true)
     if count:
         interval = binomtest(good, count).proportion_ci(CONFIDENCE, method="wilson")
-        share = Estimate(good / count, float(interval.low), float(interval.high), count)
+        share = Interval(good / count, float(interval.low), float(interval.high), count)
     else:
-        share = Estimate(None, None, None, 0, "no pairs")
+        share = Interval(None, None, None, 0, "no pairs")
     return GoodPairs(share, good, count - good, int((guess == 0).sum()), int((truth == 0).sum()))
 
 
@@ -142,7 +142,7 @@ def by_gap(predicted: Values, true: Values, bins: int = 4) -> list[GapBin]:
     return result
 
 
-def kendall(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Estimate:
+def kendall(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Interval:
     """Kendall's tau-b of predictions (n,) and true values (n,), with a percentile bootstrap interval over the items.
 
     Undefined for fewer than 3 items and where a side is constant. Resamples where a side is constant are left out,
@@ -153,14 +153,14 @@ def kendall(predicted: Values, true: Values, resamples: int = 1000, seed: int = 
     return _correlation(partial(kendalltau, method="asymptotic"), "tau", predicted, true, resamples, seed)
 
 
-def spearman(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Estimate:
+def spearman(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Interval:
     """Spearman's rho, equal values sharing their mean rank; all else as in kendall()."""
     return _correlation(spearmanr, "rho", predicted, true, resamples, seed)
 
 
 def within_best(
     predicted: Values, true: Values, fractions: Sequence[float] = FRACTIONS, resamples: int = 1000, seed: int = 0
-) -> dict[float, Estimate]:
+) -> dict[float, Interval]:
     """kendall() among the ceil(fraction n) items of the highest true values, by fraction; of equals, the first ones.
 
     Raises ValueError for a fraction outside (0, 1], and as kendall() does.
@@ -250,15 +250,15 @@ def describe(values: Values) -> Summary:
 
 def _correlation(
     statistic: Callable[..., Any], name: str, predicted: Values, true: Values, resamples: int, seed: int
-) -> Estimate:
+) -> Interval:
     if resamples < 1:
         raise ValueError(f"resamples: {resamples} given; at least 1 is allowed")
     predicted, true = _both("(n,)", predicted, true)
     if (count := len(true)) < FEWEST:
-        return Estimate(None, None, None, count, f"{count} items; at least {FEWEST} are needed")
+        return Interval(None, None, None, count, f"{count} items; at least {FEWEST} are needed")
     for side, what in ((predicted, "predictions"), (true, "true values")):
         if np.ptp(side) == 0:
-            return Estimate(None, None, None, count, f"all {what} are equal")
+            return Interval(None, None, None, count, f"all {what} are equal")
     value = float(statistic(predicted, true).statistic)
     rng = generator(seed, f"bootstrap of {name}")
     found = []
@@ -269,9 +269,9 @@ def _correlation(
             found.append(float(statistic(x, y).statistic))
     if 2 * len(found) < resamples:
         why = f"no interval: {name} is defined in {len(found)} of {resamples} resamples"
-        return Estimate(value, None, None, count, why)
+        return Interval(value, None, None, count, why)
     low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(value, float(low), float(high), count)
+    return Interval(value, float(low), float(high), count)
 
 
 def _spread(values: Values, chance: Values) -> Spread:

@@ -6,8 +6,9 @@ import ipywidgets as w
 from IPython.display import HTML, Image
 from itables.widget import ITable
 
-from setn_lab import cells, edge_cells, inspection, views
-from setn_lab.inspection import InspectConfig
+from setn_lab.figures import style
+from setn_lab.inspection import pictures, reading
+from setn_lab.inspection.reading import InspectConfig
 from setn_lab.widgets.front_end import ClickablePicture, CopyButton
 from setn_lab.widgets.inspector import Inspector, svg, table_html
 
@@ -19,16 +20,18 @@ class CandidatesInspector(Inspector):
 
     def load(self) -> None:
         """Read the candidates; the picked one stays picked."""
-        self.scored = inspection.read_candidates(self.config.folder)
-        self.picture = views.candidates_picture(self.scored)
+        self.scored = reading.read_candidates(self.config.folder)
+        self.picture = pictures.candidates_picture(self.scored)
         frame = self.scored.table.round(ROUNDING)
         if not self.loaded:
             self.image = ClickablePicture(alt="histograms of the candidates' one-shot accuracy and loss")
             self.table = ITable(frame, select="single", showIndex=False, maxBytes=0, order=[[0, "asc"]], pageLength=10)
             self.note = w.HTML("Click on a bar of a histogram, or on a row of the table.")
             self.cells, self.winner = w.HTML(), w.HTML()
-            form = "DARTS text" if self.scored.space.kinds == 2 else "text"
-            self.copy_json, self.copy_text = CopyButton(label="copy as JSON"), CopyButton(label=f"copy as {form}")
+            self.copy_json, self.copy_text = (
+                CopyButton(label="copy as JSON"),
+                CopyButton(label=f"copy as {self.scored.kit.text_form}"),
+            )
             buttons = w.HBox([self.copy_json, self.copy_text])
             drawings = w.HBox([self.cells, self.winner], layout=w.Layout(flex_flow="row wrap"))
             self.body.children = [self.image, self.note, self.table, buttons, drawings]
@@ -60,13 +63,16 @@ class CandidatesInspector(Inspector):
         self.copy_json.text, self.copy_text.text = genotype.to_json(), self.scored.space.write(genotype)
         title = "the winner" if self.scored.chosen else "the best so far"
         if place == winner:
-            self.cells.value, self.winner.value = svg(genotype, title), ""
+            self.cells.value, self.winner.value = svg(self.scored.kit, genotype, title), ""
         else:
             name = f"candidate of rank {self.scored.table['rank'].iloc[place]}: thick where it differs"
-            self.cells.value, self.winner.value = svg(genotype, name, best), svg(best, title, genotype)
+            self.cells.value, self.winner.value = (
+                svg(self.scored.kit, genotype, name, best),
+                svg(self.scored.kit, best, title, genotype),
+            )
 
     def _clicked(self) -> None:
-        found = views.bar_at(self.picture, self.scored, *self.image.clicked)
+        found = pictures.bar_at(self.picture, self.scored, *self.image.clicked)
         if found is None:
             return
         column, low, high, places = found
@@ -82,9 +88,9 @@ class CandidatesInspector(Inspector):
     @staticmethod
     def figures(config: InspectConfig) -> list[Any]:
         """The histograms, the ten best, and the winner's cells."""
-        scored = inspection.read_candidates(config.folder)
+        scored = reading.read_candidates(config.folder)
         best = scored.table.sort_values("rank").head(10).round(ROUNDING)
-        shown: list[Any] = [Image(views.candidates_picture(scored).png()), HTML(table_html(best))]
+        shown: list[Any] = [Image(pictures.candidates_picture(scored).png()), HTML(table_html(best))]
         if scored.winner is not None:
-            shown.append(cells.show(edge_cells.draw(scored.genotypes[scored.winner])))
+            shown.append(style.show(scored.kit.draw(scored.genotypes[scored.winner])))
         return shown

@@ -7,8 +7,8 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import inspection, inspection_tables, views
-from setn_lab.inspection import InspectConfig, InspectionError
+from setn_lab.inspection import pictures, reading, tables
+from setn_lab.inspection.reading import InspectConfig, InspectionError
 from setn_lab.widgets.inspector import FITTED, Inspector, table_html
 
 MAX_RUNS = 7  # as many as there are colours
@@ -52,7 +52,7 @@ class ComparisonInspector(Inspector):
 
 
 def _given(config: InspectConfig) -> list[Path]:
-    return list(dict.fromkeys([config.folder, *(inspection.folder_of(one) for one in config.others)]))
+    return list(dict.fromkeys([config.folder, *(reading.folder_of(one) for one in config.others)]))
 
 
 def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
@@ -66,12 +66,12 @@ def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
     for folder in folders:
         name = folder.name if names.count(folder.name) == 1 else str(folder)
         try:
-            configs[name] = inspection.read_config(folder)
-            metrics[name] = inspection.read_metrics(folder)
-            scores[name] = inspection.read_scores(folder)
+            configs[name] = reading.read_config(folder)
+            metrics[name] = reading.read_metrics(folder)
+            scores[name] = reading.read_scores(folder)
         except InspectionError as error:
             problems.append(str(error))
-    picture = views.png(views.comparison_figure(metrics, scores))
-    differences = inspection_tables.config_differences(configs)
+    picture = pictures.png(pictures.comparison_figure(metrics, scores))
+    differences = tables.config_differences(configs)
     table = "No parameter differs." if len(configs) > 1 and differences.empty else table_html(differences)
     return picture, table if len(configs) > 1 else "", problems

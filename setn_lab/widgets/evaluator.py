@@ -5,9 +5,8 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import inspection, inspection_tables, views
-from setn_lab.inspection import InspectConfig
-from setn_lab.spaces import kind_names
+from setn_lab.inspection import pictures, reading, tables
+from setn_lab.inspection.reading import InspectConfig
 from setn_lab.widgets.epochs import Epochs
 from setn_lab.widgets.inspector import FITTED, Inspector, table_html
 
@@ -17,11 +16,11 @@ class EvaluatorInspector(Inspector):
 
     def load(self) -> None:
         """Read the evaluator's journal; the slider stays where it is, or at the end if it was there."""
-        self.history = inspection.read_history(self.config.folder)
-        self.pictures: dict[int, views.Picture] = {}
+        self.history = reading.read_history(self.config.folder)
+        self.pictures: dict[int, pictures.Picture] = {}
         if not self.loaded:
             self.cell = w.ToggleButtons(
-                options=[(name, kind) for kind, name in enumerate(kind_names(self.history.space))]
+                options=[(name, cell_type) for cell_type, name in enumerate(self.history.space.cell_names)]
             )
             self.epochs = Epochs()
             self.image, self.table = w.Image(format="png", layout=w.Layout(**FITTED)), w.HTML()
@@ -34,19 +33,19 @@ class EvaluatorInspector(Inspector):
         """Show the chosen cell at the chosen epoch."""
         index = self.epochs.index
         if self.cell.value not in self.pictures:
-            self.pictures[self.cell.value] = views.evaluator_picture(self.history, self.cell.value)
+            self.pictures[self.cell.value] = pictures.evaluator_picture(self.history, self.cell.value)
         picture = self.pictures[self.cell.value]
         picture.show(index)
         self.image.value = self.png = picture.png(fast=True)
-        self.table.value = table_html(inspection_tables.preferences(self.history.at(index))[self.cell.value])
+        self.table.value = table_html(tables.preferences(self.history.at(index))[self.cell.value])
 
     @staticmethod
     def figures(config: InspectConfig) -> list[Any]:
         """Both cells after the last epoch."""
-        history = inspection.read_history(config.folder)
+        history = reading.read_history(config.folder)
         shown: list[Any] = []
-        for kind, table in enumerate(inspection_tables.preferences(history.at(-1))):
-            shown.append(HTML(f"<b>{kind_names(history.space)[kind]}</b>, epoch {history.epochs[-1]}"))
-            shown.append(Image(views.evaluator_picture(history, kind).png()))
+        for cell_type, table in enumerate(tables.preferences(history.at(-1))):
+            shown.append(HTML(f"<b>{history.space.cell_names[cell_type]}</b>, epoch {history.epochs[-1]}"))
+            shown.append(Image(pictures.evaluator_picture(history, cell_type).png()))
             shown.append(HTML(table_html(table)))
         return shown

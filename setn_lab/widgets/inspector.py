@@ -20,8 +20,10 @@ import pandas as pd
 import psutil
 from IPython.display import HTML, display
 
-from setn_lab import cells, edge_cells, inspection
-from setn_lab.inspection import InspectConfig, InspectionError
+from setn_lab.figures import style
+from setn_lab.inspection import reading
+from setn_lab.inspection.reading import InspectConfig, InspectionError
+from setn_lab.kits import Kit
 
 FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their own size, or as wide as the page
 SECONDS = 3.0  # between two looks at a run that is followed
@@ -67,7 +69,7 @@ class Inspector(ABC):
     def refresh(self) -> None:
         """Read everything again and draw."""
         with self.in_place():
-            self._stamps = [inspection.stamp(folder) for folder in self.folders()]
+            self._stamps = [reading.stamp(folder) for folder in self.folders()]
             self.load()
             self.loaded = True
             self.draw()
@@ -111,7 +113,7 @@ class Inspector(ABC):
 
     def _changed(self) -> bool:
         try:
-            return [inspection.stamp(folder) for folder in self.folders()] != self._stamps
+            return [reading.stamp(folder) for folder in self.folders()] != self._stamps
         except InspectionError:  # which `refresh` shows
             return True
 
@@ -144,13 +146,13 @@ def headless() -> bool:
 
 
 @lru_cache(maxsize=64)
-def svg(genotype: Any, caption: str, beside: Any = None) -> str:
+def svg(kit: Kit, genotype: Any, caption: str, beside: Any = None) -> str:
     """A drawing of the cells that fits half a page, as HTML; DOT text where no Graphviz is installed."""
-    graph = edge_cells.draw(genotype, caption, beside)
+    graph = kit.draw(genotype, caption, beside)
     graph.attr(size="6.6,8")
     try:
-        picture = cells.render(graph, "svg").decode()
-    except cells.RenderError as error:
+        picture = style.render(graph, "svg").decode()
+    except style.RenderError as error:
         return f"<p>{html.escape(str(error))}</p><pre>{html.escape(graph.source)}</pre>"
     return picture[picture.index("<svg") :]
 

@@ -5,9 +5,10 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab import cells, edge_cells, inspection, inspection_tables, views
-from setn_lab.inspection import InspectConfig
-from setn_lab.streams import generator
+from setn_lab.compute.streams import generator
+from setn_lab.figures import style
+from setn_lab.inspection import pictures, reading, tables
+from setn_lab.inspection.reading import InspectConfig
 from setn_lab.widgets.epochs import Epochs
 from setn_lab.widgets.inspector import FITTED, Inspector, svg
 
@@ -19,8 +20,10 @@ class SamplingInspector(Inspector):
 
     def load(self) -> None:
         """Read the evaluator's journal."""
-        self.history = inspection.read_history(self.config.folder)
-        self.picture = views.sampling_picture(self.history.space)
+        self.history = reading.read_history(self.config.folder)
+        self.picture = pictures.sampling_picture(
+            self.history.space, self.history.kit.uniform_weights(self.history.space)
+        )
         if not self.loaded:
             self.epochs = Epochs()
             self.temperature = w.FloatLogSlider(
@@ -54,8 +57,8 @@ class SamplingInspector(Inspector):
         rng = generator(self.config.seed, STREAM, self.step)
         self.picture.show(distributions.sample(rng, self.count.value))
         self.image.value = self.png = self.picture.png(fast=True)
-        likely, self.text.value = inspection_tables.likeliest(distributions)
-        self.cells.value = svg(likely, "the most likely architecture")
+        likely, self.text.value = tables.likeliest(distributions)
+        self.cells.value = svg(self.history.kit, likely, "the most likely architecture")
 
     def _draw_anew(self, _: Any) -> None:
         self.step += 1
@@ -65,9 +68,9 @@ class SamplingInspector(Inspector):
     @staticmethod
     def figures(config: InspectConfig) -> list[Any]:
         """The shares and the most likely architecture after the last epoch."""
-        history = inspection.read_history(config.folder)
+        history = reading.read_history(config.folder)
         distributions = history.at(-1).tempered(config.temperature)
-        picture = views.sampling_picture(history.space)
+        picture = pictures.sampling_picture(history.space, history.kit.uniform_weights(history.space))
         picture.show(distributions.sample(generator(config.seed, STREAM), config.samples))
-        likely, text = inspection_tables.likeliest(distributions)
-        return [Image(picture.png()), HTML(text), cells.show(edge_cells.draw(likely))]
+        likely, text = tables.likeliest(distributions)
+        return [Image(picture.png()), HTML(text), style.show(history.kit.draw(likely))]

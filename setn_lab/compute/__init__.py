@@ -1,0 +1,1 @@
+"""What is computed on: the device, random streams, worker processes, process groups."""

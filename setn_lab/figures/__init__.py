@@ -1,0 +1,1 @@
+"""Figures: drawings of cells and networks, plots of runs, pages."""

@@ -1,0 +1,145 @@
+"""Figures of a genotype for a paper: its cells, the network they make, and how it differs from another one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import graphviz
+
+from setn_lab.config import ConfigError, bounded, unhashed, validate
+from setn_lab.figures import cells, style
+from setn_lab.figures.network import DEFAULTS, draw_network
+from setn_lab.network.costs import Cost, cost
+from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
+from setn_lab.runs.files import replace_file
+from setn_lab.runs.run import default_folder
+from setn_lab.space.genotype import Genotype, GenotypeError
+from setn_lab.space.named import resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellsConfig:
+    """The parameters of the figures of a genotype, the paper's CIFAR network as default. Raises ConfigError."""
+
+    genotype: str = "SETN"  # a published name, a search's run folder, a file, or a DARTS text
+    compare: str | None = None  # the same kinds: the genotype that the first one is compared with
+    network: Literal["cifar", "imagenet"] = "cifar"
+    channels: int = bounded(36, at_least=1)  # C
+    repeats: int = bounded(6, at_least=1)  # N
+    num_classes: int | None = bounded(None, at_least=1)  # None: 10, or 1000 for imagenet
+    formats: str = "svg,pdf,png"
+    out_dir: str | None = unhashed(None)  # None: named from the config's digest
+    interactive: bool = unhashed(True)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        validate(self)
+        if self.network == "imagenet" and self.channels < 2:
+            raise ConfigError(f"channels: {self.channels} given; imagenet's first stem halves C: give 2 or more")
+        unknown = [one for one in self.kinds if one not in style.FORMATS]
+        if unknown:
+            allowed = ",".join(style.FORMATS)
+            raise ConfigError(
+                f"formats: {self.formats!r} given; formats among {allowed}, separated by commas, are allowed: write "
+                f"such a text, as in -p formats {allowed}"
+            )
+
+    @property
+    def kinds(self) -> list[str]:
+        """The formats, each once: ["svg", "pdf"] for "svg, pdf"."""
+        return list(dict.fromkeys(one.strip() for one in self.formats.split(",")))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one genotype, none of them rendered, and what its network costs. `pictures`: by name of file."""
+
+    name: str
+    genotype: Genotype
+    cost: Cost
+    caption: str
+    cells: graphviz.Digraph
+    network: graphviz.Digraph
+    difference: graphviz.Digraph | None
+    other: str | None  # the name of the genotype compared with
+
+    @property
+    def pictures(self) -> dict[str, graphviz.Digraph]:
+        """The figures by the names of their files, which tell genotypes apart: one folder may hold many."""
+        named = {f"{self.name}-cells": self.cells, f"{self.name}-network": self.network}
+        return named | ({f"{self.name}-against-{self.other}": self.difference} if self.difference else {})
+
+
+def figures(config: CellsConfig) -> Figures:
+    """Read the genotypes, measure the network and draw. Raises GenotypeError that names the parameter."""
+    name, genotype = _read("genotype", config.genotype)
+    image_size, classes = DEFAULTS[config.network]
+    classes = config.num_classes or classes
+    build = CifarNetwork if config.network == "cifar" else ImageNetNetwork
+    measured = cost(build(genotype, config.channels, config.repeats, classes), image_size)
+    text = caption(name, measured.parameters, measured.multiply_adds, config.channels, config.repeats)
+    network = draw_network(genotype, config.channels, config.repeats, config.network, num_classes=classes, caption=text)
+    difference, other = None, None
+    if config.compare is not None:
+        other, old = _read("compare", config.compare)
+        captions = (other, name) if other != name else (f"the other {other}", f"the first {name}")
+        difference = cells.difference(old, genotype, captions)
+    return Figures(name, genotype, measured, text, cells.draw(genotype, text), network, difference, other)
+
+
+def _read(parameter: str, text: str) -> tuple[str, Genotype]:
+    try:
+        name, genotype = resolve(text)
+    except GenotypeError as error:  # whose message begins with the parameter of most notebooks
+        raise GenotypeError(f"{parameter}: {str(error).removeprefix('genotype: ')}") from error
+    return name or "cells", genotype  # the folder "." has no name
+
+
+def caption(name: str, parameters: int, multiply_adds: int, channels: int, repeats: int) -> str:
+    """A line for below a figure: "SETN: 4.6 M parameters, 597 M multiply-adds (C = 36, N = 6)"."""
+    sizes = f"{_count(parameters)} parameters, {_count(multiply_adds)} multiply-adds"
+    return f"{name}: {sizes} (C = {channels}, N = {repeats})"
+
+
+def _count(number: int) -> str:
+    """A number as papers print it: 4.6 M, 597 M, 34.2 k."""
+    for unit, sign in ((1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * unit:  # 999,700 is 1.0 M, not 1000 k
+            return f"{number / unit:.1f}{sign}" if number < 99.95 * unit else f"{number / unit:.0f}{sign}"
+    return str(number)
+
+
+def describe(figures: Figures) -> str:
+    """The caption and the genotype as DARTS writes it, as Markdown."""
+    return f"**{figures.caption}**: {figures.cost.parameters:,} parameters, {figures.cost.multiply_adds:,} " + (
+        f"multiply-adds, without an auxiliary head\n\n`{figures.genotype.to_darts()}`"
+    )
+
+
+def show_difference(figures: Figures) -> Any:
+    """What a notebook displays of the comparison: the picture, or that there is nothing to compare with."""
+    from IPython.display import Markdown
+
+    if figures.difference is None:
+        return Markdown("Nothing to compare with: `compare` takes a second genotype.")
+    return style.show(figures.difference)
+
+
+def save(figures: Figures, config: CellsConfig) -> list[Path]:
+    """Write each figure in each format into `config.out_dir`, whole or not at all; returns the paths.
+
+    Raises OSError, and cells.RenderError where no Graphviz is installed.
+    """
+    folder = default_folder(config, "cells") if config.out_dir is None else Path(config.out_dir).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, picture in figures.pictures.items():
+        for kind in config.kinds:
+            paths.append(folder / f"{name}.{kind}")
+            replace_file(paths[-1], style.render(picture, kind))
+    return paths
+
+
+def contents(paths: list[Path]) -> str:
+    """The files written, as Markdown."""
+    return "\n".join(["Written:", "", *(f"- `{path}`" for path in paths)])

@@ -1,0 +1,287 @@
+"""The inspectors' pictures: plain functions from what `inspection` reads to figures and drawings, without widgets.
+
+A `Picture` is a figure of which a few artists change. Everything else of it is drawn once, since drawing all of it
+again, texts above all, takes half a second, and a slider should move without waiting.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from setn_lab.figures import plots
+from setn_lab.inspection.reading import History, Scored
+from setn_lab.space.names import edge_names, label, state_name
+from setn_lab.space.protocol import Space
+
+DPI = 90
+NOW = {"color": "#595959", "linewidth": 1.0, "linestyle": ":"}  # the line that marks the chosen epoch
+
+
+PICKED, WINNER = "#D55E00", "#000000"
+
+
+@dataclass(eq=False)
+class Picture:
+    """A figure, its `moving` artists, and `show`, which sets them to what it is given."""
+
+    figure: Figure
+    moving: list[Artist]
+    show: Callable[..., None]
+    _canvas: FigureCanvasAgg = field(init=False)
+    _background: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Give the figure a canvas of its own: pyplot would keep it alive, and show it by itself."""
+        self._canvas = FigureCanvasAgg(self.figure)
+
+    def png(self, fast: bool = False) -> bytes:
+        """The figure as it is now; a `fast` one, for a slider, is a file several times as large."""
+        if self._background is None:
+            for artist in self.moving:
+                artist.set_animated(True)  # left out of the background
+            self._canvas.draw()
+            self._background = self._canvas.copy_from_bbox(self.figure.bbox)
+        self._canvas.restore_region(self._background)
+        for artist in self.moving:
+            self.figure.draw_artist(artist)
+        return _encode(self._canvas, fast)
+
+
+def evaluator_picture(history: History, cell_type: int) -> Picture:
+    """The evaluator of one cell type: what there is to see of its distributions, and below their entropies.
+
+    `show(index)` sets it to the record 0 .. E-1; it begins with the last. Shades mean the same at all epochs.
+    """
+    rows = history.everything.panels(cell_type)  # whose values are (E, rows, columns)
+    figure = Figure(figsize=(13.5, 3.7 + 2.75 * len(rows)), dpi=DPI, layout="constrained")
+    heights = (*(1.25 - 0.25 * place for place in range(len(rows))), 0.75)
+    *parts, lower = np.asarray(figure.subfigures(len(rows) + 1, 1, height_ratios=heights)).tolist()
+    images, values = [], []
+    for part, panels in zip(parts, rows, strict=True):
+        widths = [max(1, len(panel.columns) / 4) for panel in panels]
+        axes = part.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0].tolist()
+        alike = len({(*panel.rows, *panel.columns) for panel in panels}) == 1  # one scale, and names at the left, do
+        for ax, panel in zip(axes, panels, strict=True):
+            of = panels if alike else [panel]
+            top = max(float(np.nanmax(one.values)) for one in of)
+            plots.plot_panel(panel._replace(values=panel.values[-1]), ax, top)
+            if alike and ax is not axes[0]:
+                ax.set(yticklabels=[], ylabel="")
+            images.append(ax.images[0])
+            values.append(panel.values)
+        for group in [axes] if alike else [[ax] for ax in axes]:
+            bar = part.colorbar(group[0].images[0], ax=group, pad=0.01)
+            bar.outline.set_visible(False)
+            bar.ax.tick_params(labelsize="small", width=0.6, length=3)
+    marks = []
+    entropies = history.everything.entropies()
+    for ax, (name, by_epoch) in zip(
+        lower.subplots(1, len(entropies), squeeze=False)[0], entropies.items(), strict=True
+    ):
+        of_edges = by_epoch.shape[-1] == len(history.space.edges)
+        plot_entropies(
+            history.epochs,
+            by_epoch[:, cell_type],
+            ax,
+            f"entropy of ${name if len(name) == 1 else chr(92) + name}$",
+            edge_names(history.space) if of_edges else None,
+        )
+        marks.append(ax.axvline(history.epochs[-1], **NOW))
+        if name == list(entropies)[-1]:
+            ax.legend(frameon=False, fontsize="small", loc="lower left")
+
+    def show(index: int) -> None:
+        for image, by_epoch in zip(images, values, strict=True):
+            image.set_data(by_epoch[index])
+        for mark in marks:
+            mark.set_xdata([history.epochs[index]] * 2)
+
+    return Picture(figure, [*images, *marks], show)
+
+
+def plot_entropies(
+    epochs: ArrayLike,
+    entropies: ArrayLike,
+    ax: Axes | None = None,
+    title: str | None = None,
+    names: Sequence[str] | None = None,
+) -> Axes:
+    """The entropy in nats of several distributions by epoch: `entropies` (E, n), a line each, by default the nodes."""
+    ax = plots.axis(ax)
+    for number, values in enumerate(np.asarray(entropies, dtype=float).T):
+        ax.plot(
+            epochs,
+            values,
+            color=plots.COLOURS[number % len(plots.COLOURS)],
+            linewidth=1.4,
+            marker="o" if len(values) == 1 else None,
+            markersize=3,
+            label=f"node {number}" if names is None else names[number],
+        )
+    plots.epochs_below(ax).set_ylabel("entropy [nats]")
+    ax.set_ylim(bottom=0)
+    if title is not None:
+        ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def candidates_picture(scored: Scored) -> Picture:
+    """Histograms of one-shot accuracy and loss, the winner marked; `show(place)` marks a picked candidate (or None)."""
+    figure = Figure(figsize=(11, 3.4), dpi=DPI, layout="constrained")
+    marks = []
+    for ax, (column, xlabel) in zip(figure.subplots(1, 2), CANDIDATE_AXES.items(), strict=True):
+        values = scored.table[column].tolist()
+        plots.plot_candidates({"candidates": values}, ax, xlabel=xlabel)
+        if scored.winner is not None:
+            ax.axvline(
+                values[scored.winner], color=WINNER, linewidth=1.4, label="winner" if scored.chosen else "best so far"
+            )
+        marks.append(ax.axvline(np.nan, color=PICKED, linewidth=2.4, label="picked"))
+        ax.legend(fontsize="small", frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)  # above all bars
+
+    def show(place: int | None) -> None:
+        for mark, column in zip(marks, CANDIDATE_AXES, strict=True):
+            mark.set_xdata([np.nan if place is None else scored.table[column].iloc[place]] * 2)
+
+    return Picture(figure, list(marks), show)
+
+
+CANDIDATE_AXES = {"accuracy [%]": "one-shot accuracy [%]", "loss": "one-shot loss [nats]"}  # columns and their names
+
+
+def bar_at(picture: Picture, scored: Scored, x: float, y: float) -> tuple[str, float, float, list[int]] | None:
+    """What lies at a point of `candidates_picture`, given as fractions of its width and height from the upper left.
+
+    (column, low, high, places): the bar's histogram, its bounds and the candidates in it; None outside of all bars.
+    """
+    width, height = picture.figure.bbox.size
+    point = x * width, (1 - y) * height
+    for ax, column in zip(picture.figure.axes, CANDIDATE_AXES, strict=True):
+        if not ax.bbox.contains(*point) or not ax.patches:
+            continue
+        value = ax.transData.inverted().transform(point)[0]
+        edges = np.unique(
+            np.asarray(ax.patches[0].get_path().vertices)[:, 0]
+        )  # of the stepped outline: the bins' bounds
+        place = int(np.searchsorted(edges, value, side="right")) - 1
+        if not 0 <= place < len(edges) - 1:
+            return None
+        low, high = edges[place : place + 2]
+        values = scored.table[column].to_numpy()
+        inside = (values >= low) & ((values < high) | ((place == len(edges) - 2) & (values == high)))
+        return (column, float(low), float(high), np.flatnonzero(inside).tolist()) if inside.any() else None
+    return None
+
+
+def sampling_picture(space: Space, uniform: NDArray[np.float64]) -> Picture:
+    """How often drawn architectures use each operation and each input; `show` sets it to them: (n, cell types, ...).
+
+    The shares are of all operations of a cell. Black lines: the shares under uniform sampling (Eq. 2-3), of which
+    `uniform` are the mixing weights (cell types, edges, |O|). Where every node reads all earlier states, there is
+    nothing to show of the inputs.
+    """
+    states = space.inputs(space.nodes - 1)
+    weights = uniform[0] / uniform[0].sum()
+    by_state = np.bincount([state for _, state in space.edges], weights.sum(1), states)
+    parts = [("operations", [label(operation) for operation in space.operations], weights.sum(0))]
+    if space.slots < states:
+        parts.append(("inputs", [state_name(space, state) for state in range(states)], by_state))
+    figure = Figure(figsize=(11, 2.5 * space.cell_types), dpi=DPI, layout="constrained")
+    bars, lines = [], []
+    axes = figure.subplots(space.cell_types, len(parts), squeeze=False)
+    for row, cell in zip(axes, space.cell_names, strict=True):
+        for ax, (what, names, expected) in zip(row, parts, strict=True):
+            plots.axis(ax)
+            places = np.arange(len(names))
+            bars.append(ax.bar(places, 0 * places, width=0.7, color=plots.COLOURS[0], label="drawn"))
+            level = places - 0.42, places + 0.42
+            lines.append(ax.hlines(100 * expected, *level, color=WINNER, linewidth=1.6, label="uniform"))
+            ax.set_xticks(places, names, rotation=20, ha="right", rotation_mode="anchor")
+            ax.set(ylim=(0, 100), ylabel="share [%]")
+            ax.set_title(f"{cell}: {what}", fontsize="medium")
+    axes[0][-1].legend(frameon=False, fontsize="small")
+
+    def show(architectures: NDArray[np.int64]) -> None:
+        shares = [
+            share
+            for cell_type in range(space.cell_types)
+            for share in occurrences(space, architectures[:, cell_type])[: len(parts)]
+        ]
+        for container, share in zip(bars, shares, strict=True):
+            for bar, value in zip(container, share, strict=True):
+                bar.set_height(100 * value)
+
+    return Picture(figure, [*(bar for container in bars for bar in container), *lines], show)  # lines above bars
+
+
+def occurrences(space: Space, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The shares of each operation (|O|,) and of each state that is read, in what drawn cells (n, ...) sum."""
+    operations, states = space.operands(cells)
+    counts = (
+        np.bincount(operations.ravel(), minlength=len(space.operations)),
+        np.bincount(states.ravel(), minlength=space.inputs(space.nodes - 1)),
+    )
+    return counts[0] / counts[0].sum(), counts[1] / counts[1].sum()
+
+
+def png(figure: Figure) -> bytes:
+    """A figure that does not change."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return _encode(canvas, fast=False)
+
+
+def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scores: Mapping[str, pd.DataFrame]) -> Figure:
+    """Several runs by name, a colour each: losses and entropy over the epochs, and their candidates' scores."""
+    figure = Figure(figsize=(13, 6.4), dpi=DPI, layout="constrained")
+    (loss, entropy), (accuracies, losses) = figure.subplots(2, 2)
+    for ax, keys, text in (
+        (loss, {"weight_loss": "-", "evaluator_loss": "--"}, "cross-entropy [nats]"),
+        (entropy, {"entropy": "-"}, "entropy of an architecture [nats]"),
+    ):
+        plots.axis(ax)
+        for number, (name, records) in enumerate(metrics.items()):
+            epochs = [one["epoch"] for one in records]
+            dot = "o" if len(records) == 1 else None
+            for key, style in keys.items():
+                values = np.array([one.get(key) for one in records], dtype=float)
+                own = _plain(name) if key in ("weight_loss", "entropy") else None
+                colour = plots.COLOURS[number % len(plots.COLOURS)]
+                ax.plot(epochs, values, style, color=colour, linewidth=1.4, marker=dot, markersize=3, label=own)
+        plots.epochs_below(ax)
+        ax.set_ylabel(text)
+        if metrics:
+            ax.legend(frameon=False, fontsize="small")
+        else:
+            plots.message(ax, "no epochs recorded yet")
+    loss.set_title("weights, training images (solid); evaluator, validation images (dashed)", fontsize="medium")
+    for ax, (column, xlabel) in zip((accuracies, losses), CANDIDATE_AXES.items(), strict=True):
+        # a run without candidates keeps its colour for the others' sake: an empty list takes one
+        by_run = {_plain(name): scores[name][column].tolist() if name in scores else [] for name in metrics}
+        plots.plot_candidates(by_run, ax, xlabel=xlabel)
+    return figure
+
+
+def _plain(name: str) -> str:
+    """A folder's name as matplotlib writes it: no formulas, no underscore in front, which hides a legend's entry."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
+def _encode(canvas: FigureCanvasAgg, fast: bool) -> bytes:
+    buffer = io.BytesIO()
+    pixels = PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    if fast:
+        pixels.save(buffer, "png", compress_level=1)
+    else:  # 256 colours are enough for flat shades and text
+        pixels.quantize(256, dither=PIL.Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return buffer.getvalue()

@@ -1,0 +1,118 @@
+"""What varies and may be added to: search spaces, a row each, and operations.
+
+A row of `KITS` names all that belongs to one search space; the parameter `space` chooses it. Nothing else asks which
+space it has before it. `register_operation` adds an operation everywhere at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import graphviz
+import numpy as np
+
+from setn_lab.evaluator.nasbench201 import NASBench201Distributions, NASBench201Evaluator
+from setn_lab.evaluator.setn import Distributions, Evaluator
+from setn_lab.figures import cells, looks, nasbench201
+from setn_lab.network import macro, operations
+from setn_lab.network.costs import CostTable, Layout, Metric, cost_table
+from setn_lab.network.nasbench201 import layout as nasbench201_layout
+from setn_lab.space.genotype import OPERATIONS, Genotype
+from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
+from setn_lab.space.protocol import Space
+from setn_lab.space.setn import LARGE, SMALL, SearchSpace
+from setn_lab.template.nasbench201 import NASBench201Template
+from setn_lab.template.setn import Template
+
+NASBENCH201_NODES = 4  # of a cell of NAS-Bench-201, its input among them
+
+
+@dataclass(frozen=True)
+class Kit:
+    """All that belongs to one search space.
+
+    space: the space with the parameter `nodes`; raises ValueError with what is allowed. genotype: the class of its
+    genotypes, with `from_json`. evaluator: the class of its evaluator, see `evaluator.protocol`, and distributions that
+    of its probabilities, with `from_record`. template: the class of its weight-sharing network, called as
+    `template.setn.Template`. layout: what its networks have beside the operations, for their costs. draw: (genotype,
+    caption, beside) to a drawing. final_size: C and N of the networks whose costs are printed. text_form: what the text
+    of a genotype is called.
+    """
+
+    space: Callable[[int], Space]
+    genotype: Any
+    evaluator: Callable[[Any], Any]
+    distributions: Any
+    template: Callable[..., Any]
+    layout: Layout
+    draw: Callable[..., graphviz.Digraph]
+    final_size: tuple[int, int]
+    text_form: str
+
+    @property
+    def cost_table(self) -> Callable[..., CostTable]:
+        """`network.costs.cost_table` for this space's networks."""
+        return partial(cost_table, layout=self.layout)
+
+    def uniform_weights(self, space: Space) -> np.ndarray:
+        """The mixing weights of an evaluator that has learned nothing: (cell types, edges, |O|)."""
+        return self.evaluator(space).distributions().mixing_weights()
+
+    def final_costs(self, space: Space, metric: Metric) -> CostTable:
+        """The costs at `final_size`, of networks for 10 classes of 32 x 32 colour images."""
+        return self.cost_table(space, *self.final_size, 3, 32, 10, metric)
+
+
+def _nasbench201(nodes: int) -> NASBench201Space:
+    if nodes != NASBENCH201_NODES:
+        raise ValueError(
+            f"{nodes} given; {NASBENCH201_NODES} is allowed for nasbench201, whose cells have so many with their "
+            "input: give that or leave it out"
+        )
+    return NASBench201Space()
+
+
+_SETN = Kit(
+    space=lambda nodes: SearchSpace(SMALL, nodes),
+    genotype=Genotype,
+    evaluator=Evaluator,
+    distributions=Distributions,
+    template=Template,
+    layout=macro.layout,
+    draw=cells.draw,
+    final_size=(36, 6),
+    text_form="DARTS text",
+)
+KITS = {
+    "small": _SETN,
+    "large": replace(_SETN, space=lambda nodes: SearchSpace(LARGE, nodes)),
+    "nasbench201": Kit(
+        space=_nasbench201,
+        genotype=NASBench201Genotype,
+        evaluator=NASBench201Evaluator,
+        distributions=NASBench201Distributions,
+        template=NASBench201Template,
+        layout=nasbench201_layout,
+        draw=nasbench201.draw,
+        final_size=(16, 5),
+        text_form="text",
+    ),
+}
+
+
+def register_operation(name: str, factory: operations.Factory, colour: str, dashed: bool = False) -> None:
+    """Add an operation: it then works in templates, costs, final networks, figures, JSON and DARTS texts.
+
+    factory: (channels, stride, norm) to a module that takes (b, C, h, w) to (b, C, ceil(h/stride), ceil(w/stride)) and
+    leaves its input as it is. `norm(channels)` gives the batch norm that the network has; see `network.operations`.
+    colour: of its line in drawings, such as "#117733". A search space takes it up by its name: a row
+    `KITS["mine"] = replace(KITS["small"], space=lambda nodes: SearchSpace((*SMALL, name), nodes))`.
+
+    Raises ValueError for a name that is taken or that no text could hold.
+    """
+    if name in operations.FACTORIES or not name.isidentifier():
+        raise ValueError(f"name: {name!r} given; one that is not taken, of letters, digits and _, is allowed")
+    operations.FACTORIES[name] = factory
+    looks.LOOKS[name] = looks.Look(colour, dashed)
+    OPERATIONS.append(name)

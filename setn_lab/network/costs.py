@@ -1,0 +1,156 @@
+"""What networks and operations cost: parameters, multiply-adds, and latency on a device.
+
+The cost of a discrete network is that of its fixed parts (stem, preprocessing, classifier) plus that of its
+operations, so a table with one entry per (cell type, edge, operation) gives the exact cost of any architecture and,
+since it is linear in the mixing weights, the exact expected cost under the evaluator's distribution.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from setn_lab.compute.device import synchronize
+from setn_lab.network.discrete import Network
+from setn_lab.network.macro import Parts, Site
+from setn_lab.network.macro import layout as paper_layout
+from setn_lab.network.operations import Norm, affine_norm, build_operation, initialize
+from setn_lab.space.protocol import Space
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-adds for one image (convolutions and linear layers), without the auxiliary head."""
+
+    parameters: int
+    multiply_adds: int
+
+
+def cost(network: Network, image_size: int) -> Cost:
+    """What the network costs for square images of that size, by torch's own counter; nothing is computed."""
+    parameters = sum(value.numel() for name, value in network.named_parameters() if not name.startswith("auxiliary."))
+    shape = 1, network.image_channels, image_size, image_size
+    empty = copy.deepcopy(network).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        empty(torch.empty(shape, device="meta"))
+    return Cost(parameters, counter.get_total_flops() // 2)  # torch counts a multiply-add as two operations
+
+
+Metric = Literal["parameters", "multiply_adds", "latency"]
+Layout = Callable[[Space, int, int, int, int, int, Norm], tuple[Parts, list[Site]]]
+Weights = TypeVar("Weights", NDArray[np.float64], Tensor)
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """The costs of one network size in one metric.
+
+    operations: (cell_types, edges, |O|), an operation on an edge, summed over the cells of that type. fixed: everything
+    else. Units: parameters, multiply-adds for one image (convolutions and the classifier), or seconds for a batch.
+    """
+
+    space: Space
+    metric: Metric
+    operations: NDArray[np.float64]
+    fixed: float
+
+    def of(self, architecture: NDArray[np.int64]) -> float:
+        """The cost of one architecture (cell_types, ...), for example quadruples (2, B, 4)."""
+        edge = {pair: index for index, pair in enumerate(self.space.edges)}
+        total = self.fixed
+        for cell_type, cell in enumerate(architecture):
+            for node, terms in enumerate(self.space.terms(cell)):
+                total += sum(self.operations[cell_type, edge[node, state], operation] for operation, state in terms)
+        return float(total)
+
+    def expected(self, weights: Weights) -> Weights:
+        """The expected cost of an architecture drawn from the evaluator, given its mixing weights (types, edges, |O|).
+
+        Exact: the weight of an operation on an edge is how often a drawn node uses it, and costs add. A tensor
+        of weights gives a differentiable scalar.
+        """
+        if isinstance(weights, Tensor):
+            table = torch.as_tensor(self.operations, dtype=weights.dtype, device=weights.device)
+            return self.fixed + (weights * table).sum()
+        return self.fixed + (weights * self.operations).sum()
+
+    def everything(self) -> float:
+        """The cost of the template: every operation on every edge once."""
+        return float(self.fixed + self.operations.sum())
+
+
+def cost_table(
+    space: Space,
+    channels: int,
+    repeats: int,
+    image_channels: int,
+    image_size: int,
+    num_classes: int,
+    metric: Metric,
+    *,
+    layout: Layout = paper_layout,
+    norm: Norm = affine_norm,
+    device: torch.device | None = None,
+    batch_size: int = 64,
+) -> CostTable:
+    """The table of the space's macro-structure with C = channels and N = repeats.
+
+    layout: what the networks of the space have beside their operations. norm: makes the batch norms; those of final
+    networks have parameters, those of the template none. Latency is measured on `device` with batches of `batch_size`:
+    forward only, the median of several runs, operations only.
+    """
+    table = np.zeros((space.cell_types, len(space.edges), len(space.operations)))
+    price = _pricing(metric, device or torch.device("cpu"), batch_size)
+    fixed, known = 0.0, {}
+    with torch.device("meta"):  # only shapes are needed: no memory is taken and no weight drawn
+        parts, sites = layout(space, channels, repeats, image_channels, image_size, num_classes, norm)
+        if metric != "latency":
+            fixed = sum(price(module, shape) for module, shape in parts)
+        for site in sites:
+            for edge, (stride, side) in enumerate(site.edges):
+                for index, name in enumerate(space.operations):
+                    key = name, site.channels, stride, side
+                    if key not in known:
+                        module = build_operation(name, site.channels, stride, norm)
+                        known[key] = price(module, (site.channels, side, side))
+                    table[site.cell_type, edge, index] += known[key]
+    return CostTable(space, metric, table, fixed)
+
+
+def _pricing(metric: Metric, device: torch.device, batch_size: int) -> Callable[[nn.Module, tuple[int, ...]], float]:
+    """The function that measures a module (laid out on the meta device) for one input of the given shape."""
+    if metric == "parameters":
+        return lambda module, shape: sum(parameter.numel() for parameter in module.parameters())
+    if metric == "multiply_adds":
+        return _multiply_adds
+    return lambda module, shape: _latency(module, (batch_size, *shape), device)
+
+
+def _multiply_adds(module: nn.Module, shape: tuple[int, ...]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        module(torch.empty(1, *shape))
+    return counter.get_total_flops() // 2  # torch counts a multiply-add as two operations
+
+
+def _latency(module: nn.Module, shape: tuple[int, ...], device: torch.device, repetitions: int = 7) -> float:
+    """Seconds of one forward pass: the median of several, after a warm-up."""
+    module = module.to_empty(device=device)
+    initialize(module, np.random.default_rng(0))
+    x = torch.ones(shape, device=device).contiguous(memory_format=torch.channels_last)
+    times = []
+    with torch.no_grad():
+        for _ in range(repetitions + 2):
+            synchronize(device)
+            start = time.perf_counter()
+            module(x)
+            synchronize(device)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])

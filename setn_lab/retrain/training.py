@@ -1,0 +1,281 @@
+"""Train the network of one genotype from scratch (section 5.2), by one process or by several."""
+
+import json
+import math
+import statistics
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from setn_lab.compute.device import autocast, explain_out_of_memory, to_device
+from setn_lab.compute.distributed import ALONE, ProcessGroup
+from setn_lab.compute.streams import generator
+from setn_lab.data.folders import DataError
+from setn_lab.data.sources import NONE_BAD, Batch
+from setn_lab.network.discrete import Network
+from setn_lab.retrain.config import RetrainConfig
+from setn_lab.retrain.setup import Retraining
+from setn_lab.runs import checkpoint
+from setn_lab.runs.progress import Observer, Progress
+from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.space.genotype import Genotype
+
+
+class RetrainError(RuntimeError):
+    """The training cannot go on: a loss is not finite."""
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What one seed came to after so many epochs: error (0 .. 1) and loss on the test images, and seconds in all."""
+
+    seed: int
+    epochs: int
+    test_error: float
+    test_loss: float
+    seconds: float
+
+
+def learning_rate(config: RetrainConfig, step: int, steps: int) -> float:
+    """The rate at a global step of `steps` an epoch: a line up to weight_lr, then a half cosine down to 0."""
+    warm, total = config.warmup_epochs * steps, config.epochs * steps
+    if step < warm:
+        return config.weight_lr * (step + 1) / warm
+    return config.weight_lr * (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
+
+
+def retrain(
+    job: Retraining, run: Run | None, crew: ProcessGroup = ALONE, observe: Observer = lambda progress: None
+) -> list[SeedResult]:
+    """Train each seed from its newest checkpoint and export it as network-SEED.safetensors.
+
+    run: open in the first process of the job, None in the others. Appends a line an epoch to the journal `metrics` and
+    saves a checkpoint after each. Returns a result for each seed, in the first process. Raises RetrainError for a loss
+    that is not finite, RunError for a run folder of another genotype, SearchError when memory is short.
+    """
+    if run is not None:
+        _claim(run, job.genotype)
+    crew.wait()
+    for seed in range(job.config.seed, job.config.seed + job.config.seeds):
+        network = _train(job, run, crew, seed, observe)
+        if run is not None:
+            run.write(f"network-{seed}.safetensors", job.trained(network.eval()).to_bytes())
+    return [] if run is None else results(run.folder)
+
+
+def retrain_once(job: Retraining) -> SeedResult:
+    """Train the first seed in memory: without a run folder, so nothing of it is kept or resumed.
+
+    Raises RetrainError for a loss that is not finite, SearchError when memory is short.
+    """
+    records: list[dict[str, Any]] = []
+    _train(job, None, ALONE, job.config.seed, lambda progress: records.append(progress.record or {}))
+    (result,) = _results([record for record in records if record])
+    return result
+
+
+def _claim(run: Run, genotype: Genotype) -> None:
+    """Write the genotype into the run folder, or find it there. Raises RunError where another one is."""
+    path = run.folder / "genotype.json"
+    if not path.exists():
+        run.write(path.name, genotype.to_json() + "\n")
+    elif (other := Genotype.from_json(path.read_text())) != genotype:
+        raise RunError(
+            f"{path}: holds {other.to_darts()}, and its checkpoints are of that genotype; {genotype.to_darts()} was "
+            "given: choose another run_dir for it"
+        )
+
+
+def _train(job: Retraining, run: Run | None, crew: ProcessGroup, seed: int, observe: Observer) -> Network:
+    """The training loop of one seed; returns the trained network."""
+    config, source, first = job.config, job.source, seed - job.config.seed
+    network = job.network(seed)
+    optimizer = torch.optim.SGD(
+        network.parameters(), config.weight_lr, momentum=config.weight_momentum, weight_decay=config.weight_decay
+    )
+    folder = job.folder / "checkpoints" / f"seed-{seed}"
+    kept = run is not None or crew.share.processes > 1
+    begin = _resume(network, optimizer, folder) if kept else 0
+    if not crew.agree(begin):
+        raise RunError(f"{folder}: the processes find different checkpoints there: all must read the same folder")
+    if run is not None:
+        _cut(run, seed, begin)
+    parallel = crew.wrap(network, config.synchronized_batch_norm)
+    total = config.seeds * config.epochs * source.steps
+    for epoch in range(begin, config.epochs):
+        started = time.perf_counter()
+        network.train()
+        steps = range(epoch * source.steps, (epoch + 1) * source.steps)
+        outcomes = torch.zeros(source.steps, 3, device=job.device)  # read once, after the epoch
+        bad: list[str] = []
+        with closing(source.train(seed, steps, crew.share)) as batches:  # an error ends the workers at once
+            for step, batch in zip(steps, batches, strict=True):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config, step, source.steps)
+                drop_path = _path_dropout(
+                    job, crew, network.paths, seed, step, config.path_dropout * epoch / config.epochs
+                )
+                with explain_out_of_memory("batch_size"):
+                    outcomes[step - steps.start] = _step(job, parallel, optimizer, batch, drop_path)
+                bad += _names(job, "train", batch)
+                observe(Progress("train", first * config.epochs * source.steps + step + 1, total))
+        loss, accuracy = _mean_outcome(job, crew, outcomes, epoch)
+        crew.align(network)
+        tested, untested = _test(job, crew, network)
+        skipped = crew.gather(bad + untested)
+        if not math.isfinite(tested["test_loss"]):
+            raise _not_finite(job, "loss on the test images", steps.stop - 1)
+        record = {
+            "seed": seed,
+            "epoch": epoch + 1,
+            "loss": loss,
+            "error": 1 - accuracy,
+            **tested,
+            "lr": learning_rate(config, steps.stop - 1, source.steps),
+            "skipped": skipped,
+            "seconds": time.perf_counter() - started,
+        }
+        if run is not None:
+            run.append("metrics", record)
+            state = {"genotype": job.genotype.to_json(), "network": network.state_dict()}
+            checkpoint.save(folder, epoch + 1, {**state, "optimizer": optimizer.state_dict()})
+        observe(Progress("train", (first * config.epochs + epoch + 1) * source.steps, total, record))
+    return network
+
+
+def _step(
+    job: Retraining, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, drop_path: Tensor | None
+) -> Tensor:
+    """One update; returns (loss, accuracy, loss with the auxiliary one) of this process's part, left on the device."""
+    config = job.config
+    images = job.place(batch.images)
+    labels = batch.labels.to(job.device, non_blocking=True)
+    with autocast(job.device, config.precision):
+        outputs = network(images, drop_path)
+        loss = F.cross_entropy(outputs.logits, labels, label_smoothing=config.label_smoothing)
+        objective = loss
+        if outputs.auxiliary is not None:
+            auxiliary = F.cross_entropy(outputs.auxiliary, labels, label_smoothing=config.label_smoothing)
+            objective = loss + config.auxiliary_weight * auxiliary
+    optimizer.zero_grad(set_to_none=True)
+    objective.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+    optimizer.step()
+    accuracy = (outputs.logits.detach().argmax(1) == labels).float().mean()
+    return torch.stack([loss.detach().float(), accuracy, objective.detach().float()])
+
+
+def _path_dropout(
+    job: Retraining, crew: ProcessGroup, paths: tuple[int, int, int], seed: int, step: int, rate: float
+) -> Tensor | None:
+    """Factors (cells, B, 2, b) of this process's part: 0 with that probability, else such that the mean is 1."""
+    if rate == 0:
+        return None
+    kept = generator(seed, "path dropout", step).random((job.config.batch_size, *paths)) >= rate
+    factors = crew.share.of(torch.from_numpy((kept / (1 - rate)).astype(np.float32)))
+    return to_device(factors.permute(1, 2, 3, 0).contiguous(), job.device)
+
+
+def _mean_outcome(job: Retraining, crew: ProcessGroup, outcomes: Tensor, epoch: int) -> tuple[float, float]:
+    """The mean loss and accuracy of an epoch over all processes. Raises RetrainError for a loss that is not finite."""
+    outcomes = crew.sum(outcomes) / crew.share.processes
+    finite = outcomes.isfinite().all(1).tolist()
+    if not all(finite):
+        raise _not_finite(job, "loss", epoch * job.source.steps + finite.index(False))
+    loss, accuracy, _ = outcomes.cpu().double().mean(0).tolist()
+    return loss, accuracy
+
+
+def _not_finite(job: Retraining, what: str, step: int) -> RetrainError:
+    epoch = step // job.source.steps
+    kept = f"The checkpoint of epoch {epoch} is kept" if epoch else "There is no checkpoint yet"
+    return RetrainError(
+        f"the {what} is not finite at step {step + 1} (epoch {epoch + 1}), at a learning rate of "
+        f"{learning_rate(job.config, step, job.source.steps):.3g}. {kept}. Lower weight_lr ({job.config.weight_lr}), "
+        "which starts a new run"
+    )
+
+
+def _names(job: Retraining, split: Literal["train", "test"], batch: Batch) -> list[str]:
+    """The images of a batch that could not be read."""
+    return [] if batch.bad is None else [job.source.name(split, one) for one in batch.bad.tolist() if one != NONE_BAD]
+
+
+@torch.no_grad()
+def _test(job: Retraining, crew: ProcessGroup, network: Network) -> tuple[dict[str, float], list[str]]:
+    """Loss, top-1 and top-5 error on the test images, and the names of those this process could not read."""
+    network.eval()
+    sums = torch.zeros(4, dtype=torch.float64, device="cpu" if job.device.type == "mps" else job.device)
+    skipped: list[str] = []
+    for batch in job.source.test(crew.share):
+        images, labels = job.place(batch.images), batch.labels.to(job.device)
+        with explain_out_of_memory("test_batch_size"), autocast(job.device, job.config.precision):
+            logits = network(images).logits.float()
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        values = torch.stack([loss, ~best[:, 0], ~best.any(1), torch.ones_like(loss)])
+        if batch.bad is not None:
+            values = values[:, (batch.bad == NONE_BAD).to(values.device)]
+        skipped += _names(job, "test", batch)
+        sums += values.to(sums.device).to(sums.dtype).sum(1)
+    *totals, count = crew.sum(sums).tolist()
+    if count == 0:
+        raise DataError("dataset: no test image can be read")
+    names = ("test_loss", "test_error", "test_error_top5")
+    return {name: total / count for name, total in zip(names, totals, strict=True)}, skipped
+
+
+def _cut(run: Run, seed: int, epochs: int) -> None:
+    """Take the seed's later epochs out of the journal: an epoch is journaled before its checkpoint is written."""
+    lines = run.read("metrics")
+    kept = [line for line in lines if line["seed"] != seed or line["epoch"] <= epochs]
+    if len(kept) < len(lines):
+        run.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _resume(network: Network, optimizer: torch.optim.Optimizer, folder: Path) -> int:
+    """Load the newest good checkpoint and return the number of epochs it has done.
+
+    Raises RunError for one of another genotype.
+    """
+    latest = checkpoint.load_latest(folder)
+    if latest is None:
+        return 0
+    epoch, state = latest
+    if Genotype.from_json(state["genotype"]) != network.genotype:
+        raise RunError(
+            f"{folder}: its checkpoints are of another genotype, {state['genotype']}: choose another run_dir"
+        )
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return epoch
+
+
+def results(folder: Path) -> list[SeedResult]:
+    """The results of the run in that folder, of each seed as far as it has come."""
+    return _results(read_journal(folder / "metrics.jsonl"))
+
+
+def _results(records: list[dict[str, Any]]) -> list[SeedResult]:
+    lines: dict[int, list[dict[str, Any]]] = {}
+    for record in records:
+        lines.setdefault(record["seed"], []).append(record)
+    return [
+        SeedResult(seed, len(own), own[-1]["test_error"], own[-1]["test_loss"], sum(line["seconds"] for line in own))
+        for seed, own in sorted(lines.items())
+    ]
+
+
+def summary(found: list[SeedResult]) -> str:
+    """The test error in a line, mean and standard deviation over the seeds that have come as far as the first."""
+    epochs = found[0].epochs
+    errors = [100 * one.test_error for one in found if one.epochs == epochs]
+    spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+    return f"test error {statistics.fmean(errors):.2f}{spread} % (seeds: {len(errors)}, epochs: {epochs})"

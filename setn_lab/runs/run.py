@@ -1,0 +1,314 @@
+"""The run folder: the record of one run, written by one process at a time.
+
+It holds `config.json` (a parameters file for `papermill -f`), `environment.json`, journals (`*.jsonl`, one
+record a line), products, `checkpoints/` and the lock. A resumed run and every figure are made from it alone.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+import warnings
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import setn_lab.config
+from setn_lab.runs.environment import checkout, environment
+from setn_lab.runs.files import replace_file, sync_folder
+
+
+class RunError(RuntimeError):
+    """A run folder is in use, of another config, damaged, or the disk refuses it."""
+
+
+class Run:
+    """An open run folder; a context manager. `Run.open` makes it; `close` or the end of `with` ends it."""
+
+    folder: Path
+    config: Any
+    resumed: bool
+
+    def __init__(self, folder: Path, config: Any, resumed: bool, lock: int) -> None:
+        """For `open` alone: `lock` is the descriptor that holds the lock."""
+        self.folder, self.config, self.resumed = folder, config, resumed
+        self._lock: int | None = lock
+
+    @classmethod
+    def open(cls, config: Any, kind: str, lock_wait: float = 10.0) -> Self:
+        """Open the folder of `config` to start its run or to resume it; `kind` is for example "search".
+
+        The folder is `config.run_dir` or else `default_folder`. A holder of the lock is waited for
+        `lock_wait` seconds: a killed kernel lives on for a few. A torn last line of a journal is cut. Warns
+        when the start before was in another environment. Raises RunError when the folder is in use, holds
+        another run or something else, is damaged, or cannot be written.
+        """
+        given = getattr(config, "run_dir", None)
+        folder = (default_folder(config, kind) if given is None else Path(given).expanduser()).absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / "lock").exists():
+                _refuse_foreign(folder)  # before a lock file is left in a folder that is not ours
+            lock = _take_lock(folder, lock_wait)
+            try:
+                resumed = (folder / "config.json").exists()
+                if resumed:
+                    _compare_config(folder, config)
+                else:
+                    _refuse_foreign(folder)
+                    replace_file(folder / "config.json", setn_lab.config.to_json(config).encode())
+                for leftover in folder.glob(".*.tmp"):
+                    leftover.unlink()
+                _record_environment(folder, kind)
+                for journal in sorted(folder.glob("*.jsonl")):
+                    _cut_torn_line(journal)
+            except BaseException:
+                _free_lock(lock)
+                raise
+        except OSError as error:
+            path = error.filename or folder
+            raise RunError(
+                f"{path}: {error.strerror or error}; a run needs a folder that it can write to: "
+                "free space there or correct its permissions, or give another run_dir"
+            ) from error
+        return cls(folder, config, resumed, lock)
+
+    def close(self) -> None:
+        """Free the folder for others; a second call does nothing."""
+        if self._lock is not None:
+            _free_lock(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        """The run itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the run."""
+        self.close()
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for `checkpoint.save`, which makes it."""
+        return self.folder / "checkpoints"
+
+    def append(self, journal: str, record: dict[str, Any]) -> None:
+        """Add a line to a journal ("metrics" is metrics.jsonl); it is on the disk when this returns.
+
+        Raises RunError when the run is closed or the disk refuses it; then the journal is as it was before.
+        """
+        path = self._path(f"{journal}.jsonl")
+        line = json.dumps(record).encode() + b"\n"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                size = os.fstat(descriptor).st_size
+                try:
+                    if os.write(descriptor, line) < len(line):
+                        raise OSError(None, "no space left for a whole line", str(path))
+                    os.fsync(descriptor)
+                except BaseException:
+                    with contextlib.suppress(OSError):  # else the next `open` cuts the torn line
+                        os.ftruncate(descriptor, size)
+                    raise
+            finally:
+                os.close(descriptor)
+            if size == 0:
+                sync_folder(path.parent)
+        except OSError as error:
+            raise _write_error(path, error) from error
+
+    def read(self, journal: str) -> list[dict[str, Any]]:
+        """The records of a journal; none when there is no such file. Raises RunError for an invalid line."""
+        return read_journal(self.folder / f"{journal}.jsonl")
+
+    def keep(self, journal: str, count: int) -> None:
+        """Cut a journal to its first `count` records; nothing happens when it has no more than these.
+
+        Raises RunError as `append` does, and for an invalid line.
+        """
+        if count < 0:
+            raise ValueError(f"count: {count} given; an integer of at least 0 is allowed")
+        path = self._path(f"{journal}.jsonl")
+        lines = [line for line, _ in _parse(path)]
+        if len(lines) > count:
+            self.write(path.name, b"".join(lines[:count]))
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Write a product, for example "genotype.json" or "figures/loss.png", whole or not at all.
+
+        Raises RunError when the run is closed or the disk refuses it; then the earlier file stays.
+        """
+        path = self._path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            raise _write_error(path, error) from error
+        return path
+
+    def _path(self, name: str) -> Path:
+        if self._lock is None:
+            raise RunError(f"{self.folder / name}: the run is closed, so another may write here: open it again")
+        return self.folder / name
+
+
+def default_folder(config: Any, kind: str) -> Path:
+    """`<root>/<kind>-<digest of the config>`: the same config comes back to it and another never touches it.
+
+    The root is $SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the
+    working folder.
+    """
+    if root := os.environ.get("SETN_LAB_RUNS"):
+        parent = Path(root).expanduser()
+    else:
+        parent = (checkout() or Path()) / "reports" / "runs"
+    return parent / f"{kind}-{setn_lab.config.digest(config)}"
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The records of a journal, none when there is no such file; needs no lock and changes nothing.
+
+    A torn last line, which a running or killed writer leaves, is passed over. Raises RunError for any other
+    invalid line.
+    """
+    return [record for _, record in _parse(path)]
+
+
+def _write_error(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path} could not be written: {error.strerror or error}. What it held before is untouched: "
+        "free space on this disk or make the folder writable, then start again to resume"
+    )
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds files and no config; a killed first start leaves no more than these two."""
+    names = {path.name for path in folder.iterdir()} - {"lock", ".config.json.tmp"}
+    if names and "config.json" not in names:
+        raise RunError(
+            f"{folder} is neither an empty folder nor a run folder: it holds {', '.join(sorted(names)[:3])} "
+            "and no config.json. Give another run_dir, or leave run_dir out"
+        )
+
+
+def _take_lock(folder: Path, wait: float) -> int:
+    """The descriptor that holds the folder's lock. The kernel frees it however the process ends."""
+    path = folder / "lock"
+    me = f"pid {os.getpid()} on {socket.gethostname()}"
+    deadline = time.monotonic() + wait
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                holder = path.read_text(errors="replace").strip() or "a process that has not written its name yet"
+                if holder.startswith(f"{me} "):
+                    raise RunError(
+                        f"{folder} is open in this process already ({holder}): close that run first, "
+                        "with run.close() or by restarting the kernel"
+                    ) from None
+                if time.monotonic() >= deadline:
+                    raise RunError(
+                        f"{folder} is in use by {holder}: wait for it or stop it, or give another run_dir"
+                    ) from None
+                time.sleep(0.1)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(
+            descriptor,
+            f"{me} since {datetime.now().astimezone().isoformat(timespec='seconds')}\n".encode(),
+            0,
+        )
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _free_lock(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): restore it from a copy, or give another run_dir") from error
+    return content
+
+
+def _compare_config(folder: Path, config: Any) -> None:
+    here = setn_lab.config.identity(config)
+    placements = vars(config).keys() - here.keys()
+    stored = _read_object(folder / "config.json")
+    there = {name: value for name, value in stored.items() if name not in placements}
+    if lines := setn_lab.config.differences(there, here):
+        raise RunError(
+            f"{folder} holds a run of another config:\n  "
+            + "\n  ".join(lines)
+            + "\nGive another run_dir, or leave run_dir out so that the folder is named from the config"
+        )
+
+
+def _record_environment(folder: Path, kind: str) -> None:
+    """Write environment.json at the first start; later add to it what has changed since the start before."""
+    path = folder / "environment.json"
+    here = environment()
+    lines: list[str] = []
+    if path.exists():
+        record = _read_object(path)
+        if record.get("kind") != kind:
+            raise RunError(
+                f"{folder} holds a run of another kind: {record.get('kind')!r} there, {kind!r} here. "
+                "Give another run_dir, or leave run_dir out"
+            )
+        starts = [{name: record[name] for name in record if name not in ("kind", "resumed_in")}]
+        starts += record.get("resumed_in", [])
+        lines = setn_lab.config.differences(starts[-1], here)
+        if not lines:
+            return
+        record["resumed_in"] = [*starts[1:], here]
+    else:
+        record = {"kind": kind, **here, "resumed_in": []}
+    replace_file(path, (json.dumps(record, indent=2) + "\n").encode())
+    if lines:
+        warnings.warn(
+            f"{folder} is resumed in another environment ({'; '.join(lines)}): results are bitwise the same "
+            "only on the same machine, versions, threads and code",
+            stacklevel=3,
+        )
+
+
+def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The whole lines of a journal, each with its record, without a torn last line."""
+    if not path.exists():
+        return []
+    *lines, tail = path.read_bytes().split(b"\n")
+    parsed = []
+    for index, line in enumerate(lines):
+        try:
+            record = json.loads(line.decode())
+            if not isinstance(record, dict):
+                raise ValueError("no JSON object")
+        except ValueError as error:
+            if index == len(lines) - 1 and not tail:
+                break
+            raise RunError(f"{path}, line {index + 1} is damaged ({error}): restore the file from a copy") from error
+        parsed.append((line + b"\n", record))
+    return parsed
+
+
+def _cut_torn_line(path: Path) -> None:
+    length = sum(len(line) for line, _ in _parse(path))
+    if length < path.stat().st_size:
+        os.truncate(path, length)

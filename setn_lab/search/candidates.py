@@ -1,0 +1,299 @@
+"""Algorithm 1, second half: draw T candidates, score each with the template's weights, select one."""
+
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from setn_lab.compute.device import choose_device, explain_out_of_memory, keep_freed_blocks
+from setn_lab.compute.streams import generator
+from setn_lab.compute.workers import HERE, Workers, in_order, spread
+from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
+from setn_lab.runs.progress import Observer, Progress
+from setn_lab.runs.run import Run, RunError
+from setn_lab.search.racing import race
+from setn_lab.search.setup import Search
+from setn_lab.search.steps import one_shot
+from setn_lab.search.training import SearchError
+from setn_lab.space.setn import Quadruples
+from setn_lab.template.cell import Cache
+from setn_lab.template.norm import BatchNorm
+
+CandidateSource = Literal["evaluator", "uniform", "argmax"]
+TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
+RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scored architecture: its one-shot loss and accuracy over `images` images of D_val.
+
+    genotype: a `Genotype`, or what the search's space has in its place. draws: how often it was drawn among the T.
+    log_probability: under the evaluator.
+    """
+
+    genotype: Any
+    loss: float
+    accuracy: float
+    images: int
+    draws: int
+    log_probability: float
+
+
+def draw(search: Search, source: CandidateSource, count: int) -> Quadruples:
+    """`count` architectures, canonical quadruples (count, 2, B, 4); one for `argmax`, the paper's T = 1.
+
+    Each source has a stream of its own, so the same seed draws the same architectures in every process.
+    """
+    rng = generator(search.config.seed, f"candidates from {source}")
+    if source == "uniform":
+        drawn = search.space.sample(rng, count, search.space.cell_types)
+    elif source == "evaluator":
+        drawn = search.evaluator.distributions().sample(rng, count)
+    else:
+        drawn = search.evaluator.distributions().argmax()[None]
+    return search.space.canonical(drawn)
+
+
+def score(
+    search: Search,
+    run: Run,
+    source: CandidateSource,
+    count: int,
+    journal: str = "candidates",
+    observe: Observer = lambda progress: None,
+    workers: Workers = HERE,
+) -> list[Candidate]:
+    """Draw `count` architectures and score the distinct ones, each once on all of D_val, spread over `workers`.
+
+    Appends one line a candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
+    scored again. Returns all in the order of their first draw. Raises SearchError when memory is short, RunError where
+    the journal holds candidates that this search does not draw.
+    """
+    entries = _entries(search, source, count)
+    done = _done(search, run, journal, entries)
+    groups = [entries[start : start + TOGETHER] for start in range(len(done), len(entries), TOGETHER)]
+    tasks = [[entry.architecture for entry in group] for group in groups]
+    shared = search if workers.here else search.to(torch.device("cpu"))
+    with (
+        explain_out_of_memory("scoring_batch_size"),
+        closing(spread(workers, _arrive, shared, evaluate, tasks)) as results,
+    ):
+        for group, scores in zip(groups, in_order(results), strict=True):
+            scored = [entry.scored(*score, len(search.valid)) for entry, score in zip(group, scores, strict=True)]
+            for one in scored:
+                run.append(journal, _to_record(search, one))
+            for one in scored:
+                done.append(one)
+                observe(Progress("score", len(done), len(entries), _to_record(search, one)))
+    return done
+
+
+def _arrive(search: Search) -> Search:
+    """The search on the device of the worker that it was sent to."""
+    if search.device.type == "cpu":
+        keep_freed_blocks()
+    return search.to(choose_device(search.config.device))
+
+
+def score_by_racing(
+    search: Search, run: Run, source: CandidateSource, count: int, observe: Observer = lambda progress: None
+) -> list[Candidate]:
+    """Draw `count` architectures and race the distinct ones for the best (see `racing.race`).
+
+    Those that drop out keep the scores of the images they were raced on; `images` says how many. What was scored is
+    kept batch by batch in the run folder's files race-NNN.npz, so that an interrupted race goes on. Returns all in the
+    order of their first draw, as the journal `candidates` has them. Raises what `score` raises.
+    """
+    entries = _entries(search, source, count)
+    done = _done(search, run, "candidates", entries)
+    if len(done) == len(entries):
+        return done
+    batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
+    sums = np.zeros((2, len(entries)))  # of losses and of correct answers
+
+    def run_batch(running: NDArray[np.int64], batch: int) -> NDArray[np.float32]:
+        scores = _race_batch(search, run, [entries[racer].architecture for racer in running], batch, batches[batch])
+        sums[:, running] += scores.sum(axis=-1, dtype=np.float64)
+        observe(Progress("score", len(entries) - len(running), len(entries)))
+        return scores[0] if search.config.select_by == "loss" else -scores[1]
+
+    try:
+        result = race(len(entries), [len(batch) for batch in batches], run_batch)
+    except FloatingPointError as error:
+        raise SearchError(f"no candidate has a finite {search.config.select_by}: {error}") from error
+    for index in range(len(done), len(entries)):
+        images = int(result.images[index])
+        loss, accuracy = sums[:, index] / images
+        done.append(entries[index].scored(float(loss), float(accuracy), images))
+        run.append("candidates", _to_record(search, done[-1]))
+        observe(Progress("score", len(entries), len(entries), _to_record(search, done[-1])))
+    return done
+
+
+def _race_batch(
+    search: Search, run: Run, architectures: list[Quadruples], batch: int, indices: Tensor
+) -> NDArray[np.float32]:
+    """Losses and correct answers (2, racers, images) on one batch, from the run folder if they lie there."""
+    kept = run.folder / f"race-{batch:03}.npz"
+    missing_or_damaged = (OSError, EOFError, KeyError, ValueError, BadZipFile)
+    with suppress(*missing_or_damaged), kept.open("rb") as file, np.load(file) as stored:
+        if np.array_equal(stored["architectures"], architectures):
+            return stored["scores"]
+    with explain_out_of_memory("scoring_batch_size"):
+        scores = batch_scores(search, architectures, indices).cpu().numpy()
+    buffer = io.BytesIO()
+    np.savez(buffer, architectures=architectures, scores=scores)
+    run.write(kept.name, buffer.getvalue())
+    return scores
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A drawn architecture that is to be scored."""
+
+    architecture: Quadruples
+    genotype: Any
+    draws: int
+    log_probability: float
+
+    def scored(self, loss: float, accuracy: float, images: int) -> Candidate:
+        return Candidate(self.genotype, loss, accuracy, images, self.draws, self.log_probability)
+
+
+def _entries(search: Search, source: CandidateSource, count: int) -> list[_Entry]:
+    """The distinct ones among `count` drawn architectures, in the order of their first draw."""
+    drawn = draw(search, source, count)
+    draws = Counter(tuple(architecture.ravel().tolist()) for architecture in drawn)
+    distinct = [np.array(key).reshape(drawn.shape[1:]) for key in draws]
+    log_probability = search.evaluator.distributions().log_probability(np.stack(distinct))
+    return [
+        _Entry(architecture, search.space.genotype(architecture), number, float(probability))
+        for architecture, number, probability in zip(distinct, draws.values(), log_probability, strict=True)
+    ]
+
+
+def _done(search: Search, run: Run, journal: str, entries: list[_Entry]) -> list[Candidate]:
+    """The candidates that the journal has already, the first of the entries. Raises RunError where it has others."""
+    try:
+        done = [_from_record(search, record) for record in run.read(journal)]
+        expected = [(entry.genotype, entry.draws) for entry in entries[: len(done)]]
+        fits = [(candidate.genotype, candidate.draws) for candidate in done] == expected
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise RunError(
+            f"{run.folder / journal}.jsonl: holds candidates that this search does not draw; it was edited or belongs "
+            "to another run: move it away to score again"
+        )
+    return done
+
+
+@torch.no_grad()
+def evaluate(search: Search, architectures: Sequence[Quadruples]) -> list[tuple[float, float]]:
+    """The one-shot loss and accuracy of each architecture (2, B, 4) on all of D_val, without augmentation.
+
+    Batches are the same for every candidate and of nearly equal size, since batch statistics depend on both.
+    """
+    batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
+    groups = [architectures]
+    if search.config.batch_norm == "recalibrated":  # statistics of each one's own
+        groups = [[architecture] for architecture in architectures]
+    totals = []
+    for group in groups:
+        with _statistics(search, group):
+            totals.append(torch.stack([batch_scores(search, group, indices).sum(2) for indices in batches]).sum(0))
+    means = torch.cat(totals, dim=1) / len(search.valid)
+    return [(loss, accuracy) for loss, accuracy in means.T.tolist()]  # the only wait for the device
+
+
+@torch.no_grad()
+def batch_scores(search: Search, architectures: Sequence[Quadruples], indices: Tensor) -> Tensor:
+    """The loss and the correctness (0 or 1) of each image of D_val at `indices`: (2, architectures, images)."""
+    chosen = search.valid.take(indices)
+    images = normalize_images(chosen.images, search.normalization)
+    scores: list[Tensor] = []
+    cache: Cache = {}
+    for architecture in architectures:
+        logits = one_shot(search, images, search.template.per_cell(architecture), cache)
+        loss = F.cross_entropy(logits, chosen.labels, reduction="none")
+        scores.append(torch.stack([loss, (logits.argmax(1) == chosen.labels).float()]))
+    return torch.stack(scores, dim=1)
+
+
+def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Candidate:
+    """The candidate of the lowest loss (Algorithm 1) or highest accuracy (section 5.3); the first among equals.
+
+    Raises SearchError where none has a finite loss; the others are left out.
+    """
+    candidates = [candidate for candidate in candidates if math.isfinite(candidate.loss)]
+    if not candidates:
+        raise SearchError("no candidate has a finite loss: the template has diverged; lower weight_lr and search again")
+    if by == "loss":
+        return min(candidates, key=lambda candidate: candidate.loss)
+    return max(candidates, key=lambda candidate: candidate.accuracy)
+
+
+def search_candidates(search: Search, run: Run, observe: Observer = lambda progress: None) -> Candidate:
+    """The second half of Algorithm 1 as the config says: score T candidates, select one, write genotype.json.
+
+    Scores `baseline_candidates` uniform ones with the same template too, into the journal `baseline`.
+    """
+    config = search.config
+    if config.baseline_candidates:
+        score(search, run, "uniform", config.baseline_candidates, "baseline", observe)
+    if config.scoring == "racing":
+        scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
+    else:
+        scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
+    chosen = select([one for one in scored if one.images == len(search.valid)], config.select_by)
+    run.write("genotype.json", chosen.genotype.to_json() + "\n")
+    return chosen
+
+
+@contextmanager
+def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator[None]:
+    """Normalize by each batch, or (`recalibrated`) by averages over batches of D_train for a single architecture."""
+    if search.config.batch_norm == "batch":
+        yield
+        return
+    (architecture,) = architectures
+    norms = [module for module in search.template.modules() if isinstance(module, BatchNorm)]
+    try:
+        for norm in norms:
+            norm.collect(search.device)
+        for step in range(RECALIBRATION_BATCHES):
+            indices = batch_indices(
+                len(search.train),
+                min(search.config.scoring_batch_size, len(search.train)),
+                search.config.seed,
+                "recalibration order",
+                step,
+            )
+            images = normalize_images(search.train.take(indices).images, search.normalization)
+            one_shot(search, images, search.template.per_cell(architecture))
+        search.template.eval()
+        yield
+    finally:
+        search.template.train()
+        for norm in norms:
+            norm.forget()
+
+
+def _to_record(search: Search, candidate: Candidate) -> dict[str, Any]:
+    record = {name: getattr(candidate, name) for name in ("loss", "accuracy", "images", "draws", "log_probability")}
+    return {"genotype": search.space.write(candidate.genotype), **record}
+
+
+def _from_record(search: Search, record: dict[str, Any]) -> Candidate:
+    return Candidate(**{**record, "genotype": search.space.read(record["genotype"])})

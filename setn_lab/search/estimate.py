@@ -1,0 +1,62 @@
+"""What a search will take, said beforehand: time and memory from a few timed steps."""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from setn_lab.compute.device import _peak_memory, explain_out_of_memory, synchronize
+from setn_lab.data.batches import scoring_batches
+from setn_lab.search.setup import Search
+from setn_lab.search.steps import Trainer
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a search will take, from a few timed steps. Seconds, and bytes at the peak."""
+
+    weight_step: float
+    evaluator_step: float
+    candidate: float
+    training: float
+    scoring: float
+    memory: int
+
+
+def estimate(search: Search, repetitions: int = 3) -> Estimate:
+    """Time a few steps on copies of the networks; the search itself is left as it was.
+
+    The making of batches, a small part, is not in the steps' times, and candidates are counted as scored in full.
+
+    The memory is the device's peak on CUDA, and elsewhere the peak of this process so far.
+    """
+    config = search.config
+    template, evaluator = copy.deepcopy(search.template), copy.deepcopy(search.evaluator)
+    trainer = Trainer(replace(search, template=template, evaluator=evaluator))
+
+    def median(step: Callable[[int], object]) -> float:
+        seconds = []
+        for number in range(repetitions + 1):
+            synchronize(search.device)
+            started = time.perf_counter()
+            step(number)
+            synchronize(search.device)
+            seconds.append(time.perf_counter() - started)
+        return statistics.median(seconds[1:])  # the first one warms up
+
+    with explain_out_of_memory("batch_size"):
+        weight, evaluation = median(trainer.weight_step), median(trainer.evaluator_step)
+    with explain_out_of_memory("scoring_batch_size"):
+        batch = median(trainer.scoring_step)
+    images = len(search.valid)
+    candidate = batch * len(scoring_batches(images, config.scoring_batch_size))
+    trained = config.epochs - config.evaluator_start
+    return Estimate(
+        weight_step=weight,
+        evaluator_step=evaluation,
+        candidate=candidate,
+        training=search.steps * (config.epochs * weight + trained * evaluation),
+        scoring=(config.candidates + config.baseline_candidates) * candidate,
+        memory=_peak_memory(search.device),
+    )

@@ -1,0 +1,330 @@
+"""The figures and tables of a search, drawn from its run folder alone, so that they can be drawn again in seconds."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import graphviz
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import mannwhitneyu
+
+from setn_lab.figures import page, plots, style
+from setn_lab.figures.panels import mixing_panel
+from setn_lab.kits import KITS, Kit
+from setn_lab.network.costs import Metric
+from setn_lab.runs.progress import duration
+from setn_lab.runs.run import read_journal
+from setn_lab.search import agreement
+from setn_lab.search.estimate import Estimate
+from setn_lab.search.setup import Search
+from setn_lab.space.protocol import Space
+
+SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
+
+
+class Size(NamedTuple):
+    """C, N, parameters and multiply-adds of a network for 32 x 32 colour images and 10 classes."""
+
+    channels: int
+    repeats: int
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True, eq=False)
+class SearchRun:
+    """The run folder of a search, whose config was read once; journals are read when they are asked for."""
+
+    folder: Path
+    config: dict[str, Any]
+    kit: Kit
+    space: Space
+
+    @classmethod
+    def read(cls, folder: Path) -> "SearchRun":
+        """Of that folder. Raises OSError, and ValueError or KeyError for a config of another version."""
+        config = json.loads((folder / "config.json").read_text())
+        kit = KITS[config["space"]]
+        return cls(folder, config, kit, kit.space(config["nodes"]))
+
+    def journal(self, name: str) -> list[dict[str, Any]]:
+        """The records of a journal."""
+        return read_journal(self.folder / f"{name}.jsonl")
+
+    def evaluators(self) -> list[Any]:
+        """The evaluator's distributions after each epoch."""
+        return [self.kit.distributions.from_record(self.space, record) for record in self.journal("evaluator")]
+
+    def genotype(self) -> Any:
+        """What the search has chosen, a genotype of its space."""
+        return self.kit.genotype.from_json((self.folder / "genotype.json").read_text())
+
+    def sizes(self, genotype: Any) -> list[Size]:
+        """Of the genotype's network at the searched and at the final size, without an auxiliary head."""
+        architecture = self.space.encode(genotype)
+        rows = []
+        for size in ((self.config["channels"], self.config["repeats"]), self.kit.final_size):
+            tables = (self.kit.cost_table(self.space, *size, 3, 32, 10, metric) for metric in METRICS)
+            rows.append(Size(*size, *(int(table.of(architecture)) for table in tables)))
+        return rows
+
+
+def curves(run: SearchRun) -> Figure:
+    """Losses, accuracies and the evaluator's entropy over the epochs."""
+    metrics = run.journal("metrics")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
+    plots.plot_loss(metrics, axes[0])
+    plots.plot_accuracy(metrics, axes[1])
+    plots.plot_entropy(*relative_entropies(run), axes[2])
+    return figure
+
+
+def relative_entropies(run: SearchRun) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """The epochs (E,), and by distribution the entropy as a share of its maximum, the mean over all of that name (E,).
+
+    1 is uniform, 0 decided. A single choice leaves nothing to decide: NaN.
+    """
+    evaluators = run.evaluators()
+    shares: dict[str, NDArray[np.float64]] = {}
+    for name, choices in evaluators[0].choices().items() if evaluators else ():
+        most = np.log(choices) if min(choices) > 1 else np.full(len(choices), np.nan)
+        shares[name] = np.array([(one.entropies()[name] / most).mean() for one in evaluators])
+    return np.array([record["epoch"] for record in run.journal("evaluator")], dtype=np.int64), shares
+
+
+def evaluator(run: SearchRun) -> Figure:
+    """The mixing weights of Eq. 10 after the last epoch, for each type of cell."""
+    names, evaluators = run.space.cell_names, run.evaluators()
+    figure, axes = plt.subplots(1, len(names), figsize=(6.5 * len(names), 5.2), layout="constrained", squeeze=False)
+    if evaluators:
+        for axis, own, title in zip(axes[0], evaluators[-1].mixing_weights(), names, strict=True):
+            plots.plot_panel(mixing_panel(run.space, own, title), axis).set_ylabel("edge")
+    return figure
+
+
+def histogram(run: SearchRun) -> Figure:
+    """One-shot accuracy and loss of the candidates, beside uniform ones where they were scored."""
+    scored = {name: run.journal(journal) for journal, name in SOURCES.items()}
+    scored = {name: records for name, records in scored.items() if records}
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    accuracy = {name: [100 * one["accuracy"] for one in records] for name, records in scored.items()}
+    plots.plot_candidates(accuracy, axes[0])
+    loss = {name: [one["loss"] for one in records] for name, records in scored.items()}
+    plots.plot_candidates(loss, axes[1], xlabel="one-shot loss [nats]")
+    return figure
+
+
+def winner(run: SearchRun) -> graphviz.Digraph:
+    """The discovered cells, captioned with the sizes of the final network."""
+    genotype = run.genotype()
+    return run.kit.draw(genotype, _caption(run.sizes(genotype)[-1]))
+
+
+def _caption(size: Size) -> str:
+    return (
+        f"C = {size.channels}, N = {size.repeats}, 32x32: {size.parameters / 1e6:.2f} M parameters, "
+        f"{size.multiply_adds / 1e6:.0f} M multiply-adds"
+    )
+
+
+def summary(run: SearchRun) -> list[dict[str, Any]]:
+    """One row per source: candidates, images, and mean, standard deviation and best of the scores on all images.
+
+    After a race these are the scores of the ones that were left; `images` says that others saw fewer.
+    """
+    rows = []
+    for journal, name in SOURCES.items():
+        records = run.journal(journal)
+        if not records:
+            continue
+        images = np.array([one["images"] for one in records])
+        complete = images == images.max()
+        loss = np.array([one["loss"] for one in records])[complete]
+        accuracy = np.array([one["accuracy"] for one in records])[complete]
+        rows.append(
+            {
+                "source": name,
+                "draws": sum(one["draws"] for one in records),
+                "distinct": len(records),
+                "images": f"{images.max()}" if complete.all() else f"{images.min()} to {images.max()}",
+                "loss": loss.mean(),
+                "loss_std": loss.std(ddof=1) if len(loss) > 1 else 0.0,
+                "best_loss": loss.min(),
+                "accuracy": accuracy.mean(),
+                "accuracy_std": accuracy.std(ddof=1) if len(loss) > 1 else 0.0,
+                "best_accuracy": accuracy.max(),
+            }
+        )
+    return rows
+
+
+def summary_table(run: SearchRun) -> str:
+    """`summary` as Markdown."""
+    rows = [
+        [
+            row["source"],
+            f"{row['draws']}",
+            f"{row['distinct']}",
+            row["images"],
+            page.plus_minus(row["loss"], row["loss_std"], ".4f"),
+            f"{row['best_loss']:.4f}",
+            page.plus_minus(row["accuracy"], row["accuracy_std"], ".2%"),
+            f"{row['best_accuracy']:.2%}",
+        ]
+        for row in summary(run)
+    ]
+    head = ["source", "draws", "distinct", "images", "loss", "lowest loss", "accuracy", "highest accuracy"]
+    return page.table(head, rows)
+
+
+def comparison(run: SearchRun) -> str:
+    """How the candidates' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
+    records = [run.journal(journal) for journal in SOURCES]
+    if min(map(len, records)) < 2:
+        return ""
+    if len({one["images"] for source in records for one in source}) > 1:
+        return "The candidates were raced, so their losses are not compared with the uniform ones'."
+    drawn, uniform = (np.array([one["loss"] for one in source]) for source in records)
+    difference = drawn.mean() - uniform.mean()
+    error = np.sqrt(drawn.var(ddof=1) / len(drawn) + uniform.var(ddof=1) / len(uniform))
+    test = mannwhitneyu(drawn, uniform, method="asymptotic")
+    better = 1 - test.statistic / (len(drawn) * len(uniform))
+    return (
+        f"The candidates' mean loss differs from the uniform ones' by {difference:+.4f} ± {error:.4f} (standard error; "
+        f"negative is better). A candidate beats a uniform one in {better:.0%} of pairs (Mann-Whitney U, two-sided "
+        f"p = {test.pvalue:.2g})."
+    )
+
+
+def sizes_table(sizes: list[Size]) -> str:
+    """Sizes as Markdown."""
+    rows = [[f"{one.channels}", f"{one.repeats}", f"{one.parameters:,}", f"{one.multiply_adds:,}"] for one in sizes]
+    return page.table(["C", "N", "parameters", "multiply-adds, 32x32"], rows)
+
+
+METRICS: tuple[Metric, ...] = ("parameters", "multiply_adds")
+CONTENTS = {
+    "config.json": "every parameter; `papermill -f` on it repeats the run",
+    "environment.json": "versions, commit, machine, threads",
+    "metrics.jsonl": "losses and accuracies, a line an epoch",
+    "evaluator.jsonl": "the evaluator's probabilities, a line an epoch",
+    "candidates.jsonl": "a line a scored candidate",
+    "race-000.npz": "with the ones that follow: the scores of a race, a file a batch",
+    "baseline.jsonl": "the same for uniform candidates",
+    "genotype.json": "the winner",
+    "checkpoints": "the newest two checkpoints",
+    "curves.svg": "figure",
+    "evaluator.svg": "figure",
+    "candidates.svg": "figure",
+    "cells.svg": "figure",
+}
+
+
+def contents(run: SearchRun) -> str:
+    """What lies where in a run folder, as Markdown."""
+    return page.contents(run.folder, CONTENTS)
+
+
+def save(run: SearchRun, target: Path | None = None) -> list[Path]:
+    """Write the figures as SVG into `target`, by default the run folder itself; returns their paths."""
+    target = target or run.folder
+    target.mkdir(parents=True, exist_ok=True)
+    drawings = {"curves": curves, "evaluator": evaluator, "candidates": histogram}
+    paths = [page.save_figure(draw(run), target / f"{name}.svg") for name, draw in drawings.items()]
+    paths.append(target / "cells.svg")
+    paths[-1].write_bytes(style.render(winner(run), "svg"))
+    return paths
+
+
+def write(folder: Path, target: Path) -> Path:
+    """Write the figures and a page with the run's config, machine, duration and numbers; returns the page."""
+    run = SearchRun.read(folder)
+    save(run, target)
+    config, metrics, found = run.config, run.journal("metrics"), run.genotype()
+    (target / "genotype.json").write_text(found.to_json() + "\n")
+    (target / "config.json").write_text(page.config_text(folder))
+    first, last = metrics[0], metrics[-1]
+    size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
+    lines = [
+        f"# Search run {folder.name}",
+        "",
+        f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
+        "`config.json` holds every parameter: `papermill -f config.json` repeats the run, a folder of images given by "
+        "`-p dataset`.",
+        "",
+        f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
+        f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
+        f"architecture {first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        "",
+        "![curves](curves.svg)",
+        "",
+        "## Candidates",
+        "",
+        summary_table(run),
+        "",
+        comparison(run),
+        "",
+        "![candidates](candidates.svg)",
+        "",
+        "## Does the evaluator rank what the discrete networks rank?",
+        "",
+        *agreement.section(run.evaluators()[-1], run.journal("baseline")),
+        "## The evaluator",
+        "",
+        "![mixing weights](evaluator.svg)",
+        "",
+        "## The winner",
+        "",
+        "![cells](cells.svg)",
+        "",
+        sizes_table(run.sizes(found)),
+        "",
+        f"`{run.space.write(found)}`",
+        "",
+        "## Machine",
+        "",
+        *page.machine(folder),
+        "",
+    ]
+    path = target / "README.md"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def describe_search(search: Search) -> str:
+    """The split, the space and the template as Markdown."""
+    config, train, valid = search.config, search.train, search.valid
+    template = sum(parameter.numel() for parameter in search.template.parameters())
+    return "\n".join(
+        [
+            "| | |",
+            "|---|---|",
+            f"| images | {train.image_size} x {train.image_size}, {train.channels} channels, "
+            f"{len(train.classes)} classes |",
+            f"| D_train | {len(train):,} images, {search.steps} steps of {config.batch_size} an epoch |",
+            f"| D_val | {len(valid):,} images |",
+            f"| search space | {len(search.space.operations)} operations, {search.space.nodes} nodes, "
+            f"{search.space.count_architectures():.3g} distinct architectures |",
+            f"| template | C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
+            f"{template:,} parameters |",
+            f"| strategy | {config.strategy}, candidates from {config.candidate_source} |",
+            f"| device | {search.device} |",
+        ]
+    )
+
+
+def describe_estimate(search: Search, estimate: Estimate) -> str:
+    """How long the whole run takes and what memory it needs, as Markdown."""
+    config = search.config
+    total = duration(estimate.training + estimate.scoring)
+    return (
+        f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
+        f"{config.epochs} epochs ({1000 * estimate.weight_step:.0f} ms a weight step, "
+        f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
+        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each). "
+        f"It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
+    )

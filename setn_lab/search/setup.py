@@ -1,0 +1,119 @@
+"""From parameters to everything a search works on: the images, template and evaluator."""
+
+import copy
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from setn_lab.compute.device import choose_device, keep_freed_blocks
+from setn_lab.compute.streams import generator
+from setn_lab.data.batches import Normalization, batch_indices
+from setn_lab.data.images import ImageSet, downsample, load_images, search_split
+from setn_lab.kits import KITS, Kit
+from setn_lab.network.costs import CostTable
+from setn_lab.runs.run import Run
+from setn_lab.search.config import SearchConfig
+from setn_lab.space.protocol import Space
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search works on: the two networks, the two halves of the images, all on the device."""
+
+    config: SearchConfig
+    device: torch.device
+    kit: Kit
+    space: Space
+    template: Any  # of the kit's class
+    evaluator: Any  # of the kit's class, see `evaluator.protocol`
+    train: ImageSet
+    valid: ImageSet
+    normalization: Normalization
+    cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch: full batches of D_train."""
+        return len(self.train) // self.config.batch_size
+
+    def penalty(self, weights: Tensor) -> Tensor | float:
+        """Footnote 3: the expected cost under mixing weights (cell types, edges, |O|), weighed; 0 without one."""
+        return 0.0 if self.cost is None else self.config.cost_weight * self.cost.expected(weights)
+
+    def to(self, device: torch.device) -> "Search":
+        """The same search on another device, without its optimizers' view of it: the networks are copies there."""
+        if self.device == device:
+            return self
+        return replace(
+            self,
+            device=device,
+            template=copy.deepcopy(self.template).to(device),
+            evaluator=copy.deepcopy(self.evaluator).to(device),
+            train=self.train.to(device),
+            valid=self.valid.to(device),
+            normalization=self.normalization.to(device),
+        )
+
+
+def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
+    """Load the data, build template and evaluator, and move them to the device.
+
+    A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
+    DataError for bad data, ConfigError for a device that this machine lacks.
+    """
+    device = choose_device(config.device)
+    if device.type == "cpu":
+        keep_freed_blocks()
+    images = downsample(load_images(config.dataset, config.data_dir), config.image_size)
+    train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
+    for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
+        batch_indices(len(part), config.batch_size, config.seed, "check", 0)
+    kit = KITS[config.space]
+    space = kit.space(config.nodes)
+    size = config.channels, config.repeats, images.channels
+    template = kit.template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    cost = None
+    if config.cost_weight > 0:
+        cost = _relative_costs(config, kit, space, images, device, run)
+    return Search(
+        config,
+        device,
+        kit,
+        space,
+        template.to(device),
+        kit.evaluator(space).to(device),
+        train.to(device),
+        valid.to(device),
+        Normalization.of(train).to(device),
+        cost,
+    )
+
+
+def _relative_costs(
+    config: SearchConfig, kit: Kit, space: Space, images: ImageSet, device: torch.device, run: Run | None
+) -> CostTable:
+    """The cost table of the searched network, as a multiple of a uniformly drawn architecture's mean cost."""
+    kept = run.folder / "costs.json" if run is not None and config.cost_metric == "latency" else None
+    if kept is not None and kept.exists():
+        stored = json.loads(kept.read_text())
+        return CostTable(space, config.cost_metric, np.array(stored["operations"]), stored["fixed"])
+    table = kit.cost_table(
+        space,
+        config.channels,
+        config.repeats,
+        images.channels,
+        images.image_size,
+        len(images.classes),
+        config.cost_metric,
+        device=device,
+        batch_size=config.batch_size,
+    )
+    uniform = float(table.expected(kit.uniform_weights(space)))
+    table = CostTable(space, config.cost_metric, table.operations / uniform, table.fixed / uniform)
+    if kept is not None and run is not None:
+        run.write(kept.name, json.dumps({"operations": table.operations.tolist(), "fixed": table.fixed}))
+    return table

@@ -1,0 +1,170 @@
+"""One step of the template's weights and one of the evaluator, the two halves of Algorithm 1's loop."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from setn_lab.compute.device import autocast, to_device
+from setn_lab.compute.outcome import outcome
+from setn_lab.compute.streams import generator
+from setn_lab.data.batches import Augmentation, augment, batch_indices, normalize_images
+from setn_lab.data.images import ImageSet
+from setn_lab.evaluator.gradients import GRADIENTS
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.setup import Search
+from setn_lab.template.cell import Cache
+
+TOGETHER = 8  # steps whose batches are made at once: most of the cost of a small batch is a call's overhead
+
+
+def learning_rate(config: SearchConfig, step: int, steps: int) -> float:
+    """The weights' rate at a step: a half cosine from `weight_lr` down to `weight_lr_end` over all steps."""
+    span = config.weight_lr - config.weight_lr_end
+    return config.weight_lr_end + span * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+class Trainer:
+    """The two optimizers and one step of each; every random draw of a step comes from its number alone."""
+
+    def __init__(self, search: Search) -> None:
+        config = search.config
+        self.search = search
+        self.gradient = GRADIENTS[config.evaluator_gradient](search)
+        self.prepared: dict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = {}  # by stream: the newest group of batches
+        self.augmentation = Augmentation(config.crop_padding, config.flip, config.cutout)
+        self.weight_optimizer = torch.optim.SGD(
+            search.template.parameters(),
+            config.weight_lr,
+            momentum=config.weight_momentum,
+            weight_decay=config.weight_decay,
+        )
+        self.evaluator_optimizer = torch.optim.Adam(
+            search.evaluator.parameters(), config.evaluator_lr, weight_decay=config.evaluator_weight_decay
+        )
+
+    def weight_step(self, step: int) -> Tensor:
+        """One update of the template's weights on D_train through Eq. 1; returns (loss, accuracy), not read.
+
+        With fair sampling, on the same images through |O| architectures, whose gradients add.
+        """
+        config, template = self.search.config, self.search.template
+        images, labels = self.batch(self.search.train, "train", step)
+        template.requires_grad_(True)
+        # without randomness: Eq. 10 with the evaluator as it is
+        architectures = [None] if config.strategy == "setn-non" else self.architectures(step)
+        outcomes = []
+        self.weight_optimizer.zero_grad(set_to_none=True)  # what is not sampled keeps no gradient, and is not decayed
+        for part, architecture in enumerate(architectures):
+            with autocast(self.search.device, config.precision):
+                if architecture is None:
+                    logits = template.mixed(images, self.search.evaluator.mixing_weights().detach())
+                else:
+                    logits = template.sampled(images, architecture, self.path_dropout(step, len(images), part))
+                loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            outcomes.append(outcome(loss, logits, labels))
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)
+        self._update(self.weight_optimizer, template)
+        return torch.stack(outcomes).mean(0)
+
+    def evaluator_step(self, step: int) -> Tensor:
+        """One update of the evaluator on D_val; returns (loss, accuracy), not read."""
+        objective, outcome = self.gradient(*self.batch(self.search.valid, "valid", step), step)
+        self.evaluator_optimizer.zero_grad(set_to_none=True)
+        objective.backward()
+        self._update(self.evaluator_optimizer, self.search.evaluator)
+        return outcome
+
+    def scoring_step(self, step: int) -> Tensor:
+        """One batch of scoring, for timing it."""
+        count = min(self.search.config.scoring_batch_size, len(self.search.valid))
+        images = normalize_images(self.search.valid.images[:count], self.search.normalization)
+        with torch.no_grad():
+            return one_shot(self.search, images, self.architecture(step))
+
+    def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
+        torch.nn.utils.clip_grad_norm_(module.parameters(), self.search.config.gradient_clip)
+        optimizer.step()
+
+    def batch(self, images: ImageSet, stream: str, step: int) -> tuple[Tensor, Tensor]:
+        """The augmented images and labels of one step, each (b, ...); made for `TOGETHER` steps at once."""
+        group, place = divmod(step, TOGETHER)
+        if stream not in self.prepared or self.prepared[stream][0] != group:
+            self.prepared[stream] = (
+                group,
+                self._batches(images, stream, range(group * TOGETHER, (group + 1) * TOGETHER)),
+            )
+        return self.prepared[stream][1][place]
+
+    def _batches(self, images: ImageSet, stream: str, steps: range) -> list[tuple[Tensor, Tensor]]:
+        size, seed = self.search.config.batch_size, self.search.config.seed
+        order = [batch_indices(len(images), size, seed, f"{stream} order", step) for step in steps]
+        chosen = images.take(torch.cat(order))
+        rngs = [generator(seed, f"{stream} augmentation", step) for step in steps]
+        pixels = augment(chosen.images, self.search.normalization, self.augmentation, *rngs)
+        return list(zip(pixels.split(size), chosen.labels.split(size), strict=True))
+
+    def architecture(self, step: int) -> np.ndarray:
+        """The first of `architectures`: a cell's part for each cell of the network, (cells, ...)."""
+        return self.architectures(step)[0]
+
+    def architectures(self, step: int) -> list[np.ndarray]:
+        """What is drawn for one step, each (cells, ...): one architecture (Eq. 2-3), or with fair sampling |O| of them.
+
+        SETN draws a cell for each cell of the network; SETN-LR one for each type of cell, shared by its cells.
+        """
+        search = self.search
+        rng = generator(search.config.seed, "architecture", step)
+        shared = search.config.strategy == "setn-lr"
+        count = search.space.cell_types if shared else len(search.template.cells)
+        match search.config.sampling:
+            case "uniform":
+                drawn = search.space.sample(rng, count)[None]
+            case "connected":
+                drawn = search.space.connected(rng, count)[None]
+            case "fair":
+                drawn = search.space.fair(rng, count)
+        return [search.template.per_cell(architecture) if shared else architecture for architecture in drawn]
+
+    def path_dropout(self, step: int, batch: int, part: int = 0) -> Tensor | None:
+        """Factors (cells, B, slots, b): 0 with the probability of path dropout, else such that the mean is 1.
+
+        part: which of the step's architectures they are for.
+        """
+        rate, space = self.search.config.path_dropout, self.search.space
+        if rate == 0:
+            return None
+        shape = len(self.search.template.cells), space.nodes, space.slots, batch
+        stream = "path dropout" if part == 0 else f"path dropout {part}"
+        kept = generator(self.search.config.seed, stream, step).random(shape) >= rate
+        return to_device(torch.from_numpy((kept / (1 - rate)).astype(np.float32)), self.search.device)
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds; no random state is among it."""
+        return {
+            "template": self.search.template.state_dict(),
+            "evaluator": self.search.evaluator.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "evaluator_optimizer": self.evaluator_optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self.search.template.load_state_dict(state["template"])
+        self.search.evaluator.load_state_dict(state["evaluator"])
+        self.weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self.evaluator_optimizer.load_state_dict(state["evaluator_optimizer"])
+
+
+def one_shot(search: Search, images: Tensor, quadruples: np.ndarray, cache: Cache | None = None) -> Tensor:
+    """Logits (b, classes) in float32 of one architecture (cells, B, 4) with the template's weights.
+
+    images: (b, c, h, w), normalised. cache: see `Template.sampled`.
+    """
+    with autocast(search.device, search.config.precision):
+        return search.template.sampled(images, quadruples, cache=cache).float()

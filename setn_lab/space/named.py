@@ -1,0 +1,49 @@
+"""A genotype by whatever name a user has for it: a published one, a search's run folder, a file, or a DARTS text."""
+
+import difflib
+from pathlib import Path
+
+from setn_lab.space.genotype import Genotype, GenotypeError
+from setn_lab.space.zoo import ZOO
+
+
+def resolve(text: str) -> tuple[str, Genotype]:
+    """(name, genotype) of a zoo name, a run folder, a file of JSON or DARTS text, or such a text itself.
+
+    Nothing is ever evaluated. Raises GenotypeError, which offers the nearest zoo name.
+    """
+    if text in ZOO:
+        return text, ZOO[text].genotype
+    if text.lstrip().startswith(("Genotype(", "{")):
+        return "given", _parse(text)
+    try:
+        path = Path(text).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError):  # longer than a path can be, or the home of an unknown user
+        is_folder = is_file = False
+    if is_folder:
+        return path.absolute().name, _read(path / "genotype.json", f"{path} is no run folder of a finished search")
+    if is_file:
+        return path.stem, _read(path, str(path))
+    names = {name.lower(): name for name in ZOO}
+    near = [names[name] for name in difflib.get_close_matches(text.lower(), names, 1)]
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise GenotypeError(
+        f"genotype: {text[:200]!r} given; {hint}Allowed are {', '.join(ZOO)}, the run folder of a search, a file of "
+        "JSON or DARTS text, or such a text: Genotype(normal=[...], ...)"
+    )
+
+
+def _read(path: Path, what: str) -> Genotype:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GenotypeError(f"genotype: {what}: {path.name} cannot be read ({error})") from error
+    try:
+        return _parse(content)
+    except GenotypeError as error:
+        raise GenotypeError(f"genotype: {path}: {error}") from error
+
+
+def _parse(text: str) -> Genotype:
+    return Genotype.from_darts(text) if text.lstrip().startswith("Genotype(") else Genotype.from_json(text)

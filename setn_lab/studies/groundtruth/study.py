@@ -1,0 +1,131 @@
+"""The question that section 5.3 leaves open: are the evaluator's candidates good, and is one-shot accuracy right?
+
+On the space of NAS-Bench-201 the true accuracy of every architecture is known. A row of the study is a strategy, or a
+switch that changes one choice of the method, each over several seeds.
+"""
+
+import ast
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from setn_lab.compute.workers import session
+from setn_lab.config import ConfigError, bounded, build, identity, unhashed
+from setn_lab.runs.progress import Observer
+from setn_lab.runs.run import Run
+from setn_lab.search.candidates import score
+from setn_lab.search.config import SearchConfig, TemplateConfig
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.training import train
+from setn_lab.studies.config import Strategy, StudyConfig
+from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
+
+STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
+FIXED = "dataset", "data_dir", "space", "nodes", "device", "seed"  # the same in every row
+SWITCHED = "strategy", *(field.name for field in dataclasses.fields(TemplateConfig) if field.name not in FIXED)
+JOURNALS = "candidates", "uniform", "evaluator", "argmax"  # of a row and seed, which is complete with the last one
+
+
+class StudyRow(NamedTuple):
+    """One row of the study: its name, what it changes of SETN's search, and its number of seeds."""
+
+    name: str
+    changes: dict[str, Any]
+    seeds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroundTruthConfig(StudyConfig):
+    """The parameters of the study with true accuracies. Raises ConfigError."""
+
+    space: Literal["nasbench201"] = "nasbench201"
+    table: str | None = unhashed(None)  # a CSV file with the true accuracies; needed to report, not to train
+    table_column: str = unhashed(DEFAULT_COLUMN)
+    seeds: int = bounded(3, at_least=1)  # of the strategies: seed, seed + 1, ...
+    ranked: int = bounded(1000, at_least=3)  # uniform architectures whose one-shot scores are compared with the truth
+    switches: str = ""  # further rows, SETN with parameters changed, as "sampling=fair, epochs=20+evaluator_start=10"
+    switch_seeds: int = bounded(1, at_least=1)
+    run_dir: str | None = unhashed(None)  # None: named from the config's digest
+    interactive: bool = unhashed(True)
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        if self.ranked < self.candidates:
+            raise ConfigError(
+                f"ranked: {self.ranked} given; candidates ({self.candidates}) or more are allowed, since the best of "
+                "the first ones is what uniform candidates come to"
+            )
+        try:
+            searches = {name: identity(search) for name, seed, search in self.searches() if seed == self.seed}
+        except ConfigError as error:
+            raise ConfigError(f"switches: {self.switches!r} given; {error}") from error
+        for place, (name, search) in enumerate(searches.items()):
+            if search in list(searches.values())[:place] or len(searches) < len(self.rows):
+                raise ConfigError(
+                    f"switches: {self.switches!r} given; {name!r} changes nothing: rows that differ are allowed"
+                )
+
+    @property
+    def rows(self) -> list[StudyRow]:
+        """The strategies, then the switches."""
+        main = [StudyRow(strategy, {"strategy": strategy}, self.seeds) for strategy in STRATEGIES]
+        texts = [text.strip() for text in self.switches.split(",")] if self.switches.strip() else []
+        return main + [StudyRow(text.replace(" ", ""), _changes(text), self.switch_seeds) for text in texts]
+
+    def searches(self) -> Iterator[tuple[str, int, SearchConfig]]:
+        """(row, seed, search) of every search of the study."""
+        own = vars(self.search("setn"))
+        for row in self.rows:
+            for seed in range(self.seed, self.seed + row.seeds):
+                yield row.name, seed, build(SearchConfig, {**own, "seed": seed, **row.changes})
+
+    def truth(self) -> BenchmarkTable:
+        """The table of true accuracies. Raises TruthError."""
+        if self.table is None:
+            raise TableError("table: None given; the CSV file with the true accuracies is needed: -p table PATH")
+        return load_table(self.table, self.table_column)
+
+
+def _changes(text: str) -> dict[str, Any]:
+    """What a switch such as "epochs=20+evaluator_start=10" changes. Raises ConfigError where it is not of this form."""
+    changes: dict[str, Any] = {}
+    for part in text.split("+"):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if not value or name in changes or name not in SWITCHED:
+            raise ConfigError(
+                f"{part.strip()!r} in it is no switch; name=value is allowed, with + between parameters that change "
+                f"together and commas between rows, each name once and one of {', '.join(SWITCHED)}"
+            )
+        try:
+            changes[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            changes[name] = value
+    return changes
+
+
+def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
+    """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
+
+    All of it is kept in the searches' own run folders, from where an interrupted study goes on. Copies what the report
+    needs into `run`: ROW-SEED.JOURNAL.jsonl, and runs.json, which names the folders. Raises what `train` and `score`
+    raise.
+    """
+    folders = {}
+    with session(config.crew):
+        for name, seed, search_config in config.searches():
+            with Run.open(search_config, "search") as own:
+                search = prepare_search(search_config, own)
+                train(search, own, observe)
+                score(search, own, "evaluator", config.candidates, "candidates", observe, config.crew)
+                ranked = f"uniform-{config.ranked}"  # a study with another number has a journal of its own
+                score(search, own, "uniform", config.ranked, ranked, observe, config.crew)
+                score(search, own, "argmax", 1, "argmax", observe, config.crew)
+                for journal in JOURNALS:
+                    records = own.read(ranked if journal == "uniform" else journal)
+                    lines = "".join(json.dumps(record) + "\n" for record in records)
+                    run.write(f"{name}-{seed}.{journal}.jsonl", lines)
+                folders[f"{name}-{seed}"] = own.folder.name
+                run.write("runs.json", json.dumps(folders, indent=1) + "\n")

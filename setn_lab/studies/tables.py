@@ -1,0 +1,56 @@
+"""What the studies' reports share beside `figures.page`: how a statistic is written, and which searches are at work."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from setn_lab.config import Config, ConfigError, build
+from setn_lab.figures.page import table
+from setn_lab.runs.run import default_folder, read_journal
+from setn_lab.search.config import SearchConfig
+from setn_lab.studies.statistics import Interval
+
+UNDEFINED = "undefined"
+
+
+def value(number: float | None, form: str) -> str:
+    """A number in that format, or the word that says it is undefined."""
+    return UNDEFINED if number is None else format(number, form)
+
+
+def estimate(one: Interval, form: str) -> str:
+    """A figure with its 95% interval, or why there is none."""
+    if one.value is None:
+        return f"{UNDEFINED}: {one.note}"
+    interval = "" if one.low is None or one.high is None else f" ({one.low:{form}} to {one.high:{form}})"
+    return f"{one.value:{form}}{interval}"
+
+
+def csv_text(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+    """These columns of the rows as CSV."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def read_config(cls: type[Config], folder: Path) -> Config:
+    """The config of the study in that run folder. Raises ConfigError for another folder."""
+    try:
+        return build(cls, json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} is not the run folder of such a study ({cls.__name__}): {error}") from error
+
+
+def searches(configs: Mapping[Any, SearchConfig]) -> str:
+    """The searches that a study works on and how far they have come, as Markdown."""
+    rows = []
+    for name, config in configs.items():
+        folder = default_folder(config, "search") if config.run_dir is None else Path(config.run_dir)
+        epochs = len(read_journal(folder / "metrics.jsonl"))
+        rows.append([name, f"`{folder}`", f"{epochs} of {config.epochs} epochs trained"])
+    return table(["search", "run folder", "so far"], rows)

@@ -1,0 +1,50 @@
+"""The table of printed sizes: each row beside what the network of that row costs."""
+
+from dataclasses import replace
+
+import pytest
+
+from setn_lab import published
+from setn_lab.network.costs import Cost, cost
+from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
+from setn_lab.space.zoo import ZOO, Size
+
+
+def rows():
+    lines = [line for line in published.table().splitlines() if line.startswith("| ")][1:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_printed_size_has_a_row_with_our_cost():
+    expected = [(name, size) for name, one in ZOO.items() for size in one.sizes or published.DEFAULT]
+    found = rows()
+    assert len(found) == len(expected)
+    for row, (name, size) in zip(found, expected, strict=True):
+        build, side, classes = (ImageNetNetwork, 224, 1000) if size.data == "ImageNet" else (CifarNetwork, 32, 10)
+        ours = cost(build(ZOO[name].genotype, size.channels, size.repeats, classes), side)
+        assert row[:4] == [name, size.data, str(size.channels), str(size.repeats)]
+        assert row[4] == f"{ours.parameters:,}"
+        assert row[6] == f"{ours.multiply_adds / 1e6:.1f} M"
+
+
+def test_all_but_the_row_that_is_known_not_to_be_are_reproduced():
+    wrong = [(row[0], row[1]) for row in rows() if row[5] and "reproduced" not in row[8].replace("not reproduced", "")]
+    assert wrong == [("DARTS_V2", "ImageNet")]
+    assert "exactly" in next(row[8] for row in rows() if row[:2] == ["DARTS_V2", "CIFAR-10"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "adds", "text"),
+    [
+        (5_249_999, 597_499_999, "reproduced"),
+        (5_250_001, 597_000_000, "**parameters not reproduced**"),
+        (5_200_000, 597_500_001, "**multiply-adds not reproduced**: why"),
+        (5_149_999, 596_499_999, "**parameters and multiply-adds not reproduced**"),
+    ],
+)
+def test_a_figure_is_reproduced_when_it_rounds_to_the_printed_one(parameters, adds, text):
+    size = Size("ImageNet", 73, 1, 5.2, 597, remark="why")
+    assert published.verdict(size, Cost(parameters, adds)).startswith(text)
+    exact = replace(size, exact=parameters - 1, multiply_adds=None)
+    assert "not reproduced" in published.verdict(exact, Cost(parameters, adds))
+    assert published.verdict(replace(exact, exact=parameters), Cost(parameters, adds)) == "reproduced exactly"

@@ -1,0 +1,372 @@
+"""Figures, by their artists: what is drawn is what was given, and where."""
+
+import math
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+
+from setn_lab.space.setn import LARGE, SMALL, SearchSpace, pair_index
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from setn_lab.figures import plots
+
+TRAINED = {"weight_loss": 2.0, "evaluator_loss": 1.5, "weight_accuracy": 0.25, "evaluator_accuracy": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def metrics(epochs):
+    return [
+        {
+            "epoch": epoch,
+            "weight_loss": 3.0 / epoch,
+            "evaluator_loss": 4.0 / epoch,
+            "weight_accuracy": 0.5 - 0.25 / epoch,
+            "evaluator_accuracy": 0.75 - 0.5 / epoch,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def lines(ax):
+    """{label: (x, y)} of the lines that the legend names."""
+    return {
+        line.get_label(): tuple(np.array(line.get_data(), dtype=float))
+        for line in ax.lines
+        if not line.get_label().startswith("_")
+    }
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def message(ax):
+    """The sentence of an axis that has nothing to show."""
+    assert not ax.lines
+    assert not ax.patches
+    assert not ax.images
+    assert ax.get_legend() is None
+    (text,) = ax.texts
+    return text.get_text()
+
+
+def written(ax):
+    """{(row, column): text} of the values in a heat map."""
+    return {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in ax.texts}
+
+
+def shown(ax):
+    """The values of a heat map, NaN where it is blank."""
+    (image,) = ax.images
+    return np.ma.filled(np.ma.asarray(image.get_array(), dtype=float), np.nan)
+
+
+def names(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def distributions(rng, nodes=4, operations=6, concentration=0.5):
+    """One line of evaluator.jsonl with probabilities drawn at random."""
+    inputs = np.zeros((2, 2, nodes, nodes + 1))
+    for node in range(nodes):
+        inputs[:, :, node, : node + 2] = rng.dirichlet(np.full(node + 2, concentration), (2, 2))
+    pairs = operations * (operations + 1) // 2
+    h = rng.dirichlet(np.full(pairs, concentration), (2, nodes))
+    return {"epoch": 1, "f": inputs[0].tolist(), "g": inputs[1].tolist(), "h": h.tolist()}
+
+
+def relative_entropy(cells, choices):
+    """The mean over cells and nodes by plain loops; choices(node) is the number of a node's choices."""
+    found = [
+        sum(-p * math.log(p) for p in node if p > 0) / math.log(choices(number))
+        for cell in cells
+        for number, node in enumerate(cell)
+    ]
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize(
+    ("plot", "quantity", "scale", "unit"),
+    [(plots.plot_loss, "loss", 1, "[nats]"), (plots.plot_accuracy, "accuracy", 100, "[%]")],
+    ids=["loss", "accuracy"],
+)
+def test_training_curves(plot, quantity, scale, unit):
+    records = metrics(7)
+    ax = plot(records)
+    drawn = lines(ax)
+    assert list(drawn) == legend(ax) == ["weights, training images", "evaluator, validation images"]
+    for (x, y), key in zip(drawn.values(), ("weight", "evaluator"), strict=True):
+        np.testing.assert_array_equal(x, range(1, 8))
+        np.testing.assert_allclose(y, [scale * record[f"{key}_{quantity}"] for record in records])
+    assert ax.get_xlabel() == "epoch"
+    assert ax.get_ylabel().endswith(unit)
+    assert quantity == "loss" or "accuracy" in ax.get_ylabel()
+    ticks = plot(metrics(3)).xaxis.get_major_locator()()
+    np.testing.assert_array_equal(ticks, np.round(ticks))  # there is no epoch 1.25
+    first, second = (line.get_color() for line in ax.lines)
+    assert first != second
+
+
+def test_epochs_without_a_value_leave_gaps_and_lone_values_are_dots():
+    records = metrics(6)
+    records[0]["evaluator_loss"] = None
+    del records[2]["evaluator_loss"]
+    ax = plots.plot_loss(records)
+    x, y = lines(ax)["evaluator, validation images"]
+    np.testing.assert_array_equal(x, range(1, 7))
+    np.testing.assert_array_equal(np.isnan(y), [True, False, True, False, False, False])
+    (dots,) = (line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_allclose(np.array(dots.get_data(), dtype=float), [[2], [4 / 2]])
+    assert len(legend(ax)) == 2
+
+
+def test_one_epoch_is_visible():
+    ax = plots.plot_accuracy([{"epoch": 1, **TRAINED}])
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert sorted(float(y) for line in dots for y in line.get_ydata()) == [25.0, 50.0]
+
+
+def test_an_evaluator_that_was_never_trained_has_no_line():
+    records = [{**record, "evaluator_loss": None, "evaluator_accuracy": None} for record in metrics(3)]
+    for plot in (plots.plot_loss, plots.plot_accuracy):
+        assert legend(plot(records)) == ["weights, training images"]
+
+
+def test_entropy_against_plain_loops():
+    rng = np.random.default_rng(0)
+    records = [{**distributions(rng), "epoch": epoch} for epoch in (1, 2, 3)]
+    ax = plots.plot_entropy(records)
+    drawn = lines(ax)
+    assert len(drawn) == 3
+    for key, (name, (x, y)) in zip("fgh", drawn.items(), strict=True):
+        assert f"${key}$" in name
+        np.testing.assert_array_equal(x, [1, 2, 3])
+        choices = (lambda node: 21) if key == "h" else (lambda node: node + 2)
+        np.testing.assert_allclose(y, [relative_entropy(record[key], choices) for record in records])
+    assert ax.get_ylim()[0] == 0
+
+
+def test_entropy_is_one_where_uniform_and_zero_where_decided():
+    uniform = {
+        "epoch": 1,
+        "f": [[[1 / 2, 1 / 2, 0], [1 / 3, 1 / 3, 1 / 3]]] * 2,
+        "g": [[[1 / 2, 1 / 2, 0], [1 / 3, 1 / 3, 1 / 3]]] * 2,
+        "h": [[[1 / 3, 1 / 3, 1 / 3]] * 2] * 2,
+    }
+    decided = {
+        "epoch": 2,
+        "f": [[[0, 1, 0], [0, 0, 1]]] * 2,
+        "g": [[[1, 0, 0], [1, 0, 0]]] * 2,
+        "h": [[[0, 1, 0]] * 2] * 2,
+    }
+    for x, y in lines(plots.plot_entropy([uniform, decided, {"epoch": 3, "f": None}])).values():
+        np.testing.assert_allclose(y, [1, 0, np.nan], atol=1e-12)
+        np.testing.assert_array_equal(x, [1, 2, 3])
+
+
+def test_one_operation_leaves_no_pair_to_choose():
+    record = distributions(np.random.default_rng(1), operations=1)
+    assert not any("$h$" in name for name in lines(plots.plot_entropy([record])))
+
+
+def test_distribution_shows_percent_and_leaves_missing_inputs_blank():
+    f = np.array(distributions(np.random.default_rng(2), concentration=5)["f"][0])
+    labels = ["$c_{k-2}$", "$c_{k-1}$", "node 0", "node 1", "node 2"]
+    ax = plots.plot_distribution(f, labels, title="f, normal cell")
+    exists = np.arange(5) < np.arange(4)[:, None] + 2
+    np.testing.assert_allclose(shown(ax), np.where(exists, 100 * f, np.nan))
+    assert written(ax) == {(row, column): f"{100 * f[row, column]:.0f}%" for row, column in np.argwhere(exists)}
+    assert names(ax.xaxis) == labels
+    assert names(ax.yaxis) == ["node 0", "node 1", "node 2", "node 3"]
+    assert ax.get_title() == "f, normal cell"
+
+
+@pytest.mark.parametrize("operations", [SMALL, LARGE], ids=["small", "large"])
+def test_mixing_weights_are_written_in_their_cells(operations):
+    edges = [f"node {node} from {state}" for node, state in SearchSpace(operations).edges]
+    weights = np.random.default_rng(3).dirichlet(np.ones(len(operations)), len(edges))
+    ax = plots.plot_mixing(weights, edges, operations)
+    np.testing.assert_allclose(shown(ax), weights)
+    assert written(ax) == {(row, column): f"{value:.2f}" for (row, column), value in np.ndenumerate(weights)}
+    assert names(ax.yaxis) == edges
+    assert names(ax.xaxis)[:6] == [
+        "max pool 3x3",
+        "avg pool 3x3",
+        "skip",
+        "sep conv 3x3",
+        "sep conv 5x5",
+        "1x3 & 3x1 conv",
+    ]
+    assert ax.images[0].get_clim() == (0, weights.max())
+
+
+def luminance(colour):
+    """Relative luminance of an RGB colour, as WCAG 2 defines it."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_values_can_be_read_on_every_shade():
+    ax = plots.plot_mixing(np.linspace(0, 1, 64).reshape(8, 8), [str(i) for i in range(8)], LARGE)
+    for text in ax.texts:
+        column, row = text.get_position()
+        shade = luminance(ax.images[0].to_rgba(shown(ax))[row, column])
+        ink = luminance(matplotlib.colors.to_rgb(text.get_color()))
+        assert (max(shade, ink) + 0.05) / (min(shade, ink) + 0.05) >= 4.5  # WCAG's minimum for text
+
+
+def test_the_triangle_is_equation_8():
+    size = len(SMALL)
+    h = np.random.default_rng(4).dirichlet(np.ones(size * (size + 1) // 2))
+    ax = plots.plot_pair_triangle(h, SMALL, title="node 2")
+    grid = shown(ax)
+    for r1 in range(size):
+        for r2 in range(size):
+            if r2 <= r1:
+                value = 100 * h[int(pair_index(r1, r2))]
+                assert grid[r1, r2] == pytest.approx(value)
+                assert written(ax)[r1, r2] == f"{value:.1f}%"
+            else:
+                assert np.isnan(grid[r1, r2])
+                assert (r1, r2) not in written(ax)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("$r_2$", "$r_1$")
+    assert names(ax.xaxis) == names(ax.yaxis)
+    assert ax.get_title() == "node 2"
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.plot_distribution(np.ones((3, 4)), ["a"] * 5),
+        lambda: plots.plot_distribution(np.ones(5), ["a"] * 5),
+        lambda: plots.plot_mixing(np.ones((3, 6)), ["edge"] * 2, SMALL),
+        lambda: plots.plot_mixing(np.ones((2, 5)), ["edge"] * 2, SMALL),
+        lambda: plots.plot_pair_triangle(np.ones(20), SMALL),
+        lambda: plots.plot_pair_triangle(np.ones((3, 7)), SMALL),
+    ],
+)
+def test_another_shape_is_refused(draw):
+    with pytest.raises(ValueError, match=r"an array of shape \(.*\) given; the labels need the shape \("):
+        draw()
+    assert not plt.get_fignums()  # refused before a figure is made
+
+
+def outlines(ax):
+    """{legend's text: (heights, edges)} of the histograms, from the vertices of their outlines."""
+    found = {}
+    for patch in ax.patches:
+        xy = patch.get_xy()
+        half = xy[: len(xy) // 2]
+        found[patch.get_label()] = (half[1::2, 1], np.unique(xy[:, 0]))
+    return found
+
+
+def test_histograms_share_their_bins_and_tell_n_mean_and_deviation():
+    rng = np.random.default_rng(5)
+    values = {"evaluator": rng.normal(60, 3, 400), "uniform": rng.normal(45, 6, 250).tolist()}
+    ax = plots.plot_candidates(values, bins=20)
+    edges = np.linspace(min(map(min, values.values())), max(map(max, values.values())), 21)
+    drawn = outlines(ax)
+    assert list(drawn) == legend(ax)
+    for (label, (heights, its_edges)), (source, scores) in zip(drawn.items(), values.items(), strict=True):
+        np.testing.assert_allclose(its_edges, edges)
+        np.testing.assert_array_equal(heights[:20], np.histogram(scores, edges)[0])
+        mean = sum(scores) / len(scores)
+        deviation = math.sqrt(sum((score - mean) ** 2 for score in scores) / (len(scores) - 1))
+        assert label == f"{source}: n = {len(scores)}, {mean:.2f} ± {deviation:.2f}"
+    means = [line.get_xdata()[0] for line in ax.lines]
+    np.testing.assert_allclose(means, [np.mean(scores) for scores in values.values()])
+    colours = [matplotlib.colors.to_rgb(patch.get_edgecolor()) for patch in ax.patches]
+    assert colours == [matplotlib.colors.to_rgb(line.get_color()) for line in ax.lines]
+    assert len(set(colours)) == 2
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("one-shot accuracy [%]", "candidates")
+
+
+@pytest.mark.parametrize("values", [[62.5], [62.5] * 3, [10.0, np.nextafter(10.0, 11)], [0.0, 0.0]])
+def test_one_candidate_and_equal_ones_are_drawn(values):
+    ax = plots.plot_candidates({"argmax": values}, xlabel="one-shot loss [nats]")
+    ((heights, edges),) = outlines(ax).values()
+    assert heights.sum() == len(values)
+    assert edges[0] < values[0] < edges[-1]
+    deviation = "" if len(values) == 1 else " ± 0.00"
+    assert legend(ax) == [f"argmax: n = {len(values)}, {values[0]:.2f}{deviation}"]
+    assert ax.get_xlabel() == "one-shot loss [nats]"
+
+
+def test_scores_that_are_not_finite_are_counted_not_drawn():
+    ax = plots.plot_candidates({"broken": [math.nan, math.inf], "whole": [1.0, math.nan, 3.0], "none": []})
+    assert legend(ax) == ["whole: n = 2, 2.00 ± 1.41 (1 not finite)"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "sentence"),
+    [
+        (lambda ax: plots.plot_loss([], ax), "no epochs recorded yet"),
+        (lambda ax: plots.plot_accuracy([], ax), "no epochs recorded yet"),
+        (lambda ax: plots.plot_entropy([], ax), "no epochs recorded yet"),
+        (lambda ax: plots.plot_loss([{"epoch": 1, "weight_loss": None}], ax), "no epochs recorded yet"),
+        (lambda ax: plots.plot_candidates({}, ax), "no candidates scored yet"),
+        (lambda ax: plots.plot_candidates({"uniform": []}, ax), "no candidates scored yet"),
+        (lambda ax: plots.plot_candidates({"uniform": [math.nan]}, ax), "no candidates scored yet"),
+        (lambda ax: plots.plot_distribution([], ["a"], ax), "no probabilities recorded yet"),
+        (lambda ax: plots.plot_mixing([], [], SMALL, ax), "no probabilities recorded yet"),
+        (lambda ax: plots.plot_pair_triangle([], SMALL, ax), "no probabilities recorded yet"),
+    ],
+)
+def test_without_data_there_is_a_sentence(draw, sentence):
+    given = plt.subplots()[1]
+    assert draw(given) is given
+    assert message(given) == sentence
+    assert message(draw(None)) == sentence
+    assert len(plt.get_fignums()) == 2
+
+
+def everything(ax):
+    rng = np.random.default_rng(6)
+    record = distributions(rng)
+    yield lambda: plots.plot_loss(metrics(5), ax)
+    yield lambda: plots.plot_accuracy(metrics(5), ax)
+    yield lambda: plots.plot_entropy([record], ax)
+    yield lambda: plots.plot_distribution(record["f"][0], ["input"] * 5, ax, "f")
+    yield lambda: plots.plot_mixing(rng.random((14, 6)), ["edge"] * 14, SMALL, ax, "mixing")
+    yield lambda: plots.plot_pair_triangle(record["h"][0][0], SMALL, ax, "pairs")
+    yield lambda: plots.plot_candidates({"uniform": rng.normal(50, 5, 50)}, ax)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_plots_draw_on_the_axis_given_and_make_one_only_without(number, capfd):
+    given = plt.subplots(layout="constrained")[1]
+    assert list(everything(given))[number]() is given
+    assert len(plt.get_fignums()) == 1
+    new = list(everything(None))[number]()
+    assert new is not given
+    assert len(plt.get_fignums()) == 2
+    for ax in (given, new):
+        ax.figure.canvas.draw()  # warnings are errors: nothing is clipped, collapsed or without a glyph
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_no_text_of_a_new_figure_is_clipped(number):
+    ax = list(everything(None))[number]()
+    ax.figure.canvas.draw()
+    box = ax.get_tightbbox()
+    assert box.x0 >= -1
+    assert box.y0 >= -1
+    assert box.x1 <= ax.figure.bbox.width + 1
+    assert box.y1 <= ax.figure.bbox.height + 1
+
+
+def test_importing_plots_does_not_load_torch():
+    code = "import sys; import setn_lab.figures.plots; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

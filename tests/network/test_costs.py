@@ -1,0 +1,208 @@
+"""Costs against published sizes, hand formulas and averages over all architectures of a small space."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from setn_lab.evaluator.setn import Evaluator
+from setn_lab.network.costs import cost_table
+from setn_lab.space.setn import LARGE, SMALL, SearchSpace
+from setn_lab.space.zoo import ZOO
+from setn_lab.template.setn import Template
+
+PUBLISHED = [
+    (name, size) for name, published in ZOO.items() for size in published.sizes if size.data.startswith("CIFAR")
+]
+
+
+def random_evaluator(space, seed=1):
+    evaluator = Evaluator(space)
+    rng = np.random.default_rng(seed)
+    for parameter in evaluator.parameters():
+        parameter.data.copy_(torch.from_numpy(rng.normal(size=tuple(parameter.shape))))
+    return evaluator
+
+
+@pytest.mark.parametrize(("name", "size"), PUBLISHED, ids=lambda value: value if isinstance(value, str) else "")
+def test_published_networks_have_their_printed_size(name, size):
+    space = SearchSpace(LARGE, 4)
+    table = cost_table(space, size.channels, size.repeats, 3, 32, 10, "parameters")
+    parameters = table.of(space.encode(ZOO[name].genotype))
+    assert parameters == int(parameters)
+    assert round(parameters / 1e6, 1) == size.parameters
+    if size.exact is not None:
+        assert parameters == size.exact
+
+
+def test_one_published_size_is_exact():
+    assert [name for name, size in PUBLISHED if size.exact is not None] == ["DARTS_V2"]
+    assert {name for name, _ in PUBLISHED} == {"SETN", "GDAS", "DARTS_V2"}
+
+
+def convolution_costs(inputs, outputs, kernel, side, groups=1):
+    """(parameters, multiply-adds) of one convolution that gives side x side pixels."""
+    weights = outputs * inputs // groups * kernel
+    return weights, weights * side * side
+
+
+def hand(name, channels, stride, size):
+    """(parameters, multiply-adds) of one operation of a final network, size x size pixels in."""
+    C, side = channels, math.ceil(size / stride)
+    norm = 2 * C
+    if "pool" in name or (name == "skip_connect" and stride == 1):
+        return 0, 0  # a final network has no norm after its pools
+    if name == "skip_connect":
+        halves = [convolution_costs(C, C // 2, 1, side), convolution_costs(C, C - C // 2, 1, side)]
+        return sum(p for p, _ in halves) + norm, sum(m for _, m in halves)
+    if name == "conv_3x1_1x3":  # the 1x3 convolution comes first and halves the columns only
+        first, second = (C * C * 3, C * C * 3 * size * side), convolution_costs(C, C, 3, side)
+        return first[0] + second[0] + norm, first[1] + second[1]
+    kernel = int(name[-1]) ** 2
+    depth, point = convolution_costs(C, C, kernel, side, groups=C), convolution_costs(C, C, 1, side)
+    times = 1 if name.startswith("dil") else 2
+    return times * (depth[0] + point[0] + norm), times * (depth[1] + point[1])
+
+
+@pytest.mark.parametrize(("channels", "image"), [(4, 8), (3, 9)])
+def test_tables_are_hand_formulas(channels, image):
+    """Section 3 with N = 1 and B = 2: cells N R N R N, channels C 2C 2C 4C 4C."""
+    C, classes, colours, B = channels, 7, 3, 2
+    space = SearchSpace(LARGE, B)
+    edges = [(node, state) for node in range(B) for state in range(2 + node)]
+    tables = {
+        metric: cost_table(space, C, 1, colours, image, classes, metric) for metric in ("parameters", "multiply_adds")
+    }
+    expected = {metric: np.zeros((2, len(edges), len(LARGE))) for metric in tables}
+    half, quarter = math.ceil(image / 2), math.ceil(image / 4)
+    cells = [  # kind, channels, side of the previous input, side of the nodes
+        (0, C, image, image),
+        (1, 2 * C, image, half),
+        (0, 2 * C, half, half),
+        (1, 4 * C, half, quarter),
+        (0, 4 * C, quarter, quarter),
+    ]
+    for kind, width, entrance, side in cells:
+        for index, (_, state) in enumerate(edges):
+            stride, size = (2, entrance) if kind == 1 and state < 2 else (1, side)
+            for number, name in enumerate(LARGE):
+                parameters, multiply_adds = hand(name, width, stride, size)
+                expected["parameters"][kind, index, number] += parameters
+                expected["multiply_adds"][kind, index, number] += multiply_adds
+    for metric, table in tables.items():
+        np.testing.assert_array_equal(table.operations, expected[metric])
+
+    stem = 3 * C * colours * 9
+    inputs = [  # of each cell: channels of the two states it preprocesses, and their side afterwards
+        (3 * C, 3 * C, C, image),
+        (3 * C, B * C, 2 * C, image),
+        (B * C, B * 2 * C, 2 * C, half),
+        (B * 2 * C, B * 2 * C, 4 * C, half),
+        (B * 2 * C, B * 4 * C, 4 * C, quarter),
+    ]
+    features = B * 4 * C
+    parameters = stem + 2 * 3 * C + features * classes + classes
+    multiply_adds = stem * image**2 + features * classes
+    for before, previous, width, side in inputs:
+        parameters += (before + previous) * width + 2 * 2 * width
+        multiply_adds += (before + previous) * width * side**2
+    assert tables["parameters"].fixed == parameters
+    assert tables["multiply_adds"].fixed == multiply_adds
+
+
+def test_cost_of_an_architecture_is_the_sum_of_its_parts():
+    space = SearchSpace(SMALL, 3)
+    table = cost_table(space, 2, 1, 3, 8, 10, "parameters")
+    architecture = space.sample(np.random.default_rng(0), 2)
+    total = table.fixed
+    for kind in range(2):
+        for node in range(3):
+            r1, r2, t, u = architecture[kind, node]
+            total += table.operations[kind, sum(range(2, 2 + node)) + t, r1]
+            total += table.operations[kind, sum(range(2, 2 + node)) + u, r2]
+    assert table.of(architecture) == total
+    assert table.of(space.canonical(architecture[..., [1, 0, 3, 2]])) == total
+
+
+@pytest.mark.parametrize("metric", ["parameters", "multiply_adds"])
+def test_expected_cost_is_the_average_over_all_architectures(metric):
+    space = SearchSpace(("skip_connect", "sep_conv_3x3", "conv_3x1_1x3"), 1)
+    evaluator = random_evaluator(space).double()
+    table = cost_table(space, 3, 1, 3, 8, 10, metric)
+    f, g, h = (p.detach().numpy() for p in evaluator.probabilities())
+    pairs = [(r1, r2) for r1 in range(3) for r2 in range(r1 + 1)]
+    cells = [
+        [
+            ((r1, r2, t, u), h[kind, 0, r] * f[kind, 0, t] * g[kind, 0, u])
+            for r, (r1, r2) in enumerate(pairs)
+            for t in range(2)
+            for u in range(2)
+        ]
+        for kind in range(2)
+    ]
+    average = weight = 0.0
+    for (normal, p), (reduce, q) in itertools.product(*cells):
+        average += p * q * table.of(np.array([[normal], [reduce]]))
+        weight += p * q
+    assert weight == pytest.approx(1)
+    assert table.expected(evaluator.distributions().mixing_weights()) == pytest.approx(average, rel=1e-10)
+    assert table.expected(evaluator.mixing_weights()).item() == pytest.approx(average, rel=1e-10)
+
+
+def test_expected_cost_of_a_sure_evaluator_is_the_cost_of_its_architecture():
+    space = SearchSpace(SMALL, 3)
+    evaluator = random_evaluator(space).double()
+    for parameter in evaluator.parameters():
+        parameter.data.mul_(1e4)
+    table = cost_table(space, 2, 1, 3, 8, 10, "parameters")
+    distributions = evaluator.distributions()
+    assert table.expected(distributions.mixing_weights()) == pytest.approx(table.of(distributions.argmax()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_expected_cost_is_differentiable(dtype):
+    space = SearchSpace(SMALL, 2)
+    evaluator = random_evaluator(space).to(dtype)
+    table = cost_table(space, 2, 1, 3, 8, 10, "parameters")
+    cost = table.expected(evaluator.mixing_weights())
+    assert cost.shape == ()
+    assert cost.dtype == dtype
+    cost.backward()
+    assert all(bool((parameter.grad != 0).any()) for parameter in evaluator.parameters())
+    if dtype == torch.float64:
+        place, change = (1, 1, 4), 1e-5
+        slope = evaluator.h.grad[place].item()
+        values = []
+        for sign in (1, -1):
+            evaluator.h.data[place] += sign * change
+            values.append(table.expected(evaluator.mixing_weights()).item())
+            evaluator.h.data[place] -= sign * change
+        assert slope == pytest.approx((values[0] - values[1]) / (2 * change), rel=1e-5)
+
+
+def test_everything_is_the_template():
+    for operations, nodes, channels, repeats in ((SMALL, 2, 2, 1), (LARGE, 1, 3, 2)):
+        space = SearchSpace(operations, nodes)
+        template = Template(space, channels, repeats, 1, 10, np.random.default_rng(0))
+        table = cost_table(space, channels, repeats, 1, 8, 10, "parameters", affine=False)
+        assert table.everything() == sum(parameter.numel() for parameter in template.parameters())
+
+
+def test_tables_draw_nothing_from_the_global_generator():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for metric in ("parameters", "multiply_adds", "latency"):
+        cost_table(SearchSpace(("skip_connect", "sep_conv_3x3"), 1), 2, 1, 3, 8, 10, metric, batch_size=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_latency_is_positive_and_finite():
+    space = SearchSpace(("skip_connect", "sep_conv_3x3", "max_pool_3x3"), 1)
+    table = cost_table(space, 2, 1, 1, 8, 10, "latency", batch_size=2)
+    assert table.operations.shape == (2, 2, 3)
+    assert bool(np.isfinite(table.operations).all())
+    assert bool((table.operations > 0).all())
+    assert table.fixed == 0
+    assert 0 < table.expected(Evaluator(space).distributions().mixing_weights()) < math.inf

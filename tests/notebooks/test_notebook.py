@@ -1,0 +1,265 @@
+"""The search notebook: bad parameters in process, then through papermill as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from parameters import config_of_notebook
+from PIL import Image
+
+from setn_lab.config import ConfigError
+from setn_lab.data.folders import DataError
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.setup import prepare_search
+from setn_lab.space.genotype import Genotype, GenotypeError
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "notebooks" / "search.ipynb"
+
+
+# Bad input, in process
+
+INTEGER = "an integer of at least 1 is allowed"
+PARAMETER_ERRORS = [
+    ("epcohs", "3", ["epcohs: 3 (int) given", "did you mean epochs?"]),
+    ("resume", "false", ["resume: 'false' (str) given", "no such parameter", "Allowed: dataset, data_dir"]),
+    ("interactive", "false", ["interactive: 'false' (str) given", "True or False is allowed", "-p interactive False"]),
+    ("epochs", "4e2", ["epochs: 400.0 (float) given", INTEGER, "-p epochs 400"]),
+    ("channels", "none", ["channels: 'none' (str) given", INTEGER]),
+    ("run_dir", "none", ["run_dir: 'none' (str) given", "a text or None is allowed", "-p run_dir None"]),
+    ("epochs", "0", ["epochs: 0 (int) given", INTEGER]),
+    ("channels", "0", ["channels: 0 (int) given", INTEGER]),
+    ("evaluator_lr", "-1", ["evaluator_lr: -1 (int) given", "a number above 0"]),
+    ("train_fraction", "1.0", ["train_fraction: 1.0 (float) given", "a number above 0 and below 1 is allowed"]),
+    ("strategy", "darts", ["strategy: 'darts' (str) given", "one of 'setn', 'setn-lr', 'setn-non' is allowed"]),
+    ("strategy", "setn_lr", ["strategy: 'setn_lr' (str) given", "did you mean setn-lr?"]),
+    ("batch_size", "1", ["batch_size: 1 (int) given", "an integer of at least 2 is allowed"]),
+    ("evaluator_start", "400", ["evaluator_start: 400 given", "an integer below epochs (400) is allowed"]),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # papermill's
+@pytest.mark.parametrize(("name", "text", "parts"), PARAMETER_ERRORS, ids=lambda value: str(value)[:20])
+def test_a_bad_parameter_is_named_with_the_fix(name, text, parts):
+    with pytest.raises(ConfigError) as caught:
+        config_of_notebook("search", SearchConfig, name, text)
+    for part in parts:
+        assert part in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # papermill's
+def test_a_good_parameter_is_taken():
+    assert config_of_notebook("search", SearchConfig, "epochs", "5") == SearchConfig(epochs=5)
+    assert config_of_notebook("search", SearchConfig, "limit_train", "None") == SearchConfig()
+
+
+def save_images(folder: Path, count: int = 2, size: int = 8) -> Path:
+    folder.mkdir(parents=True)
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(256, size=(size, size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index}.png")
+    return folder
+
+
+def missing(folder):
+    return ["dataset: '", "is neither 'digits', 'cifar10', 'cifar100' nor a folder of images"]
+
+
+def misspelt(folder):
+    return ["dataset: 'digit' is neither", "digits"]
+
+
+def without_train(folder):
+    save_images(folder / "a")
+    return ["dataset:", "has no folder 'train'", "Pass a folder that holds train/<class>/* images"]
+
+
+def one_class(folder):
+    save_images(folder / "train" / "only")
+    return ["dataset:", "has 1 class folders (only), at least 2 are needed"]
+
+
+def mixed_sizes(folder):
+    save_images(folder / "train" / "a")
+    save_images(folder / "train" / "b", size=6)
+    return ["dataset: the images differ in size", "0.png is 8 x 8", "0.png is 6 x 6", "resize"]
+
+
+def corrupt(folder):
+    save_images(folder / "train" / "a")
+    path = save_images(folder / "train" / "b") / "1.png"
+    path.write_bytes(path.read_bytes()[:70])
+    return ["dataset: the image", f"{path}", "cannot be read", "Replace or remove it"]
+
+
+def too_few(folder):
+    save_images(folder / "train" / "a", 3)
+    save_images(folder / "train" / "b", 3)
+    return ["batch_size: 64 given", "only 3 images", "Pass a batch_size of at most 3"]
+
+
+@pytest.mark.parametrize("make", [missing, misspelt, without_train, one_class, mixed_sizes, corrupt, too_few])
+def test_bad_images_are_named_with_the_fix(tmp_path, monkeypatch, make):
+    monkeypatch.setenv("SETN_LAB_CACHE", str(tmp_path / "cache"))
+    parts = make(tmp_path / "images")
+    dataset = "digit" if make is misspelt else str(tmp_path / "images")
+    with pytest.raises(DataError) as caught:
+        prepare_search(SearchConfig(dataset=dataset, device="cpu", channels=2, repeats=1, nodes=1))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("normal", "parts"),
+    [
+        (
+            [[["sep_conv_9x9", 0], ["skip_connect", 1]]],
+            ["unknown operation 'sep_conv_9x9'", "did you mean", "allowed are"],
+        ),
+        ([[["skip_connect", 0], ["skip_connect", 2]]], ["reads state 2", "can read 0 .. 1"]),
+        ([[["skip_connect", 0], ["skip_connect", -1]]], ["reads state -1", "can read 0 .. 1"]),
+        ([], ["at least one node is needed"]),
+    ],
+)
+def test_a_bad_genotype_is_named_with_the_fix(normal, parts):
+    good = [[["skip_connect", 0], ["skip_connect", 1]]]
+    fields = {"normal": normal, "normal_concat": [2], "reduce": good, "reduce_concat": [2]}
+    with pytest.raises(GenotypeError, match="normal") as caught:
+        Genotype.from_json(json.dumps(fields))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+# Through papermill
+
+EPOCHS = 6
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "papermill", *arguments]
+
+
+def surroundings(folder: Path | None = None) -> dict[str, str]:
+    values = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **values, **({"SETN_LAB_RUNS": str(folder)} if folder else {})}
+
+
+def papermill(*arguments: str, runs: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=surroundings(runs), timeout=200)
+
+
+def search(folder: Path, parameters: Path) -> list[str]:
+    """The arguments of a search in a folder, its output notebook beside it."""
+    output = folder.with_suffix(".ipynb")
+    return [str(NOTEBOOK), str(output), "-f", str(parameters), "-p", "run_dir", str(folder), "--no-progress-bar"]
+
+
+def kernel_of(process: psutil.Process) -> psutil.Process:
+    return next(child for child in process.children(recursive=True) if "ipykernel_launcher" in child.cmdline())
+
+
+def interrupt(folder: Path, parameters: Path, victim: str) -> int:
+    """Start a search and kill papermill or its kernel when the first epoch is done; returns the exit code."""
+    journal = folder / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    arguments = command(*search(folder, parameters))
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings(folder))
+    while not (journal.exists() and journal.stat().st_size):
+        assert process.poll() is None, process.communicate()[0].decode()
+        assert time.monotonic() < deadline, "the first epoch is not done in 120 s"
+        time.sleep(0.02)
+    whole = psutil.Process(process.pid)
+    (kernel_of(whole) if victim == "kernel" else whole).send_signal(signal.SIGKILL)
+    if victim == "kernel":
+        process.communicate(timeout=60)
+    else:  # its kernel, which holds the pipe, lives on for a while: the next start meets it
+        process.stdout.close()
+        process.wait(timeout=60)
+    assert len(journal.read_bytes().splitlines()) < EPOCHS
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def parameters(tmp_path_factory, tiny):
+    path = tmp_path_factory.mktemp("parameters") / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**tiny, "epochs": EPOCHS, "interactive": False, "baseline_candidates": 2}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, parameters):
+    """The folder of an uninterrupted run through papermill."""
+    folder = tmp_path_factory.mktemp("papermill") / "finished"
+    done = papermill(*search(folder, parameters), runs=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_leaves_its_folder_and_a_notebook_with_figures(finished):
+    products = {"config.json", "environment.json", "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl"}
+    products |= {"baseline.jsonl", "genotype.json", "checkpoints", "lock"}
+    figures = {"cells.svg", "candidates.svg", "curves.svg", "evaluator.svg"}
+    assert {path.name for path in finished.iterdir()} == products | figures
+    for name in figures:
+        assert "<svg" in (finished / name).read_text()
+    assert Genotype.from_json((finished / "genotype.json").read_text())
+
+    output = finished.with_suffix(".ipynb")
+    assert output.stat().st_size < 500_000
+    outputs = [one for cell in json.loads(output.read_text())["cells"] for one in cell.get("outputs", [])]
+    assert not [one for one in outputs if one["output_type"] == "error"]
+    shown = [kind for one in outputs for kind in one.get("data", {})]
+    assert "image/svg+xml" in shown
+    assert "text/markdown" in shown
+    printed = "".join("".join(one["text"]) for one in outputs if one["output_type"] == "stream")
+    assert [line.split(":")[0] for line in printed.splitlines() if line.startswith("epoch ")] == [
+        f"epoch {number}" for number in range(1, EPOCHS + 1)
+    ]
+    assert "Warning" not in printed
+
+
+def test_the_config_is_a_parameters_file_that_repeats_the_run_even_when_papermill_is_killed(
+    tmp_path, finished, outcome
+):
+    config = finished / "config.json"
+    assert yaml.safe_load(config.read_text()) == json.loads(config.read_text())
+    folder = tmp_path / "repeated"
+    assert interrupt(folder, config, "papermill") == -signal.SIGKILL
+    done = papermill(*search(folder, config), runs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(folder) == outcome(finished)
+
+
+def test_a_killed_kernel_is_told_and_the_same_command_goes_on(tmp_path, finished, parameters, outcome):
+    folder = tmp_path / "resumed"
+    assert interrupt(folder, parameters, "kernel") > 0
+    done = papermill(*search(folder, parameters), runs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert outcome(folder) == outcome(finished)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "parts"),
+    [
+        ("epcohs", "3", ["epcohs: 3 (int) given", "did you mean epochs?"]),
+        ("epochs", "4e2", ["epochs: 400.0 (float) given", INTEGER, "-p epochs 400"]),
+    ],
+)
+def test_a_bad_parameter_ends_papermill_soon(tmp_path, name, text, parts):
+    started = time.monotonic()
+    done = papermill(str(NOTEBOOK), str(tmp_path / "out.ipynb"), "-p", name, text, runs=tmp_path / "runs")
+    assert time.monotonic() - started < 30  # 15 where nothing else runs
+    assert done.returncode != 0
+    message = done.stderr.split("ConfigError: ")[-1]
+    for part in parts:
+        assert part in message
+    assert not (tmp_path / "runs").exists()

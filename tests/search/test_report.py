@@ -1,0 +1,96 @@
+import json
+import statistics
+from itertools import product
+
+import numpy as np
+import pytest
+
+from setn_lab.runs.progress import duration, epoch_line
+from setn_lab.runs.run import Run, read_journal
+from setn_lab.search import report
+from setn_lab.search.candidates import search_candidates
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.training import train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_config):
+    """A finished tiny search with uniform candidates beside its own."""
+    config = tiny_config(tmp_path_factory.mktemp("report") / "run", evaluator_start=1, baseline_candidates=7, nodes=4)
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+        train(search, run)
+        search_candidates(search, run)
+    return run.folder
+
+
+def losses(folder, journal):
+    return [one["loss"] for one in read_journal(folder / f"{journal}.jsonl")]
+
+
+def test_summary_is_that_of_the_journals(folder):
+    drawn, uniform = report.summary(report.SearchRun.read(folder))
+    assert (drawn["source"], uniform["source"]) == ("candidates", "uniform")
+    assert (drawn["draws"], uniform["draws"]) == (6, 7)
+    for row, journal in ((drawn, "candidates"), (uniform, "baseline")):
+        values = losses(folder, journal)
+        assert row["loss"] == pytest.approx(statistics.fmean(values))
+        assert row["loss_std"] == pytest.approx(statistics.stdev(values))
+        assert row["best_loss"] == min(values)
+
+
+def test_comparison_counts_the_pairs(folder):
+    drawn, uniform = losses(folder, "candidates"), losses(folder, "baseline")
+    won = np.mean([(a < b) + (a == b) / 2 for a, b in product(drawn, uniform)])
+    text = report.comparison(report.SearchRun.read(folder))
+    assert f"in {won:.0%} of pairs" in text
+    assert f"{statistics.fmean(drawn) - statistics.fmean(uniform):+.4f} ±" in text
+
+
+def test_after_a_race_the_best_is_among_those_scored_on_all_images(folder, tmp_path):
+    records = read_journal(folder / "candidates.jsonl")
+    lucky = {**records[0], "loss": min(losses(folder, "candidates")) - 1, "images": records[0]["images"] - 1}
+    (tmp_path / "candidates.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [lucky, *records[1:]]))
+    (tmp_path / "baseline.jsonl").write_bytes((folder / "baseline.jsonl").read_bytes())
+    row = report.summary(report.SearchRun.read(tmp_path))[0]
+    assert row["best_loss"] == min(one["loss"] for one in records[1:])
+    assert row["loss"] == pytest.approx(statistics.fmean(one["loss"] for one in records[1:]))
+    assert row["images"] == f"{lucky['images']} to {records[0]['images']}"
+    assert "raced" in report.comparison(report.SearchRun.read(tmp_path))
+
+
+def test_the_page_names_the_run_and_its_figures_exist(folder, tmp_path):
+    page = report.write(folder, tmp_path / "page")
+    text = page.read_text()
+    assert folder.name in text
+    assert json.loads((folder / "environment.json").read_text())["torch"] in text
+    for figure in ("curves", "candidates", "evaluator", "cells"):
+        assert f"({figure}.svg)" in text
+        assert (tmp_path / "page" / f"{figure}.svg").read_text().lstrip().startswith("<?xml")
+    winner = min(read_journal(folder / "candidates.jsonl"), key=lambda one: one["loss"])["genotype"]
+    assert winner in text
+
+
+def test_the_same_run_gives_the_same_files(folder, tmp_path):
+    first, second = (report.save(report.SearchRun.read(folder), tmp_path / name) for name in ("one", "two"))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_contents_name_what_is_there(folder, tmp_path):
+    listed = report.contents(report.SearchRun.read(folder))
+    assert all(name in listed for name in ("config.json", "metrics.jsonl", "baseline.jsonl", "genotype.json"))
+    assert "config.json" not in report.contents(report.SearchRun.read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7620, "2 h 7 min")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_epoch_line_leaves_out_an_evaluator_that_has_not_begun():
+    record = {"epoch": 3, "weight_loss": 2.0, "weight_accuracy": 0.25, "entropy": 43.5, "seconds": 2.0}
+    assert "evaluator" not in epoch_line({**record, "evaluator_loss": None, "evaluator_accuracy": None})
+    assert "evaluator 1.500 50.0%" in epoch_line({**record, "evaluator_loss": 1.5, "evaluator_accuracy": 0.5})

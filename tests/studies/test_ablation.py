@@ -1,0 +1,260 @@
+"""Figure 2's study: what is drawn, scored, kept and reported."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from setn_lab.config import ConfigError, build
+from setn_lab.runs import checkpoint
+from setn_lab.runs.run import Run, read_journal
+from setn_lab.search.candidates import draw, evaluate
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.training import train
+from setn_lab.studies import ablation, ablation_report, scalability
+from setn_lab.studies.ablation import AblationConfig
+
+
+class StopError(Exception):
+    """Ends a study in the middle."""
+
+
+@pytest.fixture(scope="module")
+def values(tiny):
+    return {**tiny, "evaluator_start": 1, "candidates": 9, "interactive": False}
+
+
+def study(monkeypatch, root, values, observe=lambda progress: None, **more):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(root))
+    config = AblationConfig(**{**values, **more})
+    with Run.open(config, "ablation") as run:
+        ablation.collect(config, run, observe)
+    return run.folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, values):
+    """A finished study, and the root of its searches."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = study(monkeypatch, root, values)
+    return folder, root
+
+
+def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, values, monkeypatch):
+    folder, root = finished
+    monkeypatch.setenv("SETN_LAB_RUNS", str(root))
+    runs = json.loads((folder / "runs.json").read_text())
+    sources = {"setn": "evaluator", "setn-rand": "uniform", "setn-lr": "evaluator", "setn-non": "evaluator"}
+    own_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name, source in sources.items():
+        strategy = "setn" if name == "setn-rand" else name
+        config = build(SearchConfig, json.loads((root / runs[strategy] / "config.json").read_text()))
+        assert config.strategy == strategy
+        search = prepare_search(config)
+        _, state = checkpoint.load_latest(root / runs[strategy] / "checkpoints")
+        search.template.load_state_dict(state["template"])
+        search.evaluator.load_state_dict(state["evaluator"])
+        drawn = draw(search, source, 9)
+        records = read_journal(folder / f"{name}.jsonl")
+        assert sum(one["draws"] for one in records) == 9
+        scores = {search.space.genotype(one).to_darts(): evaluate(search, [one])[0] for one in drawn}
+        assert {one["genotype"]: (one["loss"], one["accuracy"]) for one in records} == scores
+        (single,) = read_journal(folder / f"argmax-{strategy}.jsonl")
+        assert single["genotype"] == search.space.genotype(draw(search, "argmax", 1)[0]).to_darts()
+    torch.set_num_threads(own_threads)
+
+
+def test_three_searches_are_made_that_differ_in_strategy_alone(finished):
+    _, root = finished
+    configs = [json.loads(path.read_text()) for path in sorted(root.glob("search-*/config.json"))]
+    assert {one.pop("strategy") for one in configs} == {"setn", "setn-lr", "setn-non"}
+    assert len(configs) == 3
+    assert configs[0] == configs[1] == configs[2]
+
+
+def everything(folder, root):
+    searches = [
+        read_journal(path) for path in sorted(root.glob("search-*/*.jsonl")) if path.stem in ("candidates", "baseline")
+    ]
+    return searches, {path.name: path.read_bytes() for path in sorted(folder.glob("*.jsonl"))}
+
+
+@pytest.mark.parametrize("moment", [2, 9, 21])
+def test_an_interrupted_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, moment):
+    seen = 0
+
+    def stop(progress):
+        nonlocal seen
+        seen += progress.record is not None
+        if seen == moment:
+            raise StopError
+
+    with pytest.raises(StopError):
+        study(monkeypatch, tmp_path, values, stop)
+    folder = study(monkeypatch, tmp_path, values)
+    assert everything(folder, tmp_path) == everything(*finished)
+
+
+def test_a_finished_study_does_nothing_again(finished, values, monkeypatch):
+    folder, root = finished
+    before = {path: path.stat().st_mtime_ns for path in root.glob("search-*/*.jsonl")}
+    assert study(monkeypatch, root, values, lambda progress: pytest.fail("something was done")) == folder
+    assert {path: path.stat().st_mtime_ns for path in root.glob("search-*/*.jsonl")} == before
+
+
+def test_a_given_run_is_taken_whatever_it_selects_by(finished, values, tmp_path, monkeypatch):
+    folder, _ = finished
+    fields = {field.name for field in dataclasses.fields(SearchConfig)}
+    given = {name: value for name, value in values.items() if name in fields}
+    config = SearchConfig(**given, select_by="accuracy", baseline_candidates=9, run_dir=str(tmp_path / "mine"))
+    with Run.open(config, "search") as run:
+        train(prepare_search(config, run), run)
+    there = study(monkeypatch, tmp_path / "root", values, setn_run=str(tmp_path / "mine"))
+    assert json.loads((there / "runs.json").read_text())["setn"] == "mine"
+    assert (there / "setn.jsonl").read_bytes() == (folder / "setn.jsonl").read_bytes()
+    assert len(list((tmp_path / "root").glob("search-*"))) == 2
+
+
+def test_a_run_of_other_parameters_is_refused_with_the_fields_that_differ(values, tmp_path, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path))
+    fields = {field.name for field in dataclasses.fields(SearchConfig)}
+    given = {name: value for name, value in values.items() if name in fields} | {"epochs": 2, "seed": 4}
+    config = SearchConfig(**given, strategy="setn-lr", run_dir=str(tmp_path / "other"))
+    Run.open(config, "search").close()
+    study_config = AblationConfig(**values, setn_run=str(tmp_path / "other"))
+    with pytest.raises(ConfigError) as caught:
+        ablation_report.describe(study_config)
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:-1]]
+    assert sorted(lines) == [
+        "epochs: 2 there, 3 here",
+        "seed: 4 there, 0 here",
+        "strategy: 'setn-lr' there, 'setn' here",
+    ]
+    with Run.open(study_config, "ablation") as run, pytest.raises(ConfigError, match="epochs: 2 there"):
+        ablation.collect(study_config, run)
+
+
+def test_a_folder_that_is_no_run_is_named(values, tmp_path):
+    with pytest.raises(ConfigError, match="nowhere was given as a search's run folder"):
+        ablation_report.describe(AblationConfig(**values, setn_non_run=str(tmp_path / "nowhere")))
+
+
+@pytest.mark.parametrize("text", ["", "high", "80, 101", "-1", "80;90", "nan"])
+def test_thresholds_that_are_no_percentages_are_refused(values, text):
+    with pytest.raises(ConfigError, match=r"thresholds: .*'80, 85, 90'"):
+        AblationConfig(**values, thresholds=text)
+
+
+def test_workers_on_cuda_need_a_share_of_a_gpu(values):
+    with pytest.raises(ConfigError, match="worker_gpus: 0 given"):
+        AblationConfig(**{**values, "device": "cuda"}, workers=2)
+
+
+def test_the_summary_counts_every_draw(finished, tmp_path):
+    folder, _ = finished
+    copy = tmp_path / "ablation-copy"
+    shutil.copytree(folder, copy)
+    records = read_journal(copy / "setn.jsonl")
+    records[0]["draws"] = 5
+    records[-1]["loss"] = float("nan")  # a candidate that diverged
+    (copy / "setn.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    draws = [one["accuracy"] for one in records[:-1] for _ in range(one["draws"])]
+    found = ablation_report.summary(copy)["variants"]["setn"]
+    assert found["candidates"] == len(draws)
+    assert found["distinct"] == len(records) - 1
+    assert found["not_finite"] == 1
+    assert found["mean_accuracy"] == pytest.approx(np.mean(draws))
+    assert found["std_accuracy"] == pytest.approx(np.std(draws, ddof=1))
+    assert found["share_above"]["80%"] == pytest.approx(np.mean(np.array(draws) > 0.8))
+    best = min(records[:-1], key=lambda one: one["loss"])
+    assert found["selected"]["genotype"] == best["genotype"]
+    assert "not finite: {'SETN': 1}" in ablation_report.table(copy)
+
+
+def test_tests_compare_setn_with_each_other_variant(finished):
+    folder, _ = finished
+    found = ablation_report.summary(folder)["setn_against"]
+    assert set(found) == {"setn-rand", "setn-lr", "setn-non"}
+    drawn = {
+        name: [one["accuracy"] for one in read_journal(folder / f"{name}.jsonl") for _ in range(one["draws"])]
+        for name in ("setn", "setn-non")
+    }
+    wins = np.mean([(a > b) + (a == b) / 2 for a in drawn["setn"] for b in drawn["setn-non"]])
+    assert found["setn-non"]["accuracy"]["superiority"] == pytest.approx(wins)
+    assert "SETN - SETN-NON" in ablation_report.tests_table(folder)
+
+
+def test_figure_2_has_one_x_axis_and_marks_the_selected(finished):
+    folder, _ = finished
+    figure = ablation_report.figure2(folder)
+    axes = figure.axes
+    assert [ax.get_title() for ax in axes] == [f"{name.upper()}, n = 9" for name in ablation.VARIANTS]
+    assert len({ax.get_xlim() for ax in axes}) == 1
+    for ax, name in zip(axes, ablation.VARIANTS, strict=True):
+        records = read_journal(folder / f"{name}.jsonl")
+        best = min(records, key=lambda one: one["loss"])
+        (marker,) = [line for line in ax.lines if line.get_marker() == "v"]
+        assert marker.get_xdata()[0] == pytest.approx(100 * best["accuracy"])
+        (histogram,) = ax.patches
+        x, y = histogram.get_xy().T
+        area = abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2
+        assert area / np.diff(np.unique(x)).min() == pytest.approx(9)  # of the bars, all equally wide
+
+
+def test_the_best_of_one_is_the_mean_of_all(finished):
+    folder, _ = finished
+    found = ablation_report.summary(folder)
+    for name, rows in found["best_of"].items():
+        assert rows[0]["draws"] == 1
+        assert rows[0]["values"]["loss"]["mean"] == pytest.approx(found["variants"][name]["mean_loss"])
+        assert rows[-1]["values"]["loss"]["mean"] == pytest.approx(found["variants"][name]["lowest_loss"])
+        assert rows[-1]["beyond"]
+    assert "argmax" in ablation_report.best_table(folder)
+
+
+def test_a_study_without_results_says_so(values, tmp_path):
+    config = AblationConfig(**values, run_dir=str(tmp_path / "empty"))
+    with Run.open(config, "ablation") as run:
+        run.write("runs.json", "{}")
+    folder = run.folder
+    assert ablation_report.table(folder) == "No candidates are scored yet."
+    assert "another variant" in ablation_report.tests_table(folder)
+    assert ablation_report.costs_table(folder) == "Costs are not measured yet."
+    texts = [text.get_text() for ax in ablation_report.figure2(folder).axes for text in ax.texts]
+    assert texts == ["no candidates scored yet"] * 4
+    ablation_report.effect_of_draws(folder)
+
+
+def test_saved_files_say_the_same_each_time(finished, tmp_path):
+    folder, _ = finished
+    first = {path.name: path.read_bytes() for path in ablation_report.save(folder, tmp_path / "a")}
+    second = {path.name: path.read_bytes() for path in ablation_report.save(folder, tmp_path / "b")}
+    assert first == second
+    assert json.loads(first["summary.json"])["variants"]["setn"]["mean_accuracy"] > 0
+    assert len(first["candidates.csv"].splitlines()) == 1 + sum(
+        len(read_journal(folder / f"{name}.jsonl")) for name in ablation.VARIANTS
+    )
+
+
+def test_a_page_names_the_runs_and_hides_the_folder_of_images(finished, tmp_path):
+    folder, root = finished
+    page = ablation_report.write(folder, tmp_path).read_text()
+    assert all(path.name in page for path in root.glob("search-*"))
+    assert "nan" not in page.lower().replace("nanoseconds", "")
+    assert json.loads((tmp_path / "config.json").read_text())["dataset"] == "digits"
+
+
+def test_the_cost_of_both_spaces(values, tiny_config, tmp_path):
+    small, large = scalability.measure(tiny_config(tmp_path / "run"), repetitions=1)
+    assert (small.operations, large.operations) == (6, 8)
+    for cost, space in ((small, "small"), (large, "large")):
+        template = prepare_search(tiny_config(tmp_path / "run", space=space)).template
+        assert cost.parameters == sum(parameter.numel() for parameter in template.parameters())
+        assert min(cost.weight_step, cost.evaluator_step, cost.candidate, cost.training_hours) > 0
+        assert cost.memory > 2**26

@@ -1,0 +1,224 @@
+"""Inspectors of a run that grows, goes, is replaced or is yet to come: read again by hand, or followed."""
+
+import asyncio
+import shutil
+
+import pytest
+from written_run import write_run
+
+from setn_lab.inspection.reading import InspectConfig
+from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
+
+KINDS = [EvaluatorInspector, CandidatesInspector, SamplingInspector]
+
+
+pytestmark = pytest.mark.usefixtures("coarse_pictures")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_run(tmp_path / "run", nodes=1, candidates=6)
+
+
+def opened(kind, folder, **values):
+    return kind(InspectConfig(run_dir=str(folder), samples=50, **values))
+
+
+# The run changes
+
+
+@pytest.mark.parametrize("kind", [EvaluatorInspector, SamplingInspector])
+def test_the_slider_follows_a_run_that_grows_only_from_its_end(folder, kind):
+    one = opened(kind, folder)
+    slider, picture = one.epochs.slider, one.png
+    write_run(folder, epochs=5, nodes=1)
+    one.refresh_button.click()
+    assert (slider.value, slider.max, one.epochs.player.max) == (5, 5, 5)
+    assert one.png != picture
+    slider.value = 3
+    picture = one.png
+    records = (folder / "evaluator.jsonl").read_text()
+    (folder / "evaluator.jsonl").write_text(
+        records + records.splitlines()[0].replace('"epoch": 1', '"epoch": 6') + "\n"
+    )
+    one.refresh_button.click()
+    assert (slider.value, slider.max, one.epochs.player.max) == (3, 6, 6)
+    assert kind is EvaluatorInspector or one.png == picture  # the entropies have one epoch more
+    write_run(folder, epochs=2, nodes=1)  # another run in its place, which is shorter
+    one.refresh_button.click()
+    assert (slider.value, slider.max, one.epochs.player.max) == (2, 2, 2)
+    assert one.message.value == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_was_deleted_leaves_its_picture_and_a_message(folder, kind):
+    one = opened(kind, folder)
+    picture = one.png
+    kept = shutil.copytree(folder, folder.with_name("kept"))
+    shutil.rmtree(folder)
+    one.refresh_button.click()
+    assert str(folder) in one.message.value
+    assert "still shown" in one.message.value
+    assert one.png == picture
+    if kind is not CandidatesInspector:  # the controls go on with what was read
+        one.epochs.slider.value = 1
+        assert one.png != picture
+        one.epochs.slider.value = 4
+    shutil.move(kept, folder)
+    one.refresh_button.click()
+    assert one.message.value == ""
+    assert one.png == picture
+
+
+def test_a_comparison_names_a_run_that_was_deleted(folder):
+    other = write_run(folder.with_name("other"), nodes=1, seed=1)
+    one = opened(ComparisonInspector, folder, compare=str(other))
+    assert "seed" in one.table.value
+    shutil.rmtree(other)
+    one.refresh_button.click()
+    assert str(other) in one.note.value
+    write_run(other, nodes=1, seed=1)
+    one.refresh_button.click()
+    assert one.note.value == one.message.value == ""
+    assert "seed" in one.table.value
+
+
+@pytest.mark.parametrize(("kind", "empty"), [*((kind, True) for kind in KINDS), (SamplingInspector, False)])
+def test_an_inspector_may_be_there_before_its_run(tmp_path, kind, empty):
+    folder = tmp_path / "run"
+    if empty:
+        folder.mkdir()
+    one = opened(kind, folder)
+    assert str(folder) in one.message.value
+    assert ("config.json" in one.message.value) == empty
+    assert "still shown" not in one.message.value
+    assert one.png == b""
+    write_run(folder, nodes=1)
+    one.refresh_button.click()
+    assert one.message.value == ""
+    assert one.png == opened(kind, folder).png != b""
+    assert one.body.children
+
+
+def test_a_picked_candidate_stays_picked(folder):
+    one = opened(CandidatesInspector, folder)
+    place = (one.scored.winner + 1) % 6
+    one.table.selected_rows = [place]
+    before = one.copy_json.text
+    journal = folder / "candidates.jsonl"
+    journal.write_text(journal.read_text() + (write_run(folder.with_name("x"), nodes=1) / journal.name).read_text())
+    one.refresh_button.click()
+    assert len(one.table.df) == 18
+    assert (one.picked, one.table.selected_rows, one.copy_json.text) == (place, [place], before)
+    assert one.message.value == ""
+
+
+def test_candidates_that_became_fewer(folder):
+    one = opened(CandidatesInspector, folder)
+    one.table.selected_rows = [5]
+    write_run(folder, nodes=1, candidates=2, seed=1)  # another run in its place
+    one.refresh_button.click()
+    assert one.message.value == ""
+    assert one.copy_json.text in [genotype.to_json() for genotype in one.scored.genotypes]
+
+
+def test_the_first_candidate_with_a_finite_loss_is_drawn(folder):
+    journal = folder / "candidates.jsonl"
+    whole = journal.read_text()
+    journal.write_text(whole.replace('"loss": ', '"loss": NaN, "was": '))
+    (folder / "genotype.json").unlink()
+    one = opened(CandidatesInspector, folder)
+    assert one.message.value == one.cells.value == ""
+    journal.write_text(whole)
+    one.refresh_button.click()
+    assert one.scored.winner is not None
+    assert "<svg" in one.cells.value
+
+
+def test_refreshing_with_no_run_chosen(folder):
+    one = opened(ComparisonInspector, folder)
+    one.chosen.value = ()
+    assert "No run is chosen" in one.message.value
+    one.refresh_button.click()
+    assert "No run is chosen" in one.message.value
+    one.chosen.value = [str(folder)]
+    assert one.message.value == ""
+
+
+# Following
+
+
+def follow(one, act):
+    """Run `act` while the inspector follows its run, then stop; nothing that was started is left."""
+
+    async def main():
+        one.follow.value = True
+        try:
+            await act()
+        finally:
+            one.follow.value = False
+        await asyncio.sleep(0.01)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_following_reads_again_when_the_run_has_changed_and_only_then(folder, monkeypatch):
+    monkeypatch.setattr("setn_lab.widgets.inspector.SECONDS", 0.01)
+    one = opened(EvaluatorInspector, folder)
+    loads, load = [], one.load
+    monkeypatch.setattr(one, "load", lambda: (loads.append(1), load()))
+    slider = one.epochs.slider
+
+    async def grow():
+        await asyncio.sleep(0.05)
+        assert not loads
+        write_run(folder, epochs=5, nodes=1)
+        await until(lambda: slider.value == 5)
+        await asyncio.sleep(0.05)
+        assert len(loads) <= 2  # a look may fall between two files of the run
+        slider.value = 2
+        write_run(folder, epochs=6, nodes=1)
+        await until(lambda: slider.max == 6)
+        assert slider.value == 2
+
+    follow(one, grow)
+    assert one.message.value == ""
+    write_run(folder, epochs=7, nodes=1)
+    asyncio.run(asyncio.sleep(0.05))
+    assert slider.max == 6
+    follow(one, lambda: until(lambda: slider.max == 7))  # and again
+
+
+def test_what_following_finds_wrong_stays_written(folder, monkeypatch):
+    monkeypatch.setattr("setn_lab.widgets.inspector.SECONDS", 0.01)
+    one = opened(EvaluatorInspector, folder)
+
+    async def delete():
+        shutil.rmtree(folder)
+        await asyncio.sleep(0.1)
+        assert str(folder) in one.message.value
+        write_run(folder, epochs=5, nodes=1)
+        await until(lambda: one.epochs.slider.max == 5)
+        assert one.message.value == ""
+
+    follow(one, delete)
+
+
+def test_following_before_the_run_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("setn_lab.widgets.inspector.SECONDS", 0.01)
+    one = opened(EvaluatorInspector, tmp_path / "run")
+
+    async def begin():
+        await asyncio.sleep(0.05)
+        write_run(tmp_path / "run", nodes=1)
+        await until(lambda: one.loaded)
+
+    follow(one, begin)
+    assert one.message.value == ""

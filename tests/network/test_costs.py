@@ -11,6 +11,7 @@ from setn_lab.evaluator.setn import Evaluator
 from setn_lab.network.costs import cost_table
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
 from setn_lab.space.zoo import ZOO
+from setn_lab.template.norm import BatchNorm
 from setn_lab.template.setn import Template
 
 PUBLISHED = [
@@ -186,7 +187,7 @@ def test_everything_is_the_template():
     for operations, nodes, channels, repeats in ((SMALL, 2, 2, 1), (LARGE, 1, 3, 2)):
         space = SearchSpace(operations, nodes)
         template = Template(space, channels, repeats, 1, 10, np.random.default_rng(0))
-        table = cost_table(space, channels, repeats, 1, 8, 10, "parameters", affine=False)
+        table = cost_table(space, channels, repeats, 1, 8, 10, "parameters", norm=BatchNorm)
         assert table.everything() == sum(parameter.numel() for parameter in template.parameters())
 
 

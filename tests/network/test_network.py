@@ -282,7 +282,7 @@ def multiply_adds_by_hand(operation, channels, stride, size):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_in_a_final_network(name, stride):
     for channels in (4, 5):
-        module = build_operation(name, channels, stride, affine=True)
+        module = build_operation(name, channels, stride)
         assert sum(p.numel() for p in module.parameters()) == parameters_by_hand(name, channels, stride)
         for size in (8, 7):
             x = pixels(2, size, channels).float().requires_grad_()

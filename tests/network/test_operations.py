@@ -13,6 +13,7 @@ from setn_lab.compute.streams import generator
 from setn_lab.network.operations import (
     Pool,
     ReLUConvBN,
+    affine_norm,
     build_operation,
     depthwise,
     factorized_reduction,
@@ -21,7 +22,7 @@ from setn_lab.network.operations import (
 )
 from setn_lab.space.setn import LARGE
 from setn_lab.template.norm import BatchNorm
-from setn_lab.template.operations import TemplatePool
+from setn_lab.template.operations import TemplatePool, template_operation
 
 EPSILON = 1e-5  # of batch norms, torch's default and that of DARTS
 SIZES = ((8, 8), (7, 7), (7, 8))
@@ -29,11 +30,11 @@ SIZES = ((8, 8), (7, 7), (7, 8))
 
 def built(name, channels, stride, affine=False, seed=0):
     """The operation in float64 with random weights, those of its norms too."""
-    module = build_operation(name, channels, stride, affine)
+    module = build_operation(name, channels, stride) if affine else template_operation(name, channels, stride)
     rng = np.random.default_rng(seed)
     initialize(module, rng)
     for part in module.modules():
-        if isinstance(part, BatchNorm) and affine:
+        if isinstance(part, nn.BatchNorm2d) and affine:
             for parameter in (part.weight, part.bias):
                 parameter.data.copy_(torch.from_numpy(rng.normal(size=channels)))
     return module.double()
@@ -152,20 +153,19 @@ def test_gradients_of_channels_last_images_are_channels_last(name):
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", LARGE)
-def test_activated_times_factor_is_factor_times_forward(name, stride, affine):
+def test_a_factor_in_the_norm_multiplies_the_result(name, stride):
     for channels, size in ((3, 7), (4, 8)):
-        module = built(name, channels, stride, affine)
+        module = built(name, channels, stride)
         if not isinstance(module, ReLUConvBN):
             assert name.endswith("pool_3x3") or (name == "skip_connect" and stride == 1)
             continue
         x = pixels(3, channels, size, size).requires_grad_()
         factor = torch.tensor(-0.37, dtype=torch.float64, requires_grad=True)
-        mixed, plain = module.activated(F.relu(x), factor), factor * module(x)
+        mixed, plain = module.from_relu(F.relu(x), factor), factor * module(x)
         torch.testing.assert_close(mixed, plain, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(module.activated(F.relu(x)), module(x), rtol=0, atol=0)
+        torch.testing.assert_close(module.from_relu(F.relu(x)), module(x), rtol=0, atol=0)
         direction = pixels(*mixed.shape, seed=2)
         everything = (x, factor, *module.parameters())
         for one, other in zip(
@@ -180,7 +180,7 @@ def test_pools_of_final_networks_are_not_normalized():
     x = pixels(2, 3, 7, 8)
     for kind in ("max", "avg"):
         for stride in (1, 2):
-            module = build_operation(f"{kind}_pool_3x3", 3, stride, affine=True)
+            module = build_operation(f"{kind}_pool_3x3", 3, stride)
             torch.testing.assert_close(module(x), pooled(x, kind, stride))
 
 
@@ -188,7 +188,8 @@ def test_only_affine_norms_have_parameters():
     for name in LARGE:
         for stride in (1, 2):
             for affine in (False, True):
-                norms = [part for part in built(name, 4, stride, affine).modules() if isinstance(part, BatchNorm)]
+                module = built(name, 4, stride, affine)
+                norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
                 assert sum(len(list(norm.parameters())) for norm in norms) == 2 * len(norms) * affine
 
 
@@ -196,8 +197,8 @@ def test_pointwise_conv_and_factorized_reduction_change_channels():
     x = pixels(3, 5, 7, 8)
     for outputs in (3, 4):
         for module, reference in (
-            (pointwise_conv(5, outputs, False), lambda a, w: convolved(a, w[0])),
-            (factorized_reduction(5, outputs, False), lambda a, w: every_second(a, *w)),
+            (pointwise_conv(5, outputs, BatchNorm), lambda a, w: convolved(a, w[0])),
+            (factorized_reduction(5, outputs, BatchNorm), lambda a, w: every_second(a, *w)),
         ):
             initialize(module, np.random.default_rng(3))
             module.double()
@@ -208,13 +209,11 @@ def test_pointwise_conv_and_factorized_reduction_change_channels():
 
 def test_unknown_operation_is_a_key_error():
     with pytest.raises(KeyError, match="sep_conv_9x9"):
-        build_operation("sep_conv_9x9", 4, 1, False)
+        build_operation("sep_conv_9x9", 4, 1)
 
 
 def test_initialize_is_a_function_of_its_generator():
-    modules = [
-        nn.ModuleList([*(build_operation(name, 6, 2, True) for name in LARGE), nn.Linear(9, 4)]) for _ in range(3)
-    ]
+    modules = [nn.ModuleList([*(build_operation(name, 6, 2) for name in LARGE), nn.Linear(9, 4)]) for _ in range(3)]
     torch.manual_seed(5)
     before = torch.get_rng_state()
     for module, seed in zip(modules, (0, 0, 1), strict=True):
@@ -243,7 +242,7 @@ def test_initialize_is_uniform_within_one_over_root_of_fan_in():
 def test_initialize_resets_norms_to_one_and_zero():
     module = built("sep_conv_3x3", 4, 1, affine=True)
     initialize(module, np.random.default_rng(0))
-    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
     assert len(norms) == 2
     for norm in norms:
         assert bool((norm.weight == 1).all())
@@ -251,7 +250,7 @@ def test_initialize_resets_norms_to_one_and_zero():
 
 
 def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation():
-    norm = BatchNorm(3, affine=False).double()
+    norm = BatchNorm(3).double()
     x = pixels(4, 3, 5, 5) * 3 + 2
     for mode in (True, False):
         norm.train(mode)
@@ -261,7 +260,7 @@ def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation(
 
 
 def test_a_final_networks_batch_norm_keeps_running_averages():
-    norm = BatchNorm(3, affine=True).double()
+    norm = affine_norm(3).double()
     x = pixels(4, 3, 5, 5) * 3 + 2
     torch.testing.assert_close(norm(x), normalized(x), rtol=1e-9, atol=1e-9)
     norm.eval()
@@ -271,7 +270,7 @@ def test_a_final_networks_batch_norm_keeps_running_averages():
 
 
 def test_collected_statistics_are_averages_over_batches():
-    norm = BatchNorm(3, affine=False)
+    norm = BatchNorm(3)
     batches = [(pixels(4, 3, 5, 5, seed) * (seed + 1) + seed).float() for seed in range(3)]
     norm.collect(torch.device("cpu"))
     for batch in batches:

@@ -163,4 +163,4 @@ def test_a_convolution_read_twice_is_not_two_convolutions():
 def test_the_operations_have_modules():
     for name, stride in itertools.product(OPERATIONS_201, (1,)):
         x = torch.randn(2, 4, 6, 6)
-        assert build_operation(name, 4, stride, affine=True)(x).shape == x.shape
+        assert build_operation(name, 4, stride)(x).shape == x.shape

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from setn_lab.evaluator.setn import Evaluator
-from setn_lab.network.operations import build_operation
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
-from setn_lab.template.frozen import FrozenMixing, _chain, _MixedCell
+from setn_lab.template.frozen import FrozenMixing, chain_of
 from setn_lab.template.norm import NodeSum
+from setn_lab.template.operations import template_operation
 from setn_lab.template.setn import Template
 
 
@@ -109,7 +109,7 @@ def test_follows_the_weights_as_they_are_trained():
 
 def test_keeps_less_than_autograd():
     """Bytes that lie in the graph between the passes, per operation: three tensors, not five."""
-    operation = build_operation("sep_conv_3x3", 4, 1, affine=False).requires_grad_(False)
+    operation = template_operation("sep_conv_3x3", 4, 1).requires_grad_(False)
     kept: set[int] = set()
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -120,8 +120,8 @@ def test_keeps_less_than_autograd():
     x = torch.randn(6, 4, 8, 8)
     factor = torch.tensor(0.5, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        operation.activated(x.requires_grad_(True).relu(), factor)
-    tape = _chain(operation).forward(x.relu(), factor, NodeSum())
+        operation.from_relu(x.requires_grad_(True).relu(), factor)
+    tape = chain_of(operation).forward(x.relu(), factor, NodeSum())
     ours = {part.data_ptr() for entry in tape for part in entry if isinstance(part, torch.Tensor) and part.dim() == 4}
     assert len(ours) == 3 < len(kept)
 
@@ -141,9 +141,9 @@ def test_gradients_over_merged_statistics_are_those_of_the_plain_pass(size, merg
 def test_what_a_pass_keeps_is_freed_with_its_result(backward):
     """Nothing that is kept for the backward pass may hold the result: such a cycle is never freed."""
     template, evaluator = make(SearchSpace(SMALL, 2))
-    chains = FrozenMixing(template).cells[0]
-    states = [torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(2)]
-    nodes = _MixedCell.apply(chains, *states, evaluator.mixing_weights()[0])
+    frozen = FrozenMixing(template).cells[0]
+    inputs = [torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(2)]
+    nodes = frozen(inputs, evaluator.mixing_weights()[0])[len(inputs) :]
     if backward:
         sum(node.sum() for node in nodes).backward()
     graph = weakref.ref(nodes[0].grad_fn)

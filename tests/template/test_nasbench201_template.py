@@ -10,7 +10,7 @@ from torch import nn
 
 from setn_lab.config import ConfigError
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions, NASBench201Evaluator
-from setn_lab.network.costs import cost_table
+from setn_lab.kits import KITS
 from setn_lab.runs.run import Run, read_journal
 from setn_lab.search.candidates import evaluate, search_candidates
 from setn_lab.search.config import SearchConfig
@@ -70,7 +70,7 @@ def test_sides_that_halve_to_no_whole_number_are_rounded_up():
     assert network.sampled(pixels(side=7), drawn).shape == (6, 5)
     for hook in hooks:
         hook.remove()
-    assert cost_table(SPACE, 2, 1, 3, 7, 5, "multiply_adds").of(drawn[:1]) == sum(macs)
+    assert KITS["nasbench201"].cost_table(SPACE, 2, 1, 3, 7, 5, "multiply_adds").of(drawn[:1]) == sum(macs)
 
 
 def test_mixed_is_the_network_written_out():
@@ -156,7 +156,7 @@ def test_the_costs_are_those_of_the_benchmark():
     """The largest cell has 1.531546 M parameters and 220.12 M multiply-adds there; others are counted by hand."""
     sizes = {}
     for metric in ("parameters", "multiply_adds"):
-        table = cost_table(SPACE, 16, 5, 3, 32, 10, metric)
+        table = KITS["nasbench201"].cost_table(SPACE, 16, 5, 3, 32, 10, metric)
         sizes[metric] = [table.of(SPACE.encode(NASBench201Genotype((name,) * 6))) for name in OPERATIONS_201]
         weights = NASBench201Evaluator(SPACE).distributions().mixing_weights()
         drawn = SPACE.sample(np.random.default_rng(0), 400, 1)

@@ -12,6 +12,7 @@ from setn_lab.evaluator.setn import Evaluator
 from setn_lab.network.costs import cost_table
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
 from setn_lab.template.cell import ConcatReLU
+from setn_lab.template.norm import BatchNorm
 from setn_lab.template.setn import Template
 
 CLASSES = 3
@@ -327,13 +328,14 @@ def test_mixed_computes_every_operation_of_an_edge_at_most_once(operations, most
             for state, edge in enumerate(states):
                 for r, module in enumerate(edge):
                     key = c, node, state, r
-                    forward = module.activated if hasattr(module, "activated") else module.forward
+                    name = "from_relu" if hasattr(module, "from_relu") else "forward"
+                    forward = getattr(module, name)
 
                     def counted(*args, key=key, forward=forward):
                         calls.append(key)
                         return forward(*args)
 
-                    setattr(module, "activated" if hasattr(module, "activated") else "forward", counted)
+                    setattr(module, name, counted)
     with torch.no_grad():
         template.mixed(pixels(), random_evaluator(space).mixing_weights())
     assert len(set(calls)) == len(calls)
@@ -356,7 +358,7 @@ def test_parameters_are_those_of_the_cost_table_and_linear_in_the_operations(cha
     def count(operations):
         space = SearchSpace(operations, 4)
         total = sum(parameter.numel() for parameter in template_of(space, channels).parameters())
-        table = cost_table(space, channels, 1, 3, 8, CLASSES, "parameters", affine=False)
+        table = cost_table(space, channels, 1, 3, 8, CLASSES, "parameters", norm=BatchNorm)
         assert table.everything() == total
         return total
 

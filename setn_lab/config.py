@@ -103,9 +103,15 @@ def to_json(config: Any) -> str:
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """The fields that decide the result: all but those declared with `placement`, or a number's `identity=False`."""
-    fields = dataclasses.fields(config)
-    return {f.name: getattr(config, f.name) for f in fields if f.metadata.get("identity", True)}
+    """The fields that decide the result: all but those declared with `unhashed` or `identity=False`, and but those that
+    were added later and are at their default.
+    """
+    fields = [f for f in dataclasses.fields(config) if f.metadata.get("identity", True)]
+    return {
+        f.name: value
+        for f in fields
+        if (value := getattr(config, f.name)) != f.default or not f.metadata.get("added", False)
+    }
 
 
 def digest(config: Any) -> str:

@@ -240,7 +240,7 @@ def test_precision_and_layout_are_those_asked_for(tmp_path, monkeypatch, precisi
 
     def watched(x, *arguments):
         y = real(x, *arguments)
-        seen.add((x.is_contiguous(memory_format=torch.channels_last), y.dtype))
+        seen.add((y.is_contiguous(memory_format=torch.channels_last), y.dtype))
         return y
 
     monkeypatch.setattr(torch.nn.modules.conv.F, "conv2d", watched)

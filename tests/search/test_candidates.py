@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from setn_lab.compute.device import ShortMemoryError
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError
 from setn_lab.data.batches import normalize_images, scoring_batches
@@ -288,7 +289,7 @@ def test_short_memory_names_the_parameter_and_loses_nothing(run, monkeypatch, er
 
     monkeypatch.setattr(module, "TOGETHER", 2)
     monkeypatch.setattr(search.template, "sampled", short)
-    with pytest.raises(SearchError, match="scoring_batch_size") as caught:
+    with pytest.raises(ShortMemoryError, match="scoring_batch_size") as caught:
         score(search, run, "uniform", 6)
     assert caught.value.__cause__ is error
     kept = run.read("candidates")
@@ -313,7 +314,7 @@ def test_other_errors_are_not_called_short_memory(run, monkeypatch):
     monkeypatch.setattr(search.template, "sampled", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit") as caught:
         score(search, run, "uniform", 2)
-    assert not isinstance(caught.value, SearchError)
+    assert not isinstance(caught.value, ShortMemoryError)
 
 
 def test_argmax_scores_one(run):
@@ -550,7 +551,7 @@ def test_a_race_that_fails_within_a_batch_scores_that_batch_again_only(tmp_path,
         return real(*arguments, **named)
 
     monkeypatch.setattr(search.template, "sampled", failing)
-    with open_run(tmp_path / "run") as run, pytest.raises(SearchError, match="scoring_batch_size"):
+    with open_run(tmp_path / "run") as run, pytest.raises(ShortMemoryError, match="scoring_batch_size"):
         score_by_racing(search, run, "uniform", RACERS)
     assert not calls[RACERS * 2 :]
     calls.clear()

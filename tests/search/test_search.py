@@ -327,7 +327,7 @@ def test_memory_that_is_short_in_scoring_names_the_scoring_batch_size(copy, fini
 @pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("CUDA out of memory.\nadvice")])
 def test_every_kind_of_short_memory(error):
     with (
-        pytest.raises(SearchError, match=rf"lower batch_size.*\({str(error).splitlines()[0]}\)"),
+        pytest.raises(ShortMemoryError, match=rf"lower batch_size.*\({str(error).splitlines()[0]}\)"),
         explain_out_of_memory("batch_size"),
     ):
         raise error
@@ -357,7 +357,7 @@ DISK_FULL = """
 
     def start(observe):
         with Run.open(config, "search") as run:
-            search = prepare(config, run)
+            search = prepare_search(config, run)
             try:
                 train(search, run, observe)
                 search_candidates(search, run, observe)

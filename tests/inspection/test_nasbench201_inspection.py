@@ -7,6 +7,7 @@ import pytest
 
 from setn_lab.inspection import pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig
+from setn_lab.network.costs import cost_table
 from setn_lab.runs.run import Run, read_journal
 from setn_lab.search import report
 from setn_lab.search.candidates import search_candidates
@@ -90,11 +91,7 @@ def test_candidates_have_the_sizes_of_the_benchmarks_networks_and_their_text(fol
     for place, record in enumerate(records):
         assert SPACE.write(scored.genotypes[place]) == record["genotype"]
         for metric, column in (("parameters", "parameters [M]"), ("multiply_adds", "multiply-adds [M]")):
-            size = (
-                KITS["nasbench201"]
-                .cost_table(SPACE, 16, 5, 3, 32, 10, metric)
-                .of(SPACE.encode(scored.genotypes[place]))
-            )
+            size = cost_table(SPACE, 16, 5, 3, 32, 10, metric).of(SPACE.encode(scored.genotypes[place]))
             assert scored.table[column].iloc[place] == pytest.approx(size / 1e6)
     widget = CandidatesInspector(InspectConfig(run_dir=str(folder)))
     widget.pick(len(records) - 1)

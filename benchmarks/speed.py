@@ -17,6 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,18 +34,22 @@ from setn_lab.compute.device import keep_freed_blocks
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Normalization
 from setn_lab.data.images import ImageSet
-from setn_lab.evaluator.setn import Evaluator
+from setn_lab.kits import KITS
 from setn_lab.runs.environment import environment
 from setn_lab.search import candidates
 from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import Search
 from setn_lab.search.steps import Trainer
-from setn_lab.space.setn import OPERATION_SETS, SearchSpace
-from setn_lab.template.setn import Template
+from setn_lab.template import norm
 
 REPORTS = Path(__file__).parent.parent / "reports"
 SCORED = 256  # images of D_val in the scoring row
+PARTS = {  # what a hand-written part gains: the step without it, and with it
+    "frozen_pass": ("Eq. 10 by `template/frozen.py` over autograd with frozen weights", "plain_mixed", "mixed"),
+    "merged_mixed": ("Eq. 10 with batch norms over merged statistics over torch's", "unmerged_mixed", "mixed"),
+    "merged_scoring": ("scoring with batch norms over merged statistics over torch's", "unmerged_score", "score"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,13 +76,15 @@ def search_of(space: str, images: int = 25_000) -> Search:
         torch.from_numpy(rng.integers(0, 10, images)),
         tuple("0123456789"),
     )
-    operations = SearchSpace(OPERATION_SETS[space])
+    kit = KITS[space]
+    operations = kit.space(config.nodes)
     return Search(
         config,
         torch.device("cpu"),
+        kit,
         operations,
-        Template(operations, config.channels, config.repeats, 3, 10, generator(0, "template weights")),
-        Evaluator(operations),
+        kit.template(operations, config.channels, config.repeats, 3, 10, generator(0, "template weights")),
+        kit.evaluator(operations),
         half,
         half,
         Normalization.of(half),
@@ -110,10 +118,24 @@ class Steps:
         F.cross_entropy(self.network(self.contiguous, self.alphas()), self.labels).backward()
 
     def mixed(self) -> None:
+        self.search.evaluator.zero_grad()
+        objective, _ = self.trainer.gradient(self.images, self.labels, 0)
+        objective.backward()
+
+    def plain_mixed(self) -> None:
+        """The same through autograd, with the weights frozen."""
         self.search.template.requires_grad_(False)
         self.search.evaluator.zero_grad()
-        logits = self.trainer.mixing(self.images, self.search.evaluator.mixing_weights())
+        logits = self.search.template.mixed(self.images, self.search.evaluator.mixing_weights())
         F.cross_entropy(logits, self.labels).backward()
+
+    def unmerged_mixed(self) -> None:
+        with unmerged():
+            self.mixed()
+
+    def unmerged_score(self) -> None:
+        with unmerged():
+            self.score()
 
     def field_weights(self) -> None:
         images, labels = next(self.loader)
@@ -161,6 +183,16 @@ class Steps:
 
     def architectures(self) -> np.ndarray:
         return self.search.space.sample(np.random.default_rng(self.next()), candidates.TOGETHER, 2)
+
+
+@contextmanager
+def unmerged() -> Iterator[None]:
+    """torch's own kernels for all batch norms."""
+    least, norm.LEAST = norm.LEAST, sys.maxsize
+    try:
+        yield
+    finally:
+        norm.LEAST = least
 
 
 class Worker:
@@ -247,7 +279,7 @@ def measure_peak(kind: str) -> None:
 
 
 def main() -> None:
-    names = ("mixed_step", "weight_step", "scoring", "batches", "growth", "racing")
+    names = ("mixed_step", "weight_step", "scoring", "batches", *PARTS, "growth", "racing")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10", help="of the racing row's table")
     parser.add_argument("--rounds", type=int, default=5)
@@ -272,6 +304,10 @@ def main() -> None:
     for name, (what, baseline, mine, times) in pairs.items():
         if name in args.rows:
             rows.append(compare(name, what, (theirs, baseline), (ours, mine), args.rounds, times, machine))
+            print(line(rows[-1]), flush=True)
+    for name, (what, without, mine) in PARTS.items():
+        if name in args.rows:
+            rows.append(compare(name, what, (ours, without), (ours, mine), args.rounds))
             print(line(rows[-1]), flush=True)
     if "growth" in args.rows:  # what 8 operations cost over 6: the "baseline" is the smaller space
         row = compare("growth", "a whole iteration, 8 operations over 6", (ours, "large"), (ours, "small"), args.rounds)
@@ -318,7 +354,7 @@ Made by `make benchmark` in {seconds / 60:.0f} minutes, with the racing table wh
 {torch.__version__}, {environment()["platform"]}. C = 16, N = 2, batch 64, 32x32, 6 operations, float32; baseline and
 ours in turn, {args.rounds} rounds (of 8 steps of `weight_step`, 240 of `batches`). The ratio is the median over the
 rounds, its range in parentheses. The baselines are `benchmarks/field.py`, the search as the field's public code writes
-it; its DataLoader has no worker processes, torch's default. Ours keeps freed memory (`setn_lab/memory.py`), as a search
+it; its DataLoader has no worker processes, torch's default. Ours keeps freed memory (`setn_lab/compute/device.py`), as a search
 on the CPU does; the baseline runs with the system's allocator as it is. Our weight step has path dropout, the baseline
 none.
 
@@ -326,6 +362,8 @@ none.
 |---|---|---|---|---|---|
 {lines}
 
+- `frozen_pass`, `merged_mixed`, `merged_scoring`: what a hand-written part gains by itself; the "baseline" is ours
+  without it.
 - Peak memory of the mixed step: {memory["field_mixed"]:.2f} GiB as the field writes it, {memory["mixed"]:.2f} GiB ours
   ({memory["mixed"] / memory["field_mixed"]:.2f}); of a search step, weights then evaluator: {memory["search"]:.2f} GiB.
 - `growth` is cost, not speed-up: 1.33 (the ratio of operation calls) plus 10%, 1.47, is the most it should be.

@@ -288,10 +288,11 @@ def test_through_a_real_ipython_shell(tmp_path):
 from dataclasses import dataclass
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
-from setn_lab.config import from_notebook, number
+from setn_lab.config import bounded
+from setn_lab.notebook import from_notebook
 @dataclass(frozen=True)
 class Small:
-    epochs: int = number(400, at_least=1)
+    epochs: int = bounded(400, at_least=1)
     name: str = "a"
 shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
 shell.user_ns["Small"], shell.user_ns["from_notebook"] = Small, from_notebook

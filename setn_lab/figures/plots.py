@@ -101,9 +101,12 @@ def plot_panel(panel: Panel, ax: Axes | None = None, top: float | None = None) -
     """Heat map of a part of an evaluator; NaN is blank.
 
     The darkest shade is the largest value, whose number is written as all are, or `top`, for pictures that are compared
-    or change: then no numbers are written.
+    or change: then no numbers are written. Raises ValueError for values that its names do not fit.
     """
-    size = 0.5 * len(panel.columns) + 1.6, 0.32 * len(panel.rows) + 1.3
+    shape = len(panel.rows), len(panel.columns)
+    if panel.values.size and panel.values.shape != shape:
+        raise ValueError(f"panel: values of shape {panel.values.shape} given; its names need the shape {shape}")
+    size = 0.5 * shape[1] + 1.6, 0.32 * shape[0] + 1.3
     ax, values = axis(ax, size), panel.values
     if not np.isfinite(values).any():
         return message(ax, "no probabilities recorded yet")

@@ -15,18 +15,18 @@ import PIL.Image
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
 from setn_lab.figures import plots
+from setn_lab.figures.panels import Panel
 from setn_lab.inspection.reading import History, Scored
 from setn_lab.space.names import edge_names, label, state_name
 from setn_lab.space.protocol import Space
 
 DPI = 90
 NOW = {"color": "#595959", "linewidth": 1.0, "linestyle": ":"}  # the line that marks the chosen epoch
-
-
 PICKED, WINNER = "#D55E00", "#000000"
 
 
@@ -63,42 +63,21 @@ def evaluator_picture(history: History, cell_type: int) -> Picture:
     `show(index)` sets it to the record 0 .. E-1; it begins with the last. Shades mean the same at all epochs.
     """
     rows = history.everything.panels(cell_type)  # whose values are (E, rows, columns)
-    figure = Figure(figsize=(13.5, 3.7 + 2.75 * len(rows)), dpi=DPI, layout="constrained")
+    width = 13.5 if max(map(len, rows)) > 1 else 9
+    figure = Figure(figsize=(width, 3.7 + 2.75 * len(rows)), dpi=DPI, layout="constrained")
     heights = (*(1.25 - 0.25 * place for place in range(len(rows))), 0.75)
     *parts, lower = np.asarray(figure.subfigures(len(rows) + 1, 1, height_ratios=heights)).tolist()
-    images, values = [], []
-    for part, panels in zip(parts, rows, strict=True):
-        widths = [max(1, len(panel.columns) / 4) for panel in panels]
-        axes = part.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0].tolist()
-        alike = len({(*panel.rows, *panel.columns) for panel in panels}) == 1  # one scale, and names at the left, do
-        for ax, panel in zip(axes, panels, strict=True):
-            of = panels if alike else [panel]
-            top = max(float(np.nanmax(one.values)) for one in of)
-            plots.plot_panel(panel._replace(values=panel.values[-1]), ax, top)
-            if alike and ax is not axes[0]:
-                ax.set(yticklabels=[], ylabel="")
-            images.append(ax.images[0])
-            values.append(panel.values)
-        for group in [axes] if alike else [[ax] for ax in axes]:
-            bar = part.colorbar(group[0].images[0], ax=group, pad=0.01)
-            bar.outline.set_visible(False)
-            bar.ax.tick_params(labelsize="small", width=0.6, length=3)
-    marks = []
+    images = [image for part, panels in zip(parts, rows, strict=True) for image in _heat_maps(part, panels)]
+    values = [panel.values for panels in rows for panel in panels]
     entropies = history.everything.entropies()
-    for ax, (name, by_epoch) in zip(
-        lower.subplots(1, len(entropies), squeeze=False)[0], entropies.items(), strict=True
-    ):
+    axes = lower.subplots(1, len(entropies), squeeze=False)[0].tolist()
+    for ax, (name, by_epoch) in zip(axes, entropies.items(), strict=True):
+        symbol = name if len(name) == 1 else f"\\{name}"
         of_edges = by_epoch.shape[-1] == len(history.space.edges)
-        plot_entropies(
-            history.epochs,
-            by_epoch[:, cell_type],
-            ax,
-            f"entropy of ${name if len(name) == 1 else chr(92) + name}$",
-            edge_names(history.space) if of_edges else None,
-        )
-        marks.append(ax.axvline(history.epochs[-1], **NOW))
-        if name == list(entropies)[-1]:
-            ax.legend(frameon=False, fontsize="small", loc="lower left")
+        names = edge_names(history.space) if of_edges else None
+        plot_entropies(history.epochs, by_epoch[:, cell_type], ax, f"entropy of ${symbol}$", names)
+    marks = [ax.axvline(history.epochs[-1], **NOW) for ax in axes]
+    axes[-1].legend(frameon=False, fontsize="small", loc="lower left")
 
     def show(index: int) -> None:
         for image, by_epoch in zip(images, values, strict=True):
@@ -107,6 +86,27 @@ def evaluator_picture(history: History, cell_type: int) -> Picture:
             mark.set_xdata([history.epochs[index]] * 2)
 
     return Picture(figure, [*images, *marks], show)
+
+
+def _heat_maps(part: SubFigure, panels: Sequence[Panel]) -> list[AxesImage]:
+    """Panels with values (E, rows, columns) beside one another, as the last record has them.
+
+    Those that have the same names share their scale, and the names at the left.
+    """
+    alike = len({(*panel.rows, *panel.columns) for panel in panels}) == 1
+    widths = [max(1, len(panel.columns) / 4) for panel in panels]
+    axes = part.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0].tolist()
+    for ax, panel in zip(axes, panels, strict=True):
+        top = max(float(np.nanmax(scaled.values)) for scaled in (panels if alike else [panel]))
+        plots.plot_panel(panel._replace(values=panel.values[-1]), ax, top)
+    if alike:
+        for ax in axes[1:]:
+            ax.set(yticklabels=[], ylabel="")
+    for scaled in [axes] if alike else [[ax] for ax in axes]:
+        bar = part.colorbar(scaled[0].images[0], ax=scaled, pad=0.01)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize="small", width=0.6, length=3)
+    return [ax.images[0] for ax in axes]
 
 
 def plot_entropies(
@@ -194,7 +194,7 @@ def sampling_picture(space: Space, uniform: NDArray[np.float64]) -> Picture:
     weights = uniform[0] / uniform[0].sum()
     by_state = np.bincount([state for _, state in space.edges], weights.sum(1), states)
     parts = [("operations", [label(operation) for operation in space.operations], weights.sum(0))]
-    if space.slots < states:
+    if _inputs_vary(space):
         parts.append(("inputs", [state_name(space, state) for state in range(states)], by_state))
     figure = Figure(figsize=(11, 2.5 * space.cell_types), dpi=DPI, layout="constrained")
     bars, lines = [], []
@@ -222,6 +222,12 @@ def sampling_picture(space: Space, uniform: NDArray[np.float64]) -> Picture:
                 bar.set_height(100 * value)
 
     return Picture(figure, [*(bar for container in bars for bar in container), *lines], show)  # lines above bars
+
+
+def _inputs_vary(space: Space) -> bool:
+    """Whether cells differ in the states that they read."""
+    _, states = space.operands(space.sample(np.random.default_rng(0), 100))
+    return bool((states != states[0]).any())
 
 
 def occurrences(space: Space, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,13 +7,16 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from written_run import distributions
 
+from setn_lab.space.names import label
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace, pair_index
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from setn_lab.figures import plots
+from setn_lab.figures.panels import Panel, mixing_panel
 
 TRAINED = {"weight_loss": 2.0, "evaluator_loss": 1.5, "weight_accuracy": 0.25, "evaluator_accuracy": 0.5}
 
@@ -75,24 +78,10 @@ def names(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def distributions(rng, nodes=4, operations=6, concentration=0.5):
-    """One line of evaluator.jsonl with probabilities drawn at random."""
-    inputs = np.zeros((2, 2, nodes, nodes + 1))
-    for node in range(nodes):
-        inputs[:, :, node, : node + 2] = rng.dirichlet(np.full(node + 2, concentration), (2, 2))
-    pairs = operations * (operations + 1) // 2
-    h = rng.dirichlet(np.full(pairs, concentration), (2, nodes))
-    return {"epoch": 1, "f": inputs[0].tolist(), "g": inputs[1].tolist(), "h": h.tolist()}
-
-
-def relative_entropy(cells, choices):
-    """The mean over cells and nodes by plain loops; choices(node) is the number of a node's choices."""
-    found = [
-        sum(-p * math.log(p) for p in node if p > 0) / math.log(choices(number))
-        for cell in cells
-        for number, node in enumerate(cell)
-    ]
-    return sum(found) / len(found)
+def panels(nodes=4, operations=SMALL, cell_type=0):
+    """Distributions drawn at random, and (inputs of r1, inputs of r2, mixing weights), triangles of one cell type."""
+    drawn = distributions(SearchSpace(operations, nodes), np.random.default_rng(nodes), 1.0)
+    return drawn, *drawn.panels(cell_type)
 
 
 @pytest.mark.parametrize(
@@ -142,63 +131,42 @@ def test_an_evaluator_that_was_never_trained_has_no_line():
         assert legend(plot(records)) == ["weights, training images"]
 
 
-def test_entropy_against_plain_loops():
-    rng = np.random.default_rng(0)
-    records = [{**distributions(rng), "epoch": epoch} for epoch in (1, 2, 3)]
-    ax = plots.plot_entropy(records)
+def test_entropies_are_drawn_as_given_with_gaps():
+    shares = {"f": np.array([1, 0.5, np.nan, 0.25]), "h": np.full(4, np.nan), "alpha": np.array([1, 0.9, 0.8, 0])}
+    ax = plots.plot_entropy([1, 2, 3, 5], shares)
     drawn = lines(ax)
-    assert len(drawn) == 3
-    for key, (name, (x, y)) in zip("fgh", drawn.items(), strict=True):
-        assert f"${key}$" in name
-        np.testing.assert_array_equal(x, [1, 2, 3])
-        choices = (lambda node: 21) if key == "h" else (lambda node: node + 2)
-        np.testing.assert_allclose(y, [relative_entropy(record[key], choices) for record in records])
+    assert ["$f$" in name for name in drawn] == [True, False]  # without a value there is no line
+    for (x, y), key in zip(drawn.values(), ("f", "alpha"), strict=True):
+        np.testing.assert_array_equal(x, [1, 2, 3, 5])
+        np.testing.assert_array_equal(y, shares[key])
     assert ax.get_ylim()[0] == 0
+    assert ax.get_ylim()[1] > 1
 
 
-def test_entropy_is_one_where_uniform_and_zero_where_decided():
-    uniform = {
-        "epoch": 1,
-        "f": [[[1 / 2, 1 / 2, 0], [1 / 3, 1 / 3, 1 / 3]]] * 2,
-        "g": [[[1 / 2, 1 / 2, 0], [1 / 3, 1 / 3, 1 / 3]]] * 2,
-        "h": [[[1 / 3, 1 / 3, 1 / 3]] * 2] * 2,
-    }
-    decided = {
-        "epoch": 2,
-        "f": [[[0, 1, 0], [0, 0, 1]]] * 2,
-        "g": [[[1, 0, 0], [1, 0, 0]]] * 2,
-        "h": [[[0, 1, 0]] * 2] * 2,
-    }
-    for x, y in lines(plots.plot_entropy([uniform, decided, {"epoch": 3, "f": None}])).values():
-        np.testing.assert_allclose(y, [1, 0, np.nan], atol=1e-12)
-        np.testing.assert_array_equal(x, [1, 2, 3])
-
-
-def test_one_operation_leaves_no_pair_to_choose():
-    record = distributions(np.random.default_rng(1), operations=1)
-    assert not any("$h$" in name for name in lines(plots.plot_entropy([record])))
-
-
-def test_distribution_shows_percent_and_leaves_missing_inputs_blank():
-    f = np.array(distributions(np.random.default_rng(2), concentration=5)["f"][0])
-    labels = ["$c_{k-2}$", "$c_{k-1}$", "node 0", "node 1", "node 2"]
-    ax = plots.plot_distribution(f, labels, title="f, normal cell")
+@pytest.mark.parametrize("cell_type", [0, 1])
+@pytest.mark.parametrize(("place", "name", "slot"), [(0, "f", 1), (1, "g", 2)])
+def test_inputs_are_in_percent_and_those_that_a_node_lacks_are_blank(place, name, slot, cell_type):
+    drawn, inputs, _ = panels(cell_type=cell_type)
+    ax = plots.plot_panel(inputs[place])
     exists = np.arange(5) < np.arange(4)[:, None] + 2
-    np.testing.assert_allclose(shown(ax), np.where(exists, 100 * f, np.nan))
-    assert written(ax) == {(row, column): f"{100 * f[row, column]:.0f}%" for row, column in np.argwhere(exists)}
-    assert names(ax.xaxis) == labels
+    values = 100 * getattr(drawn, name)[cell_type]
+    np.testing.assert_allclose(shown(ax), np.where(exists, values, np.nan))
+    assert written(ax) == {(row, column): f"{values[row, column]:.0f}%" for row, column in np.argwhere(exists)}
+    assert names(ax.xaxis) == ["$c_{k-2}$", "$c_{k-1}$", "node 0", "node 1", "node 2"]
     assert names(ax.yaxis) == ["node 0", "node 1", "node 2", "node 3"]
-    assert ax.get_title() == "f, normal cell"
+    assert f"${name}$" in ax.get_title()
+    assert f"$r_{slot}$" in ax.get_title()
 
 
 @pytest.mark.parametrize("operations", [SMALL, LARGE], ids=["small", "large"])
 def test_mixing_weights_are_written_in_their_cells(operations):
-    edges = [f"node {node} from {state}" for node, state in SearchSpace(operations).edges]
-    weights = np.random.default_rng(3).dirichlet(np.ones(len(operations)), len(edges))
-    ax = plots.plot_mixing(weights, edges, operations)
+    space = SearchSpace(operations)
+    weights = np.random.default_rng(3).dirichlet(np.ones(len(operations)), len(space.edges))
+    ax = plots.plot_panel(mixing_panel(space, weights, "normal cell"))
     np.testing.assert_allclose(shown(ax), weights)
     assert written(ax) == {(row, column): f"{value:.2f}" for (row, column), value in np.ndenumerate(weights)}
-    assert names(ax.yaxis) == edges
+    states = ["$c_{k-2}$", "$c_{k-1}$", "node 0", "node 1", "node 2"]
+    assert names(ax.yaxis) == [f"{states[state]} → node {node}" for node in range(4) for state in range(node + 2)]
     assert names(ax.xaxis)[:6] == [
         "max pool 3x3",
         "avg pool 3x3",
@@ -208,6 +176,16 @@ def test_mixing_weights_are_written_in_their_cells(operations):
         "1x3 & 3x1 conv",
     ]
     assert ax.images[0].get_clim() == (0, weights.max())
+    assert ax.get_title() == "normal cell"
+
+
+def test_a_given_top_sets_the_shades_and_leaves_out_the_numbers():
+    _, inputs, triangles = panels()
+    for panel in (*inputs, *triangles):
+        ax = plots.plot_panel(panel, top=250.0)
+        np.testing.assert_array_equal(shown(ax), panel.values)
+        assert ax.images[0].get_clim() == (0, 250)
+        assert not ax.texts
 
 
 def luminance(colour):
@@ -217,7 +195,9 @@ def luminance(colour):
 
 
 def test_values_can_be_read_on_every_shade():
-    ax = plots.plot_mixing(np.linspace(0, 1, 64).reshape(8, 8), [str(i) for i in range(8)], LARGE)
+    numbers = [str(i) for i in range(8)]
+    ax = plots.plot_panel(Panel("", numbers, numbers, np.linspace(0, 1, 64).reshape(8, 8), "{:.2f}"))
+    assert len(ax.texts) == 64
     for text in ax.texts:
         column, row = text.get_position()
         shade = luminance(ax.images[0].to_rgba(shown(ax))[row, column])
@@ -225,10 +205,13 @@ def test_values_can_be_read_on_every_shade():
         assert (max(shade, ink) + 0.05) / (min(shade, ink) + 0.05) >= 4.5  # WCAG's minimum for text
 
 
-def test_the_triangle_is_equation_8():
+@pytest.mark.parametrize(("node", "cell_type"), [(0, 0), (2, 1)])
+def test_the_triangle_is_equation_8(node, cell_type):
     size = len(SMALL)
-    h = np.random.default_rng(4).dirichlet(np.ones(size * (size + 1) // 2))
-    ax = plots.plot_pair_triangle(h, SMALL, title="node 2")
+    drawn, _, triangles = panels(cell_type=cell_type)
+    assert len(triangles) == 4
+    h = drawn.h[cell_type, node]
+    ax = plots.plot_panel(triangles[node])
     grid = shown(ax)
     for r1 in range(size):
         for r2 in range(size):
@@ -240,24 +223,14 @@ def test_the_triangle_is_equation_8():
                 assert np.isnan(grid[r1, r2])
                 assert (r1, r2) not in written(ax)
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("$r_2$", "$r_1$")
-    assert names(ax.xaxis) == names(ax.yaxis)
-    assert ax.get_title() == "node 2"
+    assert names(ax.xaxis) == names(ax.yaxis) == [label(name) for name in SMALL]
+    assert f"node {node}" in ax.get_title()
 
 
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: plots.plot_distribution(np.ones((3, 4)), ["a"] * 5),
-        lambda: plots.plot_distribution(np.ones(5), ["a"] * 5),
-        lambda: plots.plot_mixing(np.ones((3, 6)), ["edge"] * 2, SMALL),
-        lambda: plots.plot_mixing(np.ones((2, 5)), ["edge"] * 2, SMALL),
-        lambda: plots.plot_pair_triangle(np.ones(20), SMALL),
-        lambda: plots.plot_pair_triangle(np.ones((3, 7)), SMALL),
-    ],
-)
-def test_another_shape_is_refused(draw):
-    with pytest.raises(ValueError, match=r"an array of shape \(.*\) given; the labels need the shape \("):
-        draw()
+@pytest.mark.parametrize("shape", [(3, 4), (5,), (4, 3), (1, 3, 5), (2, 5)])
+def test_another_shape_is_refused(shape):
+    with pytest.raises(ValueError, match=r"panel: .* \(\d.*\) given; .* \(3, 5\)"):
+        plots.plot_panel(Panel("", ["row"] * 3, ["column"] * 5, np.ones(shape), "{:.2f}"))
     assert not plt.get_fignums()  # refused before a figure is made
 
 
@@ -278,12 +251,12 @@ def test_histograms_share_their_bins_and_tell_n_mean_and_deviation():
     edges = np.linspace(min(map(min, values.values())), max(map(max, values.values())), 21)
     drawn = outlines(ax)
     assert list(drawn) == legend(ax)
-    for (label, (heights, its_edges)), (source, scores) in zip(drawn.items(), values.items(), strict=True):
+    for (text, (heights, its_edges)), (source, scores) in zip(drawn.items(), values.items(), strict=True):
         np.testing.assert_allclose(its_edges, edges)
         np.testing.assert_array_equal(heights[:20], np.histogram(scores, edges)[0])
         mean = sum(scores) / len(scores)
         deviation = math.sqrt(sum((score - mean) ** 2 for score in scores) / (len(scores) - 1))
-        assert label == f"{source}: n = {len(scores)}, {mean:.2f} ± {deviation:.2f}"
+        assert text == f"{source}: n = {len(scores)}, {mean:.2f} ± {deviation:.2f}"
     means = [line.get_xdata()[0] for line in ax.lines]
     np.testing.assert_allclose(means, [np.mean(scores) for scores in values.values()])
     colours = [matplotlib.colors.to_rgb(patch.get_edgecolor()) for patch in ax.patches]
@@ -311,35 +284,35 @@ def test_scores_that_are_not_finite_are_counted_not_drawn():
 @pytest.mark.parametrize(
     ("draw", "sentence"),
     [
-        (lambda ax: plots.plot_loss([], ax), "no epochs recorded yet"),
-        (lambda ax: plots.plot_accuracy([], ax), "no epochs recorded yet"),
-        (lambda ax: plots.plot_entropy([], ax), "no epochs recorded yet"),
-        (lambda ax: plots.plot_loss([{"epoch": 1, "weight_loss": None}], ax), "no epochs recorded yet"),
-        (lambda ax: plots.plot_candidates({}, ax), "no candidates scored yet"),
-        (lambda ax: plots.plot_candidates({"uniform": []}, ax), "no candidates scored yet"),
-        (lambda ax: plots.plot_candidates({"uniform": [math.nan]}, ax), "no candidates scored yet"),
-        (lambda ax: plots.plot_distribution([], ["a"], ax), "no probabilities recorded yet"),
-        (lambda ax: plots.plot_mixing([], [], SMALL, ax), "no probabilities recorded yet"),
-        (lambda ax: plots.plot_pair_triangle([], SMALL, ax), "no probabilities recorded yet"),
+        (lambda ax: plots.plot_loss([], ax), "no epochs"),
+        (lambda ax: plots.plot_accuracy([], ax), "no epochs"),
+        (lambda ax: plots.plot_entropy([], {}, ax), "no epochs"),
+        (lambda ax: plots.plot_loss([{"epoch": 1, "weight_loss": None}], ax), "no epochs"),
+        (lambda ax: plots.plot_candidates({}, ax), "no candidates"),
+        (lambda ax: plots.plot_candidates({"uniform": []}, ax), "no candidates"),
+        (lambda ax: plots.plot_candidates({"uniform": [math.nan]}, ax), "no candidates"),
+        (lambda ax: plots.plot_entropy([1], {"f": np.full(1, np.nan)}, ax), "no epochs"),
+        (lambda ax: plots.plot_panel(Panel("", [], ["a"], np.empty((0, 1)), ""), ax), "no probabilities"),
+        (lambda ax: plots.plot_panel(Panel("", ["a"], ["b"], np.array([[np.nan]]), ""), ax), "no probabilities"),
     ],
 )
 def test_without_data_there_is_a_sentence(draw, sentence):
     given = plt.subplots()[1]
     assert draw(given) is given
-    assert message(given) == sentence
-    assert message(draw(None)) == sentence
+    assert message(given).startswith(sentence)
+    assert message(draw(None)).startswith(sentence)
     assert len(plt.get_fignums()) == 2
 
 
 def everything(ax):
     rng = np.random.default_rng(6)
-    record = distributions(rng)
+    _, inputs, triangles = panels()
     yield lambda: plots.plot_loss(metrics(5), ax)
     yield lambda: plots.plot_accuracy(metrics(5), ax)
-    yield lambda: plots.plot_entropy([record], ax)
-    yield lambda: plots.plot_distribution(record["f"][0], ["input"] * 5, ax, "f")
-    yield lambda: plots.plot_mixing(rng.random((14, 6)), ["edge"] * 14, SMALL, ax, "mixing")
-    yield lambda: plots.plot_pair_triangle(record["h"][0][0], SMALL, ax, "pairs")
+    yield lambda: plots.plot_entropy([1, 2, 3], dict(zip("fgh", rng.random((3, 3)), strict=True)), ax)
+    yield lambda: plots.plot_panel(inputs[0], ax)
+    yield lambda: plots.plot_panel(inputs[2], ax)
+    yield lambda: plots.plot_panel(triangles[3], ax)
     yield lambda: plots.plot_candidates({"uniform": rng.normal(50, 5, 50)}, ax)
 
 

@@ -14,6 +14,7 @@ from written_run import distributions, write_run
 from setn_lab.config import ConfigError
 from setn_lab.inspection import reading, tables
 from setn_lab.inspection.reading import InspectConfig, InspectionError
+from setn_lab.kits import KITS
 from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork
 from setn_lab.runs.run import read_journal
@@ -39,7 +40,9 @@ def set_losses(folder, losses):
 def test_history_is_the_journal(tmp_path, nodes, space):
     folder = write_run(tmp_path / "run", epochs=3, nodes=nodes, space=space)
     history = reading.read_history(folder)
-    assert history.space == reading.search_space(folder) == SearchSpace(OPERATION_SETS[space], nodes)
+    assert (history.kit, history.space) == reading.search_space(folder)
+    assert history.kit is KITS[space]
+    assert history.space == SearchSpace(OPERATION_SETS[space], nodes)
     assert history.epochs.tolist() == [1, 2, 3]
     for index, line in enumerate((folder / "evaluator.jsonl").read_text().splitlines()):
         record, now, every = json.loads(line), history.at(index), history.everything

@@ -7,13 +7,14 @@ import pytest
 
 from setn_lab.inspection import pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig
-from setn_lab.network.costs import cost_table
+from setn_lab.kits import KITS
 from setn_lab.runs.run import Run, read_journal
 from setn_lab.search import report
 from setn_lab.search.candidates import search_candidates
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
-from setn_lab.space.nasbench201 import NASBench201Space
+from setn_lab.space.names import edge_names
+from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
 
 pytestmark = pytest.mark.usefixtures("coarse_pictures")
@@ -50,12 +51,15 @@ def test_every_inspector_opens_and_has_figures(folder, kind):
 def test_every_epoch_of_the_evaluator_is_that_of_the_journal(folder):
     history = reading.read_history(folder)
     picture = pictures.evaluator_picture(history, 0)
-    probabilities, mark = picture.figure.axes[0].images[0], picture.figure.axes[1].lines[-1]
+    (shades,) = (ax for ax in picture.figure.axes if "mixing weights" in ax.get_title())
+    (entropies,) = (ax for ax in picture.figure.axes if ax.get_title() == r"entropy of $\alpha$")
+    probabilities, mark = shades.images[0], entropies.lines[-1]
     for place in (1, 0):
         picture.show(place)
         assert np.asarray(probabilities.get_array()) == pytest.approx(alpha(folder, place))
         assert list(mark.get_xdata()) == [place + 1, place + 1]
-    lines = picture.figure.axes[1].lines[: len(SPACE.edges)]
+    assert [text.get_text() for text in entropies.get_legend().get_texts()] == edge_names(SPACE)
+    lines = entropies.lines[: len(SPACE.edges)]
     for edge, line in enumerate(lines):
         expected = [-sum(p * math.log(p) for p in alpha(folder, place)[edge]) for place in (0, 1)]
         assert list(line.get_ydata()) == pytest.approx(expected)
@@ -63,7 +67,7 @@ def test_every_epoch_of_the_evaluator_is_that_of_the_journal(folder):
 
 def test_preferences_name_the_most_probable_operation_of_each_edge(folder):
     (table,) = tables.preferences(reading.read_history(folder).at(-1))
-    assert list(table["edge"])[:3] == ["input to node 0", "input to node 1", "node 0 to node 1"]
+    assert list(table["edge"])[:3] == ["input → node 0", "input → node 1", "node 0 → node 1"]
     for text, row in zip(table["operation"], alpha(folder), strict=True):
         assert text == f"{SPACE.operations[row.argmax()]} ({row.max():.0%})"
 
@@ -78,11 +82,31 @@ def test_the_likeliest_is_the_argmax_of_each_edge(folder):
 
 def test_bars_count_the_drawn_operations():
     drawn = SPACE.sample(np.random.default_rng(0), 30)[:, None]
-    picture = pictures.sampling_picture(SPACE)
+    picture = pictures.sampling_picture(SPACE, KITS["nasbench201"].uniform_weights(SPACE))
     picture.show(drawn)
     (ax,) = picture.figure.axes
     heights = [bar.get_height() for bar in ax.patches]
     assert heights == pytest.approx([100 * (drawn == place).mean() for place in range(len(SPACE.operations))])
+
+
+def hand(genotype):
+    """(parameters, multiply-adds) of the benchmark's network: 3 stages of 5 cells, 10 classes of 32 x 32 pixels."""
+    kernels = [{"nor_conv_1x1": 1, "nor_conv_3x3": 9}[name] for name in genotype.operations if "conv" in name]
+    parameters, multiply_adds = 27 * 16 + 2 * 16, 27 * 16 * 32**2  # the stem
+    for channels, side in ((16, 32), (32, 16), (64, 8)):
+        parameters += 5 * sum(kernel * channels**2 + 2 * channels for kernel in kernels)
+        multiply_adds += 5 * sum(kernel * channels**2 for kernel in kernels) * side**2
+        if side > 8:  # two convolutions of 3 x 3 and one of 1 x 1 halve the image and double the channels
+            weights = (9 * 2 + 9 * 4 + 2) * channels**2
+            parameters += weights + 2 * 2 * 2 * channels
+            multiply_adds += weights * (side // 2) ** 2
+    return parameters + 2 * 64 + 64 * 10 + 10, multiply_adds + 64 * 10
+
+
+def test_the_hand_formula_gives_the_published_size():
+    parameters, multiply_adds = hand(NASBench201Genotype(("nor_conv_3x3",) * 6))
+    assert parameters == 1_531_546
+    assert multiply_adds == pytest.approx(220.12e6, rel=1e-4)
 
 
 def test_candidates_have_the_sizes_of_the_benchmarks_networks_and_their_text(folder):
@@ -90,9 +114,10 @@ def test_candidates_have_the_sizes_of_the_benchmarks_networks_and_their_text(fol
     records = read_journal(folder / "candidates.jsonl")
     for place, record in enumerate(records):
         assert SPACE.write(scored.genotypes[place]) == record["genotype"]
-        for metric, column in (("parameters", "parameters [M]"), ("multiply_adds", "multiply-adds [M]")):
-            size = cost_table(SPACE, 16, 5, 3, 32, 10, metric).of(SPACE.encode(scored.genotypes[place]))
-            assert scored.table[column].iloc[place] == pytest.approx(size / 1e6)
+        columns = scored.table["parameters [M]"], scored.table["multiply-adds [M]"]
+        assert [column.iloc[place] for column in columns] == pytest.approx(
+            [size / 1e6 for size in hand(scored.genotypes[place])]
+        )
     widget = CandidatesInspector(InspectConfig(run_dir=str(folder)))
     widget.pick(len(records) - 1)
     assert widget.copy_text.text == records[-1]["genotype"]

@@ -195,10 +195,14 @@ def test_fifty_epochs_shown_leave_as_many_artists(history, drawn):
 # Sampling
 
 
+def sampling_picture(space):
+    return pictures.sampling_picture(space, KITS["small"].uniform_weights(space))
+
+
 @pytest.mark.parametrize("nodes", [1, 4])
 def test_bars_count_the_drawn_slots(nodes):
     space = SearchSpace(SMALL, nodes)
-    picture = pictures.sampling_picture(space)
+    picture = sampling_picture(space)
     for seed, count in ((0, 300), (1, 1)):
         drawn = distributions(space, np.random.default_rng(seed), 2.0).sample(np.random.default_rng(seed), count)
         picture.show(drawn)
@@ -210,7 +214,7 @@ def test_bars_count_the_drawn_slots(nodes):
             heights = [bar.get_height() for bar in ax.patches]
             np.testing.assert_allclose(heights, [100 * one / (count * nodes * 2) for one in counts])
     used = picture.png()
-    fresh = pictures.sampling_picture(space)
+    fresh = sampling_picture(space)
     fresh.show(drawn)
     assert fresh.png() == used
 
@@ -219,7 +223,7 @@ def test_bars_count_the_drawn_slots(nodes):
 def test_marks_are_the_shares_of_uniform_sampling(nodes):
     space, count = SearchSpace(LARGE, nodes), 50_000
     drawn = space.sample(np.random.default_rng(5), count)
-    for place, ax in enumerate(pictures.sampling_picture(space).figure.axes):
+    for place, ax in enumerate(sampling_picture(space).figure.axes):
         slots = (slice(0, 2), slice(2, 4))[place % 2]
         shares = np.bincount(drawn[..., slots].ravel()) / (count * nodes * 2)
         marks = [segment[0, 1] / 100 for segment in ax.collections[0].get_segments()]

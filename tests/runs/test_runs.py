@@ -14,7 +14,7 @@ from faults import disk_full_at
 
 from setn_lab.config import bounded, build, digest, to_json, unhashed, validate
 from setn_lab.runs import environment as machine
-from setn_lab.runs import run
+from setn_lab.runs import run as runs
 from setn_lab.runs.run import Run, RunError, default_folder, read_journal
 
 ENVIRONMENT = {"python": "3", "torch": "2", "threads": 2, "git_commit": "abc"}
@@ -36,7 +36,7 @@ class Search:
 def environment(monkeypatch, tmp_path):
     """What machine.environment() returns, to be changed by a test; the real one has a test of its own."""
     values = dict(ENVIRONMENT)
-    monkeypatch.setattr(run, "environment", lambda: dict(values))
+    monkeypatch.setattr(runs, "environment", lambda: dict(values))
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     return values
 

@@ -49,8 +49,8 @@ def check_drawing(svg, genotype, caption):
 # The evaluator
 
 
-def check_evaluator(inspector, history, pictures, index, kind):
-    picture = pictures[kind]
+def check_evaluator(inspector, history, drawn, index, kind):
+    picture = drawn[kind]
     picture.show(index)
     assert inspector.image.value == inspector.png == picture.png(fast=True)
     table = tables.preferences(history.at(index))[kind]
@@ -62,20 +62,20 @@ def check_evaluator(inspector, history, pictures, index, kind):
 
 def test_the_evaluators_epoch_and_cell(config, folder):
     history = reading.read_history(folder)
-    pictures = [pictures.evaluator_picture(history, kind) for kind in range(2)]
+    drawn = [pictures.evaluator_picture(history, kind) for kind in range(2)]
     inspector = EvaluatorInspector(config)
     slider, player = inspector.epochs.slider, inspector.epochs.player
     assert (slider.min, slider.max, slider.value, slider.disabled) == (1, 4, 4, False)
     assert (player.min, player.max, player.disabled) == (1, 4, False)
-    check_evaluator(inspector, history, pictures, 3, 0)
+    check_evaluator(inspector, history, drawn, 3, 0)
     slider.value = 2
-    check_evaluator(inspector, history, pictures, 1, 0)
+    check_evaluator(inspector, history, drawn, 1, 0)
     inspector.cell.value = 1
-    check_evaluator(inspector, history, pictures, 1, 1)
+    check_evaluator(inspector, history, drawn, 1, 1)
     slider.value = 1
-    check_evaluator(inspector, history, pictures, 0, 1)
+    check_evaluator(inspector, history, drawn, 0, 1)
     inspector.cell.value = 0
-    check_evaluator(inspector, history, pictures, 0, 0)
+    check_evaluator(inspector, history, drawn, 0, 0)
 
 
 @pytest.mark.parametrize("kind", [EvaluatorInspector, SamplingInspector])

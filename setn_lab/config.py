@@ -103,15 +103,23 @@ def to_json(config: Any) -> str:
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """The fields that decide the result: all but those declared with `unhashed` or `identity=False`, and but those that
-    were added later and are at their default.
+    """The fields that decide the result, see `hashed`."""
+    return hashed(type(config), {f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+
+
+def hashed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values of a config of that class which decide the result.
+
+    Left out are the fields declared with `unhashed` or `identity=False`, and those `added` later that have their
+    default: so the values that an older version wrote, without them, come to the same.
     """
-    fields = [f for f in dataclasses.fields(config) if f.metadata.get("identity", True)]
-    return {
-        f.name: value
-        for f in fields
-        if (value := getattr(config, f.name)) != f.default or not f.metadata.get("added", False)
+    left_out = {
+        f.name
+        for f in dataclasses.fields(cls)
+        if not f.metadata.get("identity", True)
+        or (f.metadata.get("added", False) and values.get(f.name, f.default) == f.default)
     }
+    return {name: value for name, value in values.items() if name not in left_out}
 
 
 def digest(config: Any) -> str:
@@ -137,7 +145,7 @@ def _check(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     checked: dict[str, Any] = {}
     problems: list[str] = []
     for f in dataclasses.fields(cls):
-        kinds = _kinds(hints[f.name])
+        kinds = alternatives(hints[f.name])
         allowed = " or ".join(_describe(kind, f.metadata) for kind in kinds) + " is allowed"
         if f.name not in values:
             if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
@@ -152,7 +160,7 @@ def _check(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
     return checked, problems
 
 
-def _kinds(annotation: Any) -> tuple[Any, ...]:
+def alternatives(annotation: Any) -> tuple[Any, ...]:
     """The alternatives of an annotation: (int, NoneType) for `int | None`."""
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     for kind in kinds:
@@ -188,15 +196,19 @@ def _given(value: Any) -> str:
 
 def _describe(kind: Any, bounds: Mapping[str, Any]) -> str:
     """What a kind allows, as "an integer of at least 1"."""
-    if options := _options(kind, bounds):
+    if options := choices(kind, bounds):
         return "one of " + ", ".join(repr(option) for option in options)
-    limits = " and ".join(f"{word} {bounds[key]}" for key, word in _WORDS.items() if key in bounds)
-    if kind not in (int, float) or not limits:
+    if kind not in (int, float) or not (text := limits(bounds)):
         return _NAMES[kind]
-    return f"{_NAMES[kind]} {'of ' if limits.startswith('at') else ''}{limits}"
+    return f"{_NAMES[kind]} {'of ' if text.startswith('at') else ''}{text}"
 
 
-def _options(kind: Any, bounds: Mapping[str, Any]) -> tuple[Any, ...]:
+def limits(bounds: Mapping[str, Any]) -> str:
+    """The bounds of a number, a field's metadata, as "at least 0 and below 1"; empty without any."""
+    return " and ".join(f"{word} {bounds[key]}" for key, word in _WORDS.items() if key in bounds)
+
+
+def choices(kind: Any, bounds: Mapping[str, Any]) -> tuple[Any, ...]:
     """The values that a kind allows, where it lists them."""
     if get_origin(kind) is Literal:
         return get_args(kind)
@@ -219,7 +231,7 @@ def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
         pointed = _with_point(value)
         return f"write {pointed}" + (f", as YAML takes {value} for a text" if pointed != value else " without quotes")
     for kind in kinds:
-        if options := _options(kind, f.metadata):
+        if options := choices(kind, f.metadata):
             near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
             if near:
                 return f"did you mean {near[0]}? Write -p {f.name} {near[0]}"

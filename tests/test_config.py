@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import math
 import random
@@ -12,7 +13,19 @@ from typing import Literal
 import pytest
 import yaml
 
-from setn_lab.config import ConfigError, bounded, build, differences, digest, identity, to_json, unhashed, validate
+from setn_lab.config import (
+    ConfigError,
+    bounded,
+    build,
+    choice,
+    differences,
+    digest,
+    hashed,
+    identity,
+    to_json,
+    unhashed,
+    validate,
+)
 from setn_lab.notebook import from_notebook
 
 
@@ -149,10 +162,24 @@ def test_an_annotation_that_is_not_supported_is_the_authors_error():
         validate(Wrong([]))
 
 
-def test_placements_do_not_decide_the_identity():
+def test_fields_that_are_not_hashed_do_not_decide_the_identity():
     config = Search(epochs=3)
     assert identity(config).keys() == {f.name for f in fields(Search)} - {"run_dir", "interactive"}
     assert digest(config) == digest(Search(epochs=3, run_dir="x", interactive=True))
+
+
+def test_a_field_that_was_added_counts_where_it_is_not_as_before():
+    @dataclass(frozen=True, kw_only=True)
+    class Now:
+        epochs: int = 3
+        way: str = choice("old", {"old": 1, "new": 2}, added=True)
+
+    assert identity(Now()) == {"epochs": 3}
+    assert identity(Now(way="new")) == {"epochs": 3, "way": "new"}
+    before = json.dumps(["Now", {"epochs": 3}])
+    assert digest(Now()) == hashlib.sha256(before.encode()).hexdigest()[:10]
+    assert hashed(Now, {"epochs": 3, "way": "old"}) == hashed(Now, {"epochs": 3}) == {"epochs": 3}
+    assert hashed(Now, {"epochs": 3, "way": "new", "unknown": 1}) == {"epochs": 3, "way": "new", "unknown": 1}
 
 
 def test_the_digest_tells_values_and_classes_apart():

@@ -21,15 +21,20 @@ from setn_lab.space.named import resolve
 class CellsConfig:
     """The parameters of the figures of a genotype, the paper's CIFAR network as default. Raises ConfigError."""
 
+    # genotypes
     genotype: str = "SETN"  # a published name, a search's run folder, a file, or a DARTS text
-    compare: str | None = None  # the same kinds: the genotype that the first one is compared with
+    compare: str | None = None  # the same, of what the first one is compared with
+
+    # network
     network: Literal["cifar", "imagenet"] = "cifar"
     channels: int = bounded(36, at_least=1)  # C
     repeats: int = bounded(6, at_least=1)  # N
     num_classes: int | None = bounded(None, at_least=1)  # None: 10, or 1000 for imagenet
+
+    # files
     formats: str = "svg,pdf,png"
     out_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)
+    interactive: bool = unhashed(True)  # widgets, where the notebook has any
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -37,12 +37,17 @@ class InspectionError(ValueError):
 class InspectConfig:
     """The parameters of the inspectors. Raises ConfigError."""
 
-    compare: str | None = None  # further run folders, separated by commas
-    samples: int = bounded(1000, at_least=1, at_most=100_000)  # architectures drawn from the evaluator
-    temperature: float = bounded(1.0, at_least=0.1, at_most=10.0)
-    seed: int = bounded(0, at_least=0)
+    # runs
     run_dir: str | None = unhashed(None)  # None: the search that was written last
-    interactive: bool = unhashed(True)
+    compare: str | None = None  # further run folders, separated by commas
+
+    # samples
+    samples: int = bounded(1000, at_least=1, at_most=100_000)  # architectures drawn from the evaluator
+    temperature: float = bounded(1.0, at_least=0.1, at_most=10.0)  # of these draws
+    seed: int = bounded(0, at_least=0)
+
+    # page
+    interactive: bool = unhashed(True)  # widgets, False: static figures only
 
     def __post_init__(self) -> None:
         """Check every field."""

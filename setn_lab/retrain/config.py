@@ -12,14 +12,25 @@ SMALLEST = {"cifar": 29, "imagenet": 193}  # side in pixels for which the auxili
 class RetrainConfig:
     """The parameters of a training, section 5.2's for CIFAR as defaults. Raises ConfigError."""
 
-    genotype: str = "SETN"  # a zoo name, a search's run folder, a file, or a DARTS text
-    dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
-    data_dir: str | None = unhashed(None)  # where CIFAR lies or is downloaded to
+    # network
+    genotype: str = "SETN"  # a published name, a search's run folder, a file, or a DARTS text
     network: Literal["cifar", "imagenet"] = "cifar"  # imagenet also reads a folder of images of any size
-    num_classes: int | None = bounded(None, at_least=2)  # None: as many as the data has
-    image_size: int = bounded(224, at_least=32)  # of the imagenet network's crops
     channels: int = bounded(36, at_least=2)  # C
     repeats: int = bounded(6, at_least=1)  # N
+    num_classes: int | None = bounded(None, at_least=2)  # None: as many as the data has
+
+    # images
+    dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
+    data_dir: str | None = unhashed(None)  # where CIFAR lies or is downloaded to
+    image_size: int = bounded(224, at_least=32)  # side in pixels of the imagenet network's crops
+    crop_padding: int = bounded(4, at_least=0)  # pixels
+    flip: bool = True  # mirror half of the images
+    cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
+    limit_train: int | None = bounded(None, at_least=2)  # None: all
+    limit_test: int | None = bounded(None, at_least=1)  # None: all
+    bad_images: Literal["fail", "skip"] = "fail"  # what an image that cannot be read does
+
+    # training
     epochs: int = bounded(600, at_least=1)
     warmup_epochs: int = bounded(0, at_least=0)  # the rate rises in a line
     batch_size: int = bounded(96, at_least=2)  # of all processes together
@@ -28,24 +39,22 @@ class RetrainConfig:
     weight_momentum: float = bounded(0.9, at_least=0, below=1)
     weight_decay: float = bounded(5e-4, at_least=0)
     gradient_clip: float = bounded(5.0, above=0)  # norm
-    path_dropout: float = bounded(0.2, at_least=0, below=1)  # at the end, in a line from 0
+    path_dropout: float = bounded(0.2, at_least=0, below=1)  # rate at the end, in a line from 0
     auxiliary_weight: float = bounded(0.4, at_least=0)  # of the auxiliary head's loss
     label_smoothing: float = bounded(0.0, at_least=0, below=1)
-    crop_padding: int = bounded(4, at_least=0)
-    flip: bool = True
-    cutout: int = bounded(16, at_least=0)
-    limit_train: int | None = bounded(None, at_least=2)
-    limit_test: int | None = bounded(None, at_least=1)
-    bad_images: Literal["fail", "skip"] = "fail"  # what an image that cannot be read does
+
+    # machine
     workers: int = bounded(4, at_least=0)  # processes that decode images
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True
     synchronized_batch_norm: bool = False  # over the processes, on CUDA
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+
+    # run
     seed: int = bounded(0, at_least=0)
-    seeds: int = bounded(1, at_least=1)  # how many trainings, from `seed` on
+    seeds: int = bounded(1, at_least=1)  # how many trainings, from seed on
     run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)
+    interactive: bool = unhashed(True)  # widgets, where the notebook has any
 
     def __post_init__(self) -> None:
         """Check every field."""

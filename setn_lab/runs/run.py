@@ -249,9 +249,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _compare_config(folder: Path, config: Any) -> None:
     here = setn_lab.config.identity(config)
-    placements = vars(config).keys() - here.keys()
-    stored = _read_object(folder / "config.json")
-    there = {name: value for name, value in stored.items() if name not in placements}
+    there = setn_lab.config.hashed(type(config), _read_object(folder / "config.json"))
     if lines := setn_lab.config.differences(there, here):
         raise RunError(
             f"{folder} holds a run of another config:\n  "

@@ -37,12 +37,17 @@ STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
 class AblationConfig(StudyConfig):
     """The parameters of the ablation study. Raises ConfigError."""
 
-    setn_run: str | None = unhashed(None)  # a run folder of a search to take; None: the study's own
+    # searches to take
+    setn_run: str | None = unhashed(None)  # a search's run folder, None: the study's own
     setn_lr_run: str | None = unhashed(None)
     setn_non_run: str | None = unhashed(None)
+
+    # report
     thresholds: str = unhashed("80, 85, 90")  # accuracies in %, above which candidates are counted
+
+    # run
     run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)
+    interactive: bool = unhashed(True)  # widgets, where the notebook has any
 
     def __post_init__(self) -> None:
         """Check every field."""

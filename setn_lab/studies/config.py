@@ -18,11 +18,14 @@ FREE = ("candidate_source", "select_by")  # of a given run: no part in what a st
 class StudyConfig(TemplateConfig):
     """The parameters of a study: those of its searches, T, and where its work is done. Raises ConfigError."""
 
+    # candidates
     candidates: int = bounded(1000, at_least=1)  # T
-    workers: int = bounded(1, at_least=1, identity=False)  # processes; more than one needs the extra `cluster`
-    worker_threads: int = bounded(1, at_least=1)  # of each: on a CPU the last bits of results depend on it
-    worker_gpus: float = bounded(0.0, at_least=0, identity=False)  # for each; a fraction is shared
-    cluster: str | None = unhashed(None)  # the address of a running Ray cluster; None: this machine
+
+    # machine
+    workers: int = bounded(1, at_least=1, identity=False)  # processes; more than one needs the extra cluster
+    worker_threads: int = bounded(1, at_least=1)  # of each, on a CPU the last bits of results depend on it
+    worker_gpus: float = bounded(0.0, at_least=0, identity=False)  # for each, a fraction is shared
+    cluster: str | None = unhashed(None)  # address of a running Ray cluster, None: this machine
 
     def __post_init__(self) -> None:
         """Check every field."""

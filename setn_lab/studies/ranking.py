@@ -35,25 +35,37 @@ from setn_lab.studies.config import Strategy, StudyConfig
 class RankingConfig(StudyConfig):
     """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
 
-    space: Literal["small", "large"] = "small"  # of which there are networks to train
-    strategy: Strategy = "setn"
-    search_run: str | None = unhashed(None)  # a run folder of a search to take; None: the study's own
+    space: Literal["small", "large"] = "small"  # with 6 operations or 8, of which there are networks to train
+
+    # template
+    strategy: Strategy = "setn"  # or a variant of section 4.4
+
+    # searches to take
+    search_run: str | None = unhashed(None)  # a search's run folder, None: the study's own
+
+    # pairs
     pairs: int = bounded(1000, at_least=1)  # P
     pair_source: Literal["uniform", "evaluator"] = "uniform"
+
+    # finalists
     finalists: int = bounded(0, at_least=0)  # so many of the best of T candidates are trained for longer
     finalist_epochs: int = bounded(600, at_least=1)
-    retrain_epochs: int = bounded(100, at_least=1)
+
+    # networks trained from scratch
+    retrain_epochs: int = bounded(100, at_least=1)  # of each network of a pair
     retrain_channels: int = bounded(36, at_least=2)  # C
     retrain_repeats: int = bounded(6, at_least=1)  # N
     retrain_batch_size: int = bounded(96, at_least=2)
     retrain_weight_lr: float = bounded(0.025, above=0, at_most=1e30)
     retrain_weight_decay: float = bounded(5e-4, at_least=0)
     retrain_gradient_clip: float = bounded(5.0, above=0)  # norm
-    retrain_path_dropout: float = bounded(0.2, at_least=0, below=1)
-    retrain_auxiliary_weight: float = bounded(0.4, at_least=0)
-    retrain_cutout: int = bounded(16, at_least=0)
+    retrain_path_dropout: float = bounded(0.2, at_least=0, below=1)  # rate at the end, in a line from 0
+    retrain_auxiliary_weight: float = bounded(0.4, at_least=0)  # of the auxiliary head's loss
+    retrain_cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
+
+    # run
     run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)
+    interactive: bool = unhashed(True)  # widgets, where the notebook has any
 
     def recipe(self, epochs: int) -> RetrainConfig:
         """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""

@@ -5,14 +5,14 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import yaml
 from faults import disk_full_at
 
-from setn_lab.config import bounded, build, digest, to_json, unhashed, validate
+from setn_lab.config import bounded, build, choice, digest, to_json, unhashed, validate
 from setn_lab.runs import environment as machine
 from setn_lab.runs import run as runs
 from setn_lab.runs.run import Run, RunError, default_folder, read_journal
@@ -88,6 +88,22 @@ def test_another_config_is_refused_with_every_difference(tmp_path):
     assert "Give another run_dir, or leave run_dir out" in text
     assert content(tmp_path / "r") == before
     open_run(tmp_path / "r", epochs=3).close()  # the refused one holds no lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterSearch(Search):
+    way: str = choice("old", {"old": 1, "new": 2}, added=True)
+
+
+def test_a_run_of_before_a_field_was_added_resumes_where_the_field_says_what_was_done(tmp_path):
+    open_run(tmp_path / "r", epochs=3).close()
+    Run.open(LaterSearch(epochs=3, run_dir=str(tmp_path / "r")), "search").close()
+    new = LaterSearch(epochs=3, way="new", run_dir=str(tmp_path / "new"))
+    with pytest.raises(RunError, match="way: absent there, 'new' here"):
+        Run.open(replace(new, run_dir=str(tmp_path / "r")), "search")
+    Run.open(new, "search").close()
+    with pytest.raises(RunError, match="way: 'new' there, absent here"):
+        Run.open(replace(new, way="old"), "search")
 
 
 def test_another_kind_is_refused(tmp_path):
@@ -247,7 +263,7 @@ HOLDER = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 import test_runs as t
-t.runs.environment = lambda: dict(t.ENVIRONMENT)
+t.run.environment = lambda: dict(t.ENVIRONMENT)
 run = t.open_run(sys.argv[1])
 print("open", flush=True)
 time.sleep(100)

@@ -40,15 +40,21 @@ class StudyRow(NamedTuple):
 class GroundTruthConfig(StudyConfig):
     """The parameters of the study with true accuracies. Raises ConfigError."""
 
-    space: Literal["nasbench201"] = "nasbench201"
-    table: str | None = unhashed(None)  # a CSV file with the true accuracies; needed to report, not to train
+    space: Literal["nasbench201"] = "nasbench201"  # whose true accuracies are known
+
+    # true accuracies
+    table: str | None = unhashed(None)  # a CSV file of them, see README.md; needed to report, not to train
     table_column: str = unhashed(DEFAULT_COLUMN)
-    seeds: int = bounded(3, at_least=1)  # of the strategies: seed, seed + 1, ...
     ranked: int = bounded(1000, at_least=3)  # uniform architectures whose one-shot scores are compared with the truth
-    switches: str = ""  # further rows, SETN with parameters changed, as "sampling=fair, epochs=20+evaluator_start=10"
+
+    # rows
+    seeds: int = bounded(3, at_least=1)  # of each strategy, from seed on
+    switches: str = ""  # further rows, SETN with parameters changed, see README.md
     switch_seeds: int = bounded(1, at_least=1)
+
+    # run
     run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)
+    interactive: bool = unhashed(True)  # widgets, where the notebook has any
 
     def __post_init__(self) -> None:
         """Check every field."""

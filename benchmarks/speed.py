@@ -354,7 +354,7 @@ Made by `make benchmark` in {seconds / 60:.0f} minutes, with the racing table wh
 {torch.__version__}, {environment()["platform"]}. C = 16, N = 2, batch 64, 32x32, 6 operations, float32; baseline and
 ours in turn, {args.rounds} rounds (of 8 steps of `weight_step`, 240 of `batches`). The ratio is the median over the
 rounds, its range in parentheses. The baselines are `benchmarks/field.py`, the search as the field's public code writes
-it; its DataLoader has no worker processes, torch's default. Ours keeps freed memory (`setn_lab/compute/device.py`), as a search
+it; its DataLoader has no worker processes, torch's default. Ours keeps freed memory (`keep_freed_blocks`), as a search
 on the CPU does; the baseline runs with the system's allocator as it is. Our weight step has path dropout, the baseline
 none.
 

@@ -1,7 +1,6 @@
 """The device: its choice, its memory, its precision, and what it takes to wait for it or not to wait."""
 
 import ctypes
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,11 @@ import torch
 from torch import Tensor
 
 from setn_lab.config import ConfigError
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 class ShortMemoryError(RuntimeError):
@@ -40,9 +44,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from setn_lab.runs.files import replace_file
+from setn_lab.runs.files import FolderSyncError, replace_file
 
 _NAME = re.compile(r"checkpoint-(\d{5,})-([0-9a-f]{16})\.pt")
 
@@ -27,7 +27,7 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
     `state` holds tensors, numbers, texts and None, in dicts, lists and tuples of any depth. Until the file
     is complete on the disk the earlier checkpoints stay as they are. Raises CheckpointError when the disk
-    refuses it (full, not writable) or when `state` holds something that could not be loaded again.
+    refuses it (full, not writable, failing) or when `state` holds something that could not be loaded again.
     """
     if step < 0:
         raise ValueError(f"step: {step} given; an integer of at least 0 is allowed")
@@ -47,6 +47,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
         for leftover in folder.glob(".checkpoint-*.tmp"):
             leftover.unlink()
         replace_file(path, content)
+    except FolderSyncError as error:
+        raise CheckpointError(str(error)) from error
     except OSError as error:
         raise CheckpointError(
             f"{path} ({len(content)} bytes) could not be written: {error.strerror or error}. The "

@@ -5,20 +5,23 @@ record a line), products, `checkpoints/` and the lock. A resumed run and every f
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import socket
-import time
 import warnings
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import setn_lab.config
 from setn_lab.runs.environment import checkout, environment
-from setn_lab.runs.files import replace_file, sync_folder
+from setn_lab.runs.files import SYNCS_FOLDERS, FolderSyncError, replace_file, sync_folder
+from setn_lab.runs.lock import MARKER, Lock, LockError, take_lock
+
+_BINARY = getattr(os, "O_BINARY", 0)  # without it Windows writes a line's end as two bytes
+_ON_WINDOWS = (
+    "this system brings no folder's names to the disk, so that a power failure may lose the newest files of a run, and "
+    "replaces no file that another program reads; the memory of a search is not measured on it"
+)
 
 
 class RunError(RuntimeError):
@@ -32,10 +35,10 @@ class Run:
     config: Any
     resumed: bool
 
-    def __init__(self, folder: Path, config: Any, resumed: bool, lock: int) -> None:
-        """For `open` alone: `lock` is the descriptor that holds the lock."""
+    def __init__(self, folder: Path, config: Any, resumed: bool, lock: Lock) -> None:
+        """For `open` alone."""
         self.folder, self.config, self.resumed = folder, config, resumed
-        self._lock: int | None = lock
+        self._lock: Lock | None = lock
 
     @classmethod
     def open(cls, config: Any, kind: str, lock_wait: float = 10.0) -> Self:
@@ -52,7 +55,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "lock").exists():
                 _refuse_foreign(folder)  # before a lock file is left in a folder that is not ours
-            lock = _take_lock(folder, lock_wait)
+            lock = take_lock(folder, lock_wait)
             try:
                 resumed = (folder / "config.json").exists()
                 if resumed:
@@ -66,20 +69,26 @@ class Run:
                 for journal in sorted(folder.glob("*.jsonl")):
                     _cut_torn_line(journal)
             except BaseException:
-                _free_lock(lock)
+                lock.free()
                 raise
+        except LockError as error:
+            raise RunError(str(error)) from error
+        except FolderSyncError as error:
+            raise RunError(str(error)) from error
         except OSError as error:
             path = error.filename or folder
             raise RunError(
                 f"{path}: {error.strerror or error}; a run needs a folder that it can write to: "
                 "free space there or correct its permissions, or give another run_dir"
             ) from error
+        if not SYNCS_FOLDERS:
+            warnings.warn(_ON_WINDOWS, stacklevel=2)
         return cls(folder, config, resumed, lock)
 
     def close(self) -> None:
         """Free the folder for others; a second call does nothing."""
         if self._lock is not None:
-            _free_lock(self._lock)
+            self._lock.free()
             self._lock = None
 
     def __enter__(self) -> Self:
@@ -105,21 +114,21 @@ class Run:
         path = self._path(f"{journal}.jsonl")
         line = json.dumps(record).encode() + b"\n"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _BINARY, 0o644)
             try:
                 size = os.fstat(descriptor).st_size
                 try:
                     if os.write(descriptor, line) < len(line):
                         raise OSError(None, "no space left for a whole line", str(path))
                     os.fsync(descriptor)
+                    if size == 0:
+                        sync_folder(path.parent)
                 except BaseException:
                     with contextlib.suppress(OSError):  # else the next `open` cuts the torn line
                         os.ftruncate(descriptor, size)
                     raise
             finally:
                 os.close(descriptor)
-            if size == 0:
-                sync_folder(path.parent)
         except OSError as error:
             raise _write_error(path, error) from error
 
@@ -142,12 +151,14 @@ class Run:
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a product, for example "genotype.json" or "figures/loss.png", whole or not at all.
 
-        Raises RunError when the run is closed or the disk refuses it; then the earlier file stays.
+        Raises RunError when the run is closed or the disk refuses it; the message says which of the two files is there.
         """
         path = self._path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, content.encode() if isinstance(content, str) else content)
+        except FolderSyncError as error:
+            raise RunError(str(error)) from error
         except OSError as error:
             raise _write_error(path, error) from error
         return path
@@ -188,53 +199,13 @@ def _write_error(path: Path, error: OSError) -> RunError:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds files and no config; a killed first start leaves no more than these two."""
-    names = {path.name for path in folder.iterdir()} - {"lock", ".config.json.tmp"}
+    """Refuse a folder that holds files and no config; a killed first start leaves no more than these three."""
+    names = {path.name for path in folder.iterdir()} - {"lock", MARKER, ".config.json.tmp"}
     if names and "config.json" not in names:
         raise RunError(
             f"{folder} is neither an empty folder nor a run folder: it holds {', '.join(sorted(names)[:3])} "
             "and no config.json. Give another run_dir, or leave run_dir out"
         )
-
-
-def _take_lock(folder: Path, wait: float) -> int:
-    """The descriptor that holds the folder's lock. The kernel frees it however the process ends."""
-    path = folder / "lock"
-    me = f"pid {os.getpid()} on {socket.gethostname()}"
-    deadline = time.monotonic() + wait
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                holder = path.read_text(errors="replace").strip() or "a process that has not written its name yet"
-                if holder.startswith(f"{me} "):
-                    raise RunError(
-                        f"{folder} is open in this process already ({holder}): close that run first, "
-                        "with run.close() or by restarting the kernel"
-                    ) from None
-                if time.monotonic() >= deadline:
-                    raise RunError(
-                        f"{folder} is in use by {holder}: wait for it or stop it, or give another run_dir"
-                    ) from None
-                time.sleep(0.1)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(
-            descriptor,
-            f"{me} since {datetime.now().astimezone().isoformat(timespec='seconds')}\n".encode(),
-            0,
-        )
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _free_lock(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.close(descriptor)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from setn_lab.search.steps import Trainer
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a search will take, from a few timed steps. Seconds, and bytes at the peak."""
+    """What a search will take, from a few timed steps. Seconds, and bytes at the peak; None where none are told."""
 
     weight_step: float
     evaluator_step: float
     candidate: float
     training: float
     scoring: float
-    memory: int
+    memory: int | None
 
 
 def estimate(search: Search, repetitions: int = 3) -> Estimate:
@@ -29,7 +29,7 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
 
     The making of batches, a small part, is not in the steps' times, and candidates are counted as scored in full.
 
-    The memory is the device's peak on CUDA, and elsewhere the peak of this process so far.
+    The memory is the device's peak on CUDA, and elsewhere the peak of this process so far, which Windows does not tell.
     """
     config = search.config
     template, evaluator = copy.deepcopy(search.template), copy.deepcopy(search.evaluator)

@@ -321,10 +321,10 @@ def describe_estimate(search: Search, estimate: Estimate) -> str:
     """How long the whole run takes and what memory it needs, as Markdown."""
     config = search.config
     total = duration(estimate.training + estimate.scoring)
+    memory = "" if estimate.memory is None else f" It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
     return (
         f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
         f"{config.epochs} epochs ({1000 * estimate.weight_step:.0f} ms a weight step, "
         f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
-        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each). "
-        f"It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
+        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each).{memory}"
     )

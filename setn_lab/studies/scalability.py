@@ -16,7 +16,7 @@ from setn_lab.search.setup import prepare_search
 class SearchCost:
     """Of a search in one space: seconds of a step and a candidate, hours of a whole search, and its sizes.
 
-    memory: bytes at the peak, of the device on CUDA and of the process elsewhere.
+    memory: bytes at the peak, of the device on CUDA and of the process elsewhere; None on Windows.
     """
 
     space: str
@@ -27,7 +27,7 @@ class SearchCost:
     candidate: float
     training_hours: float
     scoring_hours: float
-    memory: int
+    memory: int | None
 
 
 def measure(config: SearchConfig, repetitions: int = 3) -> list[SearchCost]:
@@ -57,7 +57,7 @@ def table(costs: list[SearchCost]) -> str:
             f"{one.candidate:.2f} s",
             f"{one.training_hours:.2f} h",
             f"{one.scoring_hours:.2f} h",
-            f"{one.memory / 2**30:.2f} GiB",
+            "unknown" if one.memory is None else f"{one.memory / 2**30:.2f} GiB",
         ]
         for one in costs
     ]

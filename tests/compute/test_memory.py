@@ -13,7 +13,7 @@ from setn_lab.compute.device import keep_freed_blocks
 FAULTS = """
 import resource, sys
 import torch
-from setn_lab.memory import keep_freed_blocks
+from setn_lab.compute.device import keep_freed_blocks
 
 if sys.argv[1] == "keep":
     keep_freed_blocks()

@@ -1,10 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -255,71 +252,6 @@ def test_the_commit_tells_whether_the_code_was_changed(tmp_path, monkeypatch):
     assert machine.environment()["git_commit"] == commit
     code.write_text("a = 2")
     assert machine.environment()["git_commit"] == f"{commit} dirty"
-
-
-# -- lock
-
-HOLDER = """
-import sys, time
-sys.path.insert(0, sys.argv[2])
-import test_runs as t
-t.run.environment = lambda: dict(t.ENVIRONMENT)
-run = t.open_run(sys.argv[1])
-print("open", flush=True)
-time.sleep(100)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    """Another process that holds the folder tmp_path/r."""
-    command = [sys.executable, "-c", HOLDER, tmp_path / "r", os.path.dirname(__file__)]
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout.readline() == "open\n"
-        yield process
-        process.kill()
-
-
-def test_a_folder_in_use_is_refused_naming_the_holder(tmp_path, holder):
-    start = time.monotonic()
-    with pytest.raises(RunError) as caught:
-        open_run(tmp_path / "r")
-    assert time.monotonic() - start >= 0.3
-    assert f"{tmp_path / 'r'} is in use by pid {holder.pid} on " in str(caught.value)
-    assert " since 20" in str(caught.value)
-
-
-def test_a_killed_holder_frees_the_folder(tmp_path, holder):
-    holder.send_signal(signal.SIGKILL)
-    holder.wait()
-    with open_run(tmp_path / "r") as run:
-        assert run.resumed
-        assert f"pid {os.getpid()} on" in (tmp_path / "r" / "lock").read_text()
-
-
-def test_a_dying_holder_is_waited_for(tmp_path, holder):
-    timer = threading.Timer(0.5, holder.kill)
-    timer.start()
-    with Run.open(Search(run_dir=str(tmp_path / "r")), "search", lock_wait=20):
-        assert holder.wait(5) == -signal.SIGKILL
-    timer.join()
-
-
-def test_the_same_process_is_refused_at_once(tmp_path):
-    with open_run(tmp_path / "r"):
-        start = time.monotonic()
-        with pytest.raises(RunError, match=f"open in this process already .pid {os.getpid()} on .*close"):
-            Run.open(Search(run_dir=str(tmp_path / "r")), "search", lock_wait=60)
-        assert time.monotonic() - start < 30
-    open_run(tmp_path / "r").close()
-
-
-def test_the_lock_is_not_handed_to_programs_that_are_started(tmp_path):
-    run = open_run(tmp_path / "r")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False):
-        run.close()
-        open_run(tmp_path / "r").close()
 
 
 # -- journals

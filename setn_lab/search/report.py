@@ -246,53 +246,30 @@ def write(folder: Path, target: Path) -> Path:
     save(run, target)
     config, metrics, found = run.config, run.journal("metrics"), run.genotype()
     (target / "genotype.json").write_text(found.to_json() + "\n")
-    (target / "config.json").write_text(page.config_text(folder))
     first, last = metrics[0], metrics[-1]
     size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
-    lines = [
-        f"# Search run {folder.name}",
-        "",
+    paragraphs = [
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
         "`config.json` holds every parameter: `papermill -f config.json` repeats the run, a folder of images given by "
         "`-p dataset`.",
-        "",
         f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
         f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
         f"architecture {first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
-        "",
         "![curves](curves.svg)",
-        "",
         "## Candidates",
-        "",
         summary_table(run),
-        "",
         comparison(run),
-        "",
         "![candidates](candidates.svg)",
-        "",
         "## Does the evaluator rank what the discrete networks rank?",
-        "",
         *agreement.section(run.evaluators()[-1], run.journal("baseline")),
         "## The evaluator",
-        "",
         "![mixing weights](evaluator.svg)",
-        "",
         "## The winner",
-        "",
         "![cells](cells.svg)",
-        "",
         sizes_table(run.sizes(found)),
-        "",
         f"`{run.space.write(found)}`",
-        "",
-        "## Machine",
-        "",
-        *page.machine(folder),
-        "",
     ]
-    path = target / "README.md"
-    path.write_text("\n".join(lines))
-    return path
+    return page.write_page(folder, target, "Search run", paragraphs)
 
 
 def describe_search(search: Search) -> str:

@@ -262,48 +262,23 @@ def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine and numbers; returns the page."""
     save(folder, target)
     config = tables.read_config(AblationConfig, folder)
-    (target / "config.json").write_text(page.config_text(folder))
-    path = target / "README.md"
-    path.write_text(
-        "\n".join(
-            [
-                f"# Ablation study {folder.name}",
-                "",
-                f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, "
-                f"the evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, seed {config.seed}. "
-                "`config.json` holds every parameter: `papermill -f config.json notebooks/ablation.ipynb out.ipynb` "
-                "repeats it, a folder of images given by `-p dataset`. Searches: "
-                + ", ".join(f"{name} {run}" for name, run in json.loads((folder / "runs.json").read_text()).items())
-                + ".",
-                "",
-                "![Figure 2](candidates.svg)",
-                "",
-                table(folder),
-                "",
-                tests_table(folder),
-                "",
-                "## The losses, which Algorithm 1 selects by",
-                "",
-                "![losses](losses.svg)",
-                "",
-                "## The effect of T",
-                "",
-                "![best of T](best-of-t.svg)",
-                "",
-                best_table(folder),
-                "",
-                "## Cost and scalability",
-                "",
-                costs_table(folder),
-                "",
-                "## Machine",
-                "",
-                *page.machine(folder),
-                "",
-            ]
-        )
-    )
-    return path
+    paragraphs = [
+        f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, the "
+        f"evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, seed {config.seed}. "
+        "`config.json` holds every parameter: `papermill -f config.json notebooks/ablation.ipynb out.ipynb` repeats "
+        f"it, a folder of images given by `-p dataset`. Searches: {tables.folders(folder)}.",
+        "![Figure 2](candidates.svg)",
+        table(folder),
+        tests_table(folder),
+        "## The losses, which Algorithm 1 selects by",
+        "![losses](losses.svg)",
+        "## The effect of T",
+        "![best of T](best-of-t.svg)",
+        best_table(folder),
+        "## Cost and scalability",
+        costs_table(folder),
+    ]
+    return page.write_page(folder, target, "Ablation study", paragraphs)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from setn_lab.compute.workers import HERE, Workers, session, spread
 from setn_lab.config import ConfigError, bounded, unhashed
 from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice
+from setn_lab.kits import KITS
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
@@ -34,8 +35,6 @@ from setn_lab.studies.config import Strategy, StudyConfig
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig(StudyConfig):
     """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
-
-    space: Literal["small", "large"] = "small"  # with 6 operations or 8, of which there are networks to train
 
     # template
     strategy: Strategy = "setn"  # or a variant of section 4.4
@@ -63,9 +62,14 @@ class RankingConfig(StudyConfig):
     retrain_auxiliary_weight: float = bounded(0.4, at_least=0)  # of the auxiliary head's loss
     retrain_cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
 
-    # run
-    run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)  # widgets, where the notebook has any
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        if KITS[self.space].genotype is not Genotype:
+            names = ", ".join(name for name, kit in KITS.items() if kit.genotype is Genotype)
+            raise ConfigError(
+                f"space: {self.space!r} given, of which no discrete networks can be trained; one of {names} is allowed"
+            )
 
     def recipe(self, epochs: int) -> RetrainConfig:
         """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""

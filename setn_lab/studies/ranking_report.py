@@ -233,45 +233,23 @@ def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine, durations and numbers; returns the page."""
     save(folder, target)
     config = tables.read_config(RankingConfig, folder)
-    (target / "config.json").write_text(page.config_text(folder))
-    lines = read_journal(folder / "trained.jsonl")
-    seconds = sum(one.get("seconds", 0.0) for one in lines)
-    searches = ", ".join(json.loads((folder / "runs.json").read_text()).values())
-    path = target / "README.md"
-    path.write_text(
-        "\n".join(
-            [
-                f"# Pairwise study {folder.name}",
-                "",
-                f"{Path(config.dataset).name}, {config.pairs} pairs drawn from: {config.pair_source}; template of "
-                f"{searches}: {config.strategy}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, "
-                f"seed {config.seed}. Networks: C = {config.retrain_channels}, N = {config.retrain_repeats}, "
-                f"{config.retrain_epochs} epochs on D_train, {duration(seconds)} of training in all. `config.json` "
-                "holds every parameter: `papermill -f config.json notebooks/ranking.ipynb out.ipynb` repeats it, a "
-                "folder of images given by `-p dataset`.",
-                "",
-                table(folder),
-                "",
-                "![one-shot accuracy against accuracy after training](scatter.svg)",
-                "",
-                "## By the gap",
-                "",
-                gap_table(folder),
-                "",
-                "![good pairs by gap](gaps.svg)",
-                "",
-                "## Finalists",
-                "",
-                finalists_table(folder),
-                "",
-                "## Machine",
-                "",
-                *page.machine(folder),
-                "",
-            ]
-        )
-    )
-    return path
+    seconds = sum(one.get("seconds", 0.0) for one in read_journal(folder / "trained.jsonl"))
+    paragraphs = [
+        f"{Path(config.dataset).name}, {config.pairs} pairs drawn from: {config.pair_source}; template of "
+        f"{tables.folders(folder)}: C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, seed "
+        f"{config.seed}. Networks: C = {config.retrain_channels}, N = {config.retrain_repeats}, "
+        f"{config.retrain_epochs} epochs on D_train, {duration(seconds)} of training in all. `config.json` holds every "
+        "parameter: `papermill -f config.json notebooks/ranking.ipynb out.ipynb` repeats it, a folder of images given "
+        "by `-p dataset`.",
+        table(folder),
+        "![one-shot accuracy against accuracy after training](scatter.svg)",
+        "## By the gap",
+        gap_table(folder),
+        "![good pairs by gap](gaps.svg)",
+        "## Finalists",
+        finalists_table(folder),
+    ]
+    return page.write_page(folder, target, "Pairwise study", paragraphs)
 
 
 if __name__ == "__main__":

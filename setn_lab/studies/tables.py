@@ -46,6 +46,13 @@ def read_config(cls: type[Config], folder: Path) -> Config:
         raise ConfigError(f"{folder} is not the run folder of such a study ({cls.__name__}): {error}") from error
 
 
+def folders(folder: Path) -> str:
+    """The run folders of the study's searches, by name, as the page says them."""
+    path = folder / "runs.json"
+    runs = json.loads(path.read_text()) if path.exists() else {}
+    return ", ".join(f"{name} {run}" for name, run in runs.items())
+
+
 def searches(configs: Mapping[Any, SearchConfig]) -> str:
     """The searches that a study works on and how far they have come, as Markdown."""
     rows = []

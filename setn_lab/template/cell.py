@@ -130,9 +130,9 @@ class _MixedResults:
 
     def weighted(self, operation: nn.Module, index: int, state: int, weight: Tensor) -> Tensor:
         """weight times the operation's result on the state; the operation is the index-th of its edge."""
+        if state not in self.relus:  # before the first operation: gradients of a state add up in a fixed order
+            self.relus[state] = F.relu(self.states[state])
         if isinstance(operation, ReLUConvBN):
-            if state not in self.relus:
-                self.relus[state] = F.relu(self.states[state])
             return operation.from_relu(self.relus[state], weight)
         if has_weights(operation):
             return weight * operation(self.states[state])

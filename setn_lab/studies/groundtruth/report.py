@@ -180,46 +180,26 @@ def save(study: Study, target: Path | None = None) -> list[Path]:
 def write(study: Study, target: Path) -> Path:
     """`save` and a page with the run's config, machine and numbers; returns the page."""
     save(study, target)
-    folder, config, truth = study.folder, study.config, study.truth
-    (target / "config.json").write_text(page.config_text(folder))
-    path = target / "README.md"
-    lines = [
-        f"# Study with true accuracies {folder.name}",
-        "",
+    config, truth = study.config, study.truth
+    paragraphs = [
         f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, the "
         f"evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, {config.ranked} uniform "
         f"architectures. True accuracies: {truth.column}; the best of all is {truth.accuracy.max():.2f}%, the mean "
         f"{truth.accuracy.mean():.2f}%. `config.json` holds every parameter: `papermill -f config.json "
         "notebooks/groundtruth.ipynb out.ipynb -p table PATH` repeats it, a folder of images given by `-p dataset`.",
-        "",
         "## Are the candidates good?",
-        "",
         quality_table(study),
-        "",
         "![true accuracy under the evaluator](epochs.svg)",
-        "",
         "## Is the one-shot score right?",
-        "",
         ranking_table(study),
-        "",
         "![one-shot loss and true accuracy](scatter.svg)",
-        "",
         "Spearman's rho between how often an architecture uses an operation and how good it is, in truth and by its "
         "one-shot loss:",
-        "",
         operations_table(study),
-        "",
         "## Few candidates or many",
-        "",
         draws_table(study),
-        "",
-        "## Machine",
-        "",
-        *page.machine(folder),
-        "",
     ]
-    path.write_text("\n".join(lines))
-    return path
+    return page.write_page(study.folder, target, "Study with true accuracies", paragraphs)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def facts(values: dict[str, str]) -> str:
+    """A Markdown table of names and values, without a head."""
+    return table(["", ""], [[name, text] for name, text in values.items()])
+
+
 def write_files(target: Path, figures: dict[str, Figure], texts: dict[str, str], summary: dict[str, Any]) -> list[Path]:
     """Write figures as SVG, texts and summary.json into `target`; returns their paths.
 

@@ -77,7 +77,7 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
     notebook shares. Copies the scores into `run`: VARIANT.jsonl, argmax-STRATEGY.jsonl (T = 1), and runs.json, which
     names the folders. Raises what `train` and `score` raise, and ConfigError as `StudyConfig.search` does.
     """
-    with session(config.crew):
+    with session(config.pool):
         _collect(config, run, observe)
 
 
@@ -89,9 +89,9 @@ def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
             train(search, own, observe)
             for name, variant in VARIANTS.items():
                 if variant.strategy == strategy:
-                    score(search, own, variant.source, config.candidates, variant.journal, observe, config.crew)
+                    score(search, own, variant.source, config.candidates, variant.journal, observe, config.pool)
                     copy_journal(own, variant.journal, run, name)
-            score(search, own, "argmax", 1, "argmax", observe, config.crew)
+            score(search, own, "argmax", 1, "argmax", observe, config.pool)
             copy_journal(own, "argmax", run, f"argmax-{strategy}")
             folders[strategy] = own.folder.name
     run.write("runs.json", json.dumps(folders, indent=1) + "\n")
@@ -101,4 +101,4 @@ def measure_costs(config: AblationConfig, run: Run) -> None:
     """Measure what the search costs with 6 and with 8 operations, once, into the run folder's costs.json."""
     if not (run.folder / "costs.json").exists():
         costs = scalability.measure(config.search("setn"))
-        run.write("costs.json", json.dumps([asdict(one) for one in costs], indent=1) + "\n")
+        run.write("costs.json", json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")

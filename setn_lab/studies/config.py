@@ -43,7 +43,7 @@ class StudyConfig(TemplateConfig):
             )
 
     @property
-    def crew(self) -> Workers:
+    def pool(self) -> Workers:
         """The workers that share the study's work."""
         return Workers(self.workers, self.cluster, self.worker_threads, self.worker_gpus)
 

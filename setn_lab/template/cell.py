@@ -78,7 +78,7 @@ class Cell(nn.Module):
 
 def _without_zeros(chosen: list[tuple[int, nn.Module, int]]) -> list[tuple[int, nn.Module, int]]:
     """What a node sums, without operations that give nothing; the last of them where there is nothing else."""
-    return [one for one in chosen if not isinstance(one[1], Zero)] or chosen[-1:]
+    return [choice for choice in chosen if not isinstance(choice[1], Zero)] or chosen[-1:]
 
 
 class _SampledResults:

@@ -65,8 +65,8 @@ class NASBench201Template(nn.Module):
         mixing: as in `Template.mixed`.
         """
         x = self.stem(images)
-        for index, one in enumerate(mixing or [cell.mixed_states for cell in self.cells]):
-            x = self._between(index, one([x], weights[0])[-1])
+        for index, mix in enumerate(mixing or [cell.mixed_states for cell in self.cells]):
+            x = self._between(index, mix([x], weights[0])[-1])
         return self._head(x)
 
     def frozen_mixing(self) -> Callable[[Tensor, Tensor], Tensor]:

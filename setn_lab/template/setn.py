@@ -121,8 +121,8 @@ class Template(nn.Module):
         """
         before = previous = _stem(self.stem, images)
         passes = mixing or [cell.mixed_states for cell in self.cells]
-        for index, (spot, cell, one) in enumerate(zip(self.plan, self.cells, passes, strict=True)):
-            nodes = cell.mixed(before, previous, weights[spot.cell_type], one)
+        for index, (spot, cell, mix) in enumerate(zip(self.plan, self.cells, passes, strict=True)):
+            nodes = cell.mixed(before, previous, weights[spot.cell_type], mix)
             if index < len(self.cells) - 1:
                 before, previous = previous, ConcatReLU.apply(*nodes)
         return self.classifier(pooled(nodes))

@@ -34,7 +34,7 @@ def collect(config, run, observe=lambda progress: None):
         search = prepare_search(search_config, own)
         train(search, own, observe)
         for source in ("evaluator", "uniform"):
-            score(search, own, source, config.candidates, f"spread-{source}", observe, config.crew)
+            score(search, own, source, config.candidates, f"spread-{source}", observe, config.pool)
             copy_journal(own, f"spread-{source}", run, source)
 '''
 

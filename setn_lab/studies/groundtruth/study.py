@@ -116,15 +116,15 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
     raise.
     """
     folders = {}
-    with session(config.crew):
+    with session(config.pool):
         for name, seed, search_config in config.searches():
             with Run.open(search_config, "search") as own:
                 search = prepare_search(search_config, own)
                 train(search, own, observe)
-                score(search, own, "evaluator", config.candidates, "candidates", observe, config.crew)
+                score(search, own, "evaluator", config.candidates, "candidates", observe, config.pool)
                 ranked = f"uniform-{config.ranked}"  # a study with another number has a journal of its own
-                score(search, own, "uniform", config.ranked, ranked, observe, config.crew)
-                score(search, own, "argmax", 1, "argmax", observe, config.crew)
+                score(search, own, "uniform", config.ranked, ranked, observe, config.pool)
+                score(search, own, "argmax", 1, "argmax", observe, config.pool)
                 for journal in JOURNALS:
                     source = ranked if journal == "uniform" else journal
                     copy_journal(own, source, run, f"{name}-{seed}.{journal}")

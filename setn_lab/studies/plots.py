@@ -59,9 +59,8 @@ def _plot_variant(values: NDArray[np.float64], edges: list[float], winner: float
     spread = f" ± {values.std(ddof=1):.2f}" if values.size > 1 else ""
     ax.axvline(values.mean(), color=colour, linewidth=1.2, linestyle="--", label=f"mean {values.mean():.2f}{spread}")
     if winner is not None:  # it stands on the axis, whatever the counts
-        on_axis = {"transform": ax.get_xaxis_transform(), "clip_on": False}
-        label = f"selected {winner:.2f}"
-        ax.plot(winner, 0.03, marker="v", color="k", markersize=7, linestyle="none", label=label, **on_axis)
+        (mark,) = ax.plot(winner, 0.03, marker="v", color="k", markersize=7, linestyle="none", clip_on=False)
+        mark.set(transform=ax.get_xaxis_transform(), label=f"selected {winner:.2f}")
 
 
 def plot_best_of(

@@ -32,12 +32,15 @@ NASBENCH201_NODES = 4  # of a cell of NAS-Bench-201, its input among them
 class Kit:
     """All that belongs to one search space.
 
-    space: the space with the parameter `nodes`; raises ValueError with what is allowed. genotype: the class of its
-    genotypes, with `from_json`. evaluator: the class of its evaluator, see `evaluator.protocol`, and distributions that
-    of its probabilities, with `from_record`. template: the class of its weight-sharing network, called as
-    `template.setn.Template`. layout: what its networks have beside the operations, for their costs. draw: (genotype,
-    caption, beside) to a drawing. final_size: C and N of the networks whose costs are printed. text_form: what the text
-    of a genotype is called.
+    space: the space with the parameter `nodes`; raises ValueError with what is allowed.
+    genotype: the class of its genotypes, with `from_json` and `to_json`.
+    evaluator, distributions: the classes of its evaluator and of its probabilities, see `evaluator.protocol`; the
+    latter with `from_record`.
+    template: the class of its weight-sharing network, which offers what `template.setn.Template` does.
+    layout: what its networks have beside the operations, for their costs.
+    draw: (genotype, caption, beside) to a drawing.
+    final_size: C and N of the networks whose costs are printed.
+    text_form: what the text of a genotype is called.
     """
 
     space: Callable[[int], Space]

@@ -66,9 +66,11 @@ def describe(cls: type) -> list[Parameter]:
         optional = NoneType in alternatives(hints[field.name])
         heading, description = notes[field.name]
         found.append(Parameter(field.name, of_type, optional, field.default, bounds, description, heading))
-    headings = list(dict.fromkeys(one.heading for one in found))
-    order = [one for one in headings if one not in LAST] + [one for one in LAST if one in headings]
-    return sorted(found, key=lambda one: order.index(one.heading))
+    headings = list(dict.fromkeys(parameter.heading for parameter in found))
+    order = [heading for heading in headings if heading not in LAST] + [
+        heading for heading in LAST if heading in headings
+    ]
+    return sorted(found, key=lambda parameter: order.index(parameter.heading))
 
 
 def _notes(cls: type) -> dict[str, tuple[str, str]]:
@@ -106,15 +108,21 @@ def parameter_cell(cls: type, first_line: str) -> str:
     papermill could not read, and what `describe` raises.
     """
     lines, heading = [first_line], ""
-    for one in describe(cls):
-        if one.heading != heading:
-            lines += ["", f"# {one.heading}"]
-            heading = one.heading
-        if "=" in one.text:
-            raise ValueError(f"{cls.__name__}.{one.name}: papermill reads no comment with = in it: {one.text}")
-        default = json.dumps(one.default, ensure_ascii=False) if isinstance(one.default, str) else repr(one.default)
-        comment = f"  # {one.text}" if one.text else ""
-        lines.append(f"{one.name}: {one.type.__name__} = {default}{comment}")
+    for parameter in describe(cls):
+        if parameter.heading != heading:
+            lines += ["", f"# {parameter.heading}"]
+            heading = parameter.heading
+        if "=" in parameter.text:
+            raise ValueError(
+                f"{cls.__name__}.{parameter.name}: papermill reads no comment with = in it: {parameter.text}"
+            )
+        default = (
+            json.dumps(parameter.default, ensure_ascii=False)
+            if isinstance(parameter.default, str)
+            else repr(parameter.default)
+        )
+        comment = f"  # {parameter.text}" if parameter.text else ""
+        lines.append(f"{parameter.name}: {parameter.type.__name__} = {default}{comment}")
     return "\n".join(lines)
 
 

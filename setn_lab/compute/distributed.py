@@ -68,7 +68,7 @@ class ProcessGroup:
             return sorted(set(names))
         lists: list[list[str]] = [[] for _ in range(self.share.processes)]
         dist.all_gather_object(lists, names)
-        return sorted({name for one in lists for name in one})
+        return sorted({name for names in lists for name in names})
 
     def agree(self, number: int) -> bool:
         """Whether all processes have the same number."""

@@ -59,17 +59,18 @@ class NASBench201Distributions:
 
     def node_log_probability(self, architectures: Edges) -> NDArray[np.float64]:
         """The logarithm of the probability that `sample` draws each node as it is; (..., 1, 6) to (..., 1, 3)."""
-        chosen = np.take_along_axis(
-            np.broadcast_to(self.alpha, (*architectures.shape, self.alpha.shape[-1])), architectures[..., None], -1
-        )[..., 0]
-        with np.errstate(divide="ignore"):  # a probability that has underflowed to 0 gives -inf
-            logarithms = np.log(chosen)
+        logarithms = self._edge_log_probability(architectures)
         nodes = np.array([node for node, _ in self.space.edges])
         return np.stack([logarithms[..., nodes == node].sum(-1) for node in range(self.space.nodes)], axis=-1)
 
     def log_probability(self, architectures: Edges) -> NDArray[np.float64]:
         """The logarithm of the probability that `sample` draws this architecture; (..., 1, 6) to (...)."""
-        return self.node_log_probability(architectures).sum((-2, -1))
+        return self._edge_log_probability(architectures).sum((-2, -1))
+
+    def _edge_log_probability(self, architectures: Edges) -> NDArray[np.float64]:
+        alpha = np.broadcast_to(self.alpha, (*architectures.shape, self.alpha.shape[-1]))
+        with np.errstate(divide="ignore"):  # a probability that has underflowed to 0 gives -inf
+            return np.log(np.take_along_axis(alpha, architectures[..., None], -1)[..., 0])
 
     def entropies(self) -> dict[str, NDArray[np.float64]]:
         """The entropy in nats of each edge's distribution: alpha (1, 6)."""

@@ -175,7 +175,9 @@ class Distributions:
                 "input of r2": f"{state_name(space, int(g.argmax()), False)} ({g.max():.0%})",
                 "operations r1 + r2": f"{pairs[h.argmax()]} ({h.max():.1%})",
             }
-            rows.append(row | {f"entropy of {name} [nats]": one[cell_type, node] for name, one in entropies.items()})
+            rows.append(
+                row | {f"entropy of {name} [nats]": values[cell_type, node] for name, values in entropies.items()}
+            )
         return rows
 
     @classmethod

@@ -41,7 +41,7 @@ class CellsConfig:
         validate(self)
         if self.network == "imagenet" and self.channels < 2:
             raise ConfigError(f"channels: {self.channels} given; imagenet's first stem halves C: give 2 or more")
-        unknown = [one for one in self.kinds if one not in style.FORMATS]
+        unknown = [name for name in self.kinds if name not in style.FORMATS]
         if unknown:
             allowed = ",".join(style.FORMATS)
             raise ConfigError(
@@ -52,7 +52,7 @@ class CellsConfig:
     @property
     def kinds(self) -> list[str]:
         """The formats, each once: ["svg", "pdf"] for "svg, pdf"."""
-        return list(dict.fromkeys(one.strip() for one in self.formats.split(",")))
+        return list(dict.fromkeys(name.strip() for name in self.formats.split(",")))
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,7 @@ def draw_network(
         raise ValueError(f"kind: {kind!r} given; allowed are {', '.join(DEFAULTS)}")
     image_size = DEFAULTS[kind][0] if image_size is None else image_size
     num_classes = DEFAULTS[kind][1] if num_classes is None else num_classes
-    least = {"channels": 2 if kind == "imagenet" else 1, "repeats": 1, "image_size": 1, "num_classes": 1}
-    given = {"channels": channels, "repeats": repeats, "image_size": image_size, "num_classes": num_classes}
-    for name, value in given.items():
-        if value < least[name]:
-            raise ValueError(f"{name}: {value} given; an integer of at least {least[name]} is allowed")
-
+    _check_sizes(kind, channels, repeats, image_size, num_classes)
     stack = blocks(genotype, channels, repeats, kind, image_size)
     graph = sheet("network")
     graph.attr("node", margin="0.15,0.06", width="2.5", fontsize="13")
@@ -101,6 +96,15 @@ def draw_network(
         graph.edge(boxes[tail + 1], boxes[head + 1], color=GREY, penwidth="1.1", arrowsize="0.6")
     _draw_auxiliary(graph, boxes, stack, num_classes)
     return graph
+
+
+def _check_sizes(kind: str, channels: int, repeats: int, image_size: int, num_classes: int) -> None:
+    """Raises ValueError for a number that is too small."""
+    least = {"channels": 2 if kind == "imagenet" else 1, "repeats": 1, "image_size": 1, "num_classes": 1}
+    given = {"channels": channels, "repeats": repeats, "image_size": image_size, "num_classes": num_classes}
+    for name, value in given.items():
+        if value < least[name]:
+            raise ValueError(f"{name}: {value} given; an integer of at least {least[name]} is allowed")
 
 
 def _legend(caption: str | None) -> str:

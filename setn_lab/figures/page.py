@@ -1,6 +1,7 @@
 """How reports are put together: Markdown tables, figures, and what a page says of its run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def facts(values: dict[str, str]) -> str:
+    """A Markdown table of names and values, without a head."""
+    return table(["", ""], [[name, text] for name, text in values.items()])
+
+
 def write_files(target: Path, figures: dict[str, Figure], texts: dict[str, str], summary: dict[str, Any]) -> list[Path]:
     """Write figures as SVG, texts and summary.json into `target`; returns their paths.
 
@@ -27,6 +33,19 @@ def write_files(target: Path, figures: dict[str, Figure], texts: dict[str, str],
         paths.append(target / name)
         paths[-1].write_text(text)
     return paths
+
+
+def write_page(folder: Path, target: Path, title: str, paragraphs: Sequence[str]) -> Path:
+    """Write README.md into `target`, of a run folder: title, paragraphs, machine; and its config.json as published.
+
+    Returns the page. An empty paragraph is left out.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "config.json").write_text(config_text(folder))
+    parts = [f"# {title} {folder.name}", *filter(None, paragraphs), "## Machine", "\n".join(machine(folder))]
+    path = target / "README.md"
+    path.write_text("\n\n".join(parts) + "\n")
+    return path
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

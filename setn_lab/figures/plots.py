@@ -80,11 +80,11 @@ def plot_training(metrics: Records, key: str, label: str, unit: float = 1, ax: A
     times `unit`.
     """
     ax = axis(ax)
-    seeds = list(dict.fromkeys(one["seed"] for one in metrics))
+    seeds = list(dict.fromkeys(record["seed"] for record in metrics))
     if not seeds:
         return message(ax, "no epochs recorded yet")
     for number, seed in enumerate(seeds):
-        own = [one for one in metrics if one["seed"] == seed]
+        own = [record for record in metrics if record["seed"] == seed]
         colour, dot = COLOURS[number % len(COLOURS)], "o" if len(own) == 1 else None
         styles = ((key, "training images", 0.7), (f"test_{key}", "test images", 1.8))
         for name, images, width in styles:
@@ -195,7 +195,7 @@ def _colours(names: Mapping[str, Any]) -> list[str]:
 
 
 def _column(records: Records, key: str) -> NDArray[np.float64]:
-    return np.array([one.get(key) for one in records], dtype=float)  # None becomes NaN, which leaves a gap
+    return np.array([record.get(key) for record in records], dtype=float)  # None becomes NaN, which leaves a gap
 
 
 def _by_epoch(records: Records, lines: Mapping[str, NDArray[np.float64]], ax: Axes | None) -> Axes:

@@ -257,10 +257,10 @@ def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scores
     ):
         plots.axis(ax)
         for number, (name, records) in enumerate(metrics.items()):
-            epochs = [one["epoch"] for one in records]
+            epochs = [record["epoch"] for record in records]
             dot = "o" if len(records) == 1 else None
             for key, style in keys.items():
-                values = np.array([one.get(key) for one in records], dtype=float)
+                values = np.array([record.get(key) for record in records], dtype=float)
                 own = _plain(name) if key in ("weight_loss", "entropy") else None
                 colour = plots.COLOURS[number % len(plots.COLOURS)]
                 ax.plot(epochs, values, style, color=colour, linewidth=1.4, marker=dot, markersize=3, label=own)

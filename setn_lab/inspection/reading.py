@@ -60,7 +60,7 @@ class InspectConfig:
     @property
     def others(self) -> list[str]:
         """The further run folders."""
-        return [] if self.compare is None else [one.strip() for one in self.compare.split(",")]
+        return [] if self.compare is None else [folder.strip() for folder in self.compare.split(",")]
 
     @property
     def folder(self) -> Path:
@@ -199,7 +199,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     path = folder / "candidates.jsonl"
     records = _records(path, "No candidate has been scored yet")
     with _sentence(path):
-        loss, accuracy = (np.array([one[name] for one in records], dtype=float) for name in ("loss", "accuracy"))
+        loss, accuracy = (np.array([record[name] for record in records], dtype=float) for name in ("loss", "accuracy"))
     return pd.DataFrame({"loss": loss, "accuracy [%]": 100 * accuracy})
 
 
@@ -214,7 +214,8 @@ def read_candidates(folder: Path) -> Scored:
         names = ("loss", "accuracy", "log_probability")
         column = {name: np.array([record[name] for record in records], dtype=float) for name in names}
         draws, images = (np.array([_count(record[name]) for record in records]) for name in ("draws", "images"))
-    parameters, multiply_adds = ([costs.of(one) / 1e6 for one in quadruples] for costs in _final_costs(kit, space))  # type: ignore[arg-type]
+    tables = _final_costs(kit, space)  # type: ignore[arg-type]
+    parameters, multiply_adds = ([costs.of(drawn) / 1e6 for drawn in quadruples] for costs in tables)
     loss = np.where(np.isfinite(column["loss"]), column["loss"], np.inf)
     rank = np.empty(len(loss), dtype=int)
     rank[np.argsort(loss, kind="stable")] = np.arange(1, len(loss) + 1)

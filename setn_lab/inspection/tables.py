@@ -21,7 +21,7 @@ def preferences(distributions: Distributions) -> list[pd.DataFrame]:
 def likeliest(distributions: Distributions) -> tuple[Any, str]:
     """The most probable architecture, and a sentence that says how probable it is and whether it is the argmax."""
     likely, argmax = distributions.most_likely(), distributions.space.canonical(distributions.argmax())
-    probabilities = [float(distributions.log_probability(one)) for one in (likely, argmax)]
+    probabilities = [float(distributions.log_probability(architecture)) for architecture in (likely, argmax)]
     text = f"The most likely architecture has the log-probability {probabilities[0]:.2f} nats"
     if (likely == argmax).all():
         text += "; it is the argmax of each distribution (T = 1)."

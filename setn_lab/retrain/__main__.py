@@ -23,12 +23,12 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     config = build(RetrainConfig, json.loads(Path(sys.argv[1]).read_text()))
-    with process_group(config.device) as crew:
-        job = crew.first_here(lambda: prepare_retraining(config, crew))
-        with Run.open(config, "retrain") if crew.first else nullcontext() as run:
-            found = retrain(job, run, crew, _print if crew.first else lambda progress: None)
-        if crew.first:
-            print(f"{job.name}: {summary(found)}; {job.folder}")
+    with process_group(config.device) as processes:
+        setup = processes.first_here(lambda: prepare_retraining(config, processes))
+        with Run.open(config, "retrain") if processes.first else nullcontext() as run:
+            found = retrain(setup, run, processes, _print if processes.first else lambda progress: None)
+        if processes.first:
+            print(f"{setup.name}: {summary(found)}; {setup.folder}")
 
 
 def _print(progress: Progress) -> None:

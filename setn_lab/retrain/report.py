@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from setn_lab.figures import plots
+from setn_lab.figures import page, plots
 from setn_lab.retrain.setup import Retraining
 from setn_lab.retrain.training import results, summary
 from setn_lab.runs.progress import duration
@@ -17,7 +17,7 @@ CONTENTS = {
     "genotype.json": "the genotype",
     "metrics.jsonl": "losses and errors, a line an epoch of each seed",
     "checkpoints": "the newest two checkpoints of each seed",
-    "network-*.safetensors": "the trained network of each seed: `setn_lab.trained.load(path).classify(image)`",
+    "network-*.safetensors": "the trained network of each seed: `setn_lab.network.export.load(path).classify(image)`",
     "training.svg": "figure",
 }
 
@@ -36,45 +36,43 @@ def table(folder: Path) -> str:
     found = results(folder)
     if not found:
         return "No epoch is finished yet."
-    lines = ["| seed | epochs | test error | test loss | time |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {one.seed} | {one.epochs} | {one.test_error:.2%} | {one.test_loss:.4f} | {duration(one.seconds)} |"
-        for one in found
-    ]
-    return "\n".join([*lines, "", f"**{summary(found)}**"])
+    rows = []
+    for result in found:
+        error, loss = f"{result.test_error:.2%}", f"{result.test_loss:.4f}"
+        rows.append([f"{result.seed}", f"{result.epochs}", error, loss, duration(result.seconds)])
+    head = ["seed", "epochs", "test error", "test loss", "time"]
+    return f"{page.table(head, rows)}\n\n**{summary(found)}**"
 
 
 def contents(folder: Path) -> str:
     """What lies in the run folder, as Markdown."""
-    lines = [f"- `{folder / name}`: {what}" for name, what in CONTENTS.items() if any(folder.glob(name))]
-    return "\n".join(["Everything of this run lies in its folder:", "", *lines])
+    return page.contents(folder, CONTENTS)
 
 
 def save(folder: Path) -> Path:
     """Write the curves as training.svg into the run folder; returns its path."""
-    path = folder / "training.svg"
-    with plt.rc_context({"svg.hashsalt": "setn_lab"}):  # the same run gives the same file
-        figure = curves(folder)
-        figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return path
+    return page.save_figure(curves(folder), folder / "training.svg")
 
 
-def describe_retraining(job: Retraining) -> str:
+def describe_retraining(setup: Retraining) -> str:
     """The genotype, the network and the images as Markdown."""
-    config, source, size = job.config, job.source, job.cost
+    config, source, size = setup.config, setup.source, setup.cost
     seeds = ", ".join(map(str, range(config.seed, config.seed + config.seeds)))
-    return "\n".join(
-        [
-            "| | |",
-            "|---|---|",
-            f"| genotype | {job.name}: `{job.genotype.to_darts()}` |",
-            f"| network | {config.network}, C = {config.channels}, N = {config.repeats}: {size.parameters:,} "
-            f"parameters, {size.multiply_adds / 1e6:.1f} M multiply-adds |",
-            f"| images | {source.image_size} x {source.image_size}, {source.image_channels} channels, "
-            f"{len(source.classes)} classes, {source.steps} steps of {config.batch_size} an epoch |",
-            f"| seeds | {seeds}; {config.epochs} epochs each |",
-            f"| device | {job.device} |",
-            f"| run folder | `{job.folder}` |",
-        ]
+    size_text = (
+        f"{config.network}, C = {config.channels}, N = {config.repeats}: {size.parameters:,} parameters, "
+        f"{size.multiply_adds / 1e6:.1f} M multiply-adds"
+    )
+    images = (
+        f"{source.image_size} x {source.image_size}, {source.image_channels} channels, {len(source.classes)} classes, "
+        f"{source.steps} steps of {config.batch_size} an epoch"
+    )
+    return page.facts(
+        {
+            "genotype": f"{setup.name}: `{setup.genotype.to_darts()}`",
+            "network": size_text,
+            "images": images,
+            "seeds": f"{seeds}; {config.epochs} epochs each",
+            "device": f"{setup.device}",
+            "run folder": f"`{setup.folder}`",
+        }
     )

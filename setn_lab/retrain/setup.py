@@ -71,23 +71,23 @@ class Retraining:
         return Trained(network, *size, source.classes, source.image_size, source.mean, source.std)
 
 
-def prepare_retraining(config: RetrainConfig, crew: ProcessGroup = ALONE) -> Retraining:
+def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -> Retraining:
     """Read the genotype and the data.
 
-    On CUDA each process of a job on one machine takes the device of its number.
+    On CUDA each process of a setup on one machine takes the device of its number.
 
     Raises GenotypeError, DataError, and ConfigError for a device that this machine lacks, a batch larger than the
     data, a number of classes that the data has not, images too small for the auxiliary head.
     """
     name, genotype = resolve(config.genotype)
     device = choose_device(config.device)
-    if device.type == "cuda" and crew.share.processes > 1:
-        device = torch.device("cuda", crew.local)
-    if crew.share.processes > 1:
-        _check_processes(config, device, crew.share.processes)
-    if config.batch_size % crew.share.processes:
+    if device.type == "cuda" and processes.share.processes > 1:
+        device = torch.device("cuda", processes.local)
+    if processes.share.processes > 1:
+        _check_processes(config, device, processes.share.processes)
+    if config.batch_size % processes.share.processes:
         raise ConfigError(
-            f"batch_size: {config.batch_size} given for {crew.share.processes} processes; a multiple is allowed"
+            f"batch_size: {config.batch_size} given for {processes.share.processes} processes; a multiple is allowed"
         )
     if device.type == "cpu":
         keep_freed_blocks()

@@ -52,31 +52,31 @@ def learning_rate(config: RetrainConfig, step: int, steps: int) -> float:
 
 
 def retrain(
-    job: Retraining, run: Run | None, crew: ProcessGroup = ALONE, observe: Observer = lambda progress: None
+    setup: Retraining, run: Run | None, processes: ProcessGroup = ALONE, observe: Observer = lambda progress: None
 ) -> list[SeedResult]:
     """Train each seed from its newest checkpoint and export it as network-SEED.safetensors.
 
-    run: open in the first process of the job, None in the others. Appends a line an epoch to the journal `metrics` and
+    run: open in the first process of the job, None in the others. Appends a line per epoch to the journal `metrics` and
     saves a checkpoint after each. Returns a result for each seed, in the first process. Raises RetrainError for a loss
-    that is not finite, RunError for a run folder of another genotype, SearchError when memory is short.
+    that is not finite, RunError for a run folder of another genotype, ShortMemoryError when memory is short.
     """
     if run is not None:
-        _claim(run, job.genotype)
-    crew.wait()
-    for seed in range(job.config.seed, job.config.seed + job.config.seeds):
-        network = _train(job, run, crew, seed, observe)
+        _claim(run, setup.genotype)
+    processes.wait()
+    for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
+        network = _train(setup, run, processes, seed, observe)
         if run is not None:
-            run.write(f"network-{seed}.safetensors", job.trained(network.eval()).to_bytes())
+            run.write(f"network-{seed}.safetensors", setup.trained(network.eval()).to_bytes())
     return [] if run is None else results(run.folder)
 
 
-def retrain_once(job: Retraining) -> SeedResult:
+def retrain_once(setup: Retraining) -> SeedResult:
     """Train the first seed in memory: without a run folder, so nothing of it is kept or resumed.
 
-    Raises RetrainError for a loss that is not finite, SearchError when memory is short.
+    Raises RetrainError for a loss that is not finite, ShortMemoryError when memory is short.
     """
     records: list[dict[str, Any]] = []
-    _train(job, None, ALONE, job.config.seed, lambda progress: records.append(progress.record or {}))
+    _train(setup, None, ALONE, setup.config.seed, lambda progress: records.append(progress.record or {}))
     (result,) = _results([record for record in records if record])
     return result
 
@@ -93,71 +93,72 @@ def _claim(run: Run, genotype: Genotype) -> None:
         )
 
 
-def _train(job: Retraining, run: Run | None, crew: ProcessGroup, seed: int, observe: Observer) -> Network:
+def _train(setup: Retraining, run: Run | None, processes: ProcessGroup, seed: int, observe: Observer) -> Network:
     """The training loop of one seed; returns the trained network."""
-    config, source, first = job.config, job.source, seed - job.config.seed
-    network = job.network(seed)
+    config, source, first = setup.config, setup.source, seed - setup.config.seed
+    network = setup.network(seed)
     optimizer = torch.optim.SGD(
         network.parameters(), config.weight_lr, momentum=config.weight_momentum, weight_decay=config.weight_decay
     )
-    folder = job.folder / "checkpoints" / f"seed-{seed}"
-    kept = run is not None or crew.share.processes > 1
+    folder = setup.folder / "checkpoints" / f"seed-{seed}"
+    kept = run is not None or processes.share.processes > 1
     begin = _resume(network, optimizer, folder) if kept else 0
-    if not crew.agree(begin):
+    if not processes.agree(begin):
         raise RunError(f"{folder}: the processes find different checkpoints there: all must read the same folder")
     if run is not None:
         _cut(run, seed, begin)
-    parallel = crew.wrap(network, config.synchronized_batch_norm)
+    parallel = processes.wrap(network, config.synchronized_batch_norm)
     total = config.seeds * config.epochs * source.steps
     for epoch in range(begin, config.epochs):
         started = time.perf_counter()
         network.train()
         steps = range(epoch * source.steps, (epoch + 1) * source.steps)
-        outcomes = torch.zeros(source.steps, 3, device=job.device)  # read once, after the epoch
+        outcomes = torch.zeros(source.steps, 3, device=setup.device)  # read once, after the epoch
         bad: list[str] = []
-        with closing(source.train(seed, steps, crew.share)) as batches:  # an error ends the workers at once
+        with closing(source.train(seed, steps, processes.share)) as batches:  # an error ends the workers at once
             for step, batch in zip(steps, batches, strict=True):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, step, source.steps)
                 drop_path = _path_dropout(
-                    job, crew, network.paths, seed, step, config.path_dropout * epoch / config.epochs
+                    setup, processes, network.paths, seed, step, config.path_dropout * epoch / config.epochs
                 )
                 with explain_out_of_memory("batch_size"):
-                    outcomes[step - steps.start] = _step(job, parallel, optimizer, batch, drop_path)
-                bad += _names(job, "train", batch)
+                    outcomes[step - steps.start] = _step(setup, parallel, optimizer, batch, drop_path)
+                bad += _names(setup, "train", batch)
                 observe(Progress("train", first * config.epochs * source.steps + step + 1, total))
-        loss, accuracy = _mean_outcome(job, crew, outcomes, epoch)
-        crew.align(network)
-        tested, untested = _test(job, crew, network)
-        skipped = crew.gather(bad + untested)
-        if not math.isfinite(tested["test_loss"]):
-            raise _not_finite(job, "loss on the test images", steps.stop - 1)
-        record = {
-            "seed": seed,
-            "epoch": epoch + 1,
-            "loss": loss,
-            "error": 1 - accuracy,
-            **tested,
-            "lr": learning_rate(config, steps.stop - 1, source.steps),
-            "skipped": skipped,
-            "seconds": time.perf_counter() - started,
-        }
+        record = {"seed": seed, "epoch": epoch + 1, **_tested(setup, processes, network, epoch, outcomes, bad)}
+        record["seconds"] = time.perf_counter() - started
         if run is not None:
             run.append("metrics", record)
-            state = {"genotype": job.genotype.to_json(), "network": network.state_dict()}
+            state = {"genotype": setup.genotype.to_json(), "network": network.state_dict()}
             checkpoint.save(folder, epoch + 1, {**state, "optimizer": optimizer.state_dict()})
         observe(Progress("train", (first * config.epochs + epoch + 1) * source.steps, total, record))
     return network
 
 
+def _tested(
+    setup: Retraining, processes: ProcessGroup, network: Network, epoch: int, outcomes: Tensor, bad: list[str]
+) -> dict[str, Any]:
+    """What an epoch came to on the training images and comes to on the test images: a line of `metrics`."""
+    loss, accuracy = _mean_outcome(setup, processes, outcomes, epoch)
+    processes.align(network)
+    tested, untested = _test(setup, processes, network)
+    skipped = processes.gather(bad + untested)
+    last = (epoch + 1) * setup.source.steps - 1
+    if not math.isfinite(tested["test_loss"]):
+        raise _not_finite(setup, "loss on the test images", last)
+    rate = learning_rate(setup.config, last, setup.source.steps)
+    return {"loss": loss, "error": 1 - accuracy, **tested, "lr": rate, "skipped": skipped}
+
+
 def _step(
-    job: Retraining, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, drop_path: Tensor | None
+    setup: Retraining, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, drop_path: Tensor | None
 ) -> Tensor:
     """One update; returns (loss, accuracy, loss with the auxiliary one) of this process's part, left on the device."""
-    config = job.config
-    images = job.place(batch.images)
-    labels = batch.labels.to(job.device, non_blocking=True)
-    with autocast(job.device, config.precision):
+    config = setup.config
+    images = setup.place(batch.images)
+    labels = batch.labels.to(setup.device, non_blocking=True)
+    with autocast(setup.device, config.precision):
         outputs = network(images, drop_path)
         loss = F.cross_entropy(outputs.logits, labels, label_smoothing=config.label_smoothing)
         objective = loss
@@ -173,59 +174,63 @@ def _step(
 
 
 def _path_dropout(
-    job: Retraining, crew: ProcessGroup, paths: tuple[int, int, int], seed: int, step: int, rate: float
+    setup: Retraining, processes: ProcessGroup, paths: tuple[int, int, int], seed: int, step: int, rate: float
 ) -> Tensor | None:
     """Factors (cells, B, 2, b) of this process's part: 0 with that probability, else such that the mean is 1."""
     if rate == 0:
         return None
-    kept = generator(seed, "path dropout", step).random((job.config.batch_size, *paths)) >= rate
-    factors = crew.share.of(torch.from_numpy((kept / (1 - rate)).astype(np.float32)))
-    return to_device(factors.permute(1, 2, 3, 0).contiguous(), job.device)
+    kept = generator(seed, "path dropout", step).random((setup.config.batch_size, *paths)) >= rate
+    factors = processes.share.of(torch.from_numpy((kept / (1 - rate)).astype(np.float32)))
+    return to_device(factors.permute(1, 2, 3, 0).contiguous(), setup.device)
 
 
-def _mean_outcome(job: Retraining, crew: ProcessGroup, outcomes: Tensor, epoch: int) -> tuple[float, float]:
+def _mean_outcome(setup: Retraining, processes: ProcessGroup, outcomes: Tensor, epoch: int) -> tuple[float, float]:
     """The mean loss and accuracy of an epoch over all processes. Raises RetrainError for a loss that is not finite."""
-    outcomes = crew.sum(outcomes) / crew.share.processes
+    outcomes = processes.sum(outcomes) / processes.share.processes
     finite = outcomes.isfinite().all(1).tolist()
     if not all(finite):
-        raise _not_finite(job, "loss", epoch * job.source.steps + finite.index(False))
+        raise _not_finite(setup, "loss", epoch * setup.source.steps + finite.index(False))
     loss, accuracy, _ = outcomes.cpu().double().mean(0).tolist()
     return loss, accuracy
 
 
-def _not_finite(job: Retraining, what: str, step: int) -> RetrainError:
-    epoch = step // job.source.steps
+def _not_finite(setup: Retraining, what: str, step: int) -> RetrainError:
+    epoch = step // setup.source.steps
     kept = f"The checkpoint of epoch {epoch} is kept" if epoch else "There is no checkpoint yet"
+    rate = learning_rate(setup.config, step, setup.source.steps)
     return RetrainError(
-        f"the {what} is not finite at step {step + 1} (epoch {epoch + 1}), at a learning rate of "
-        f"{learning_rate(job.config, step, job.source.steps):.3g}. {kept}. Lower weight_lr ({job.config.weight_lr}), "
-        "which starts a new run"
+        f"the {what} is not finite at step {step + 1} (epoch {epoch + 1}), at a learning rate of {rate:.3g}. {kept}. "
+        f"Lower weight_lr ({setup.config.weight_lr}), which starts a new run"
     )
 
 
-def _names(job: Retraining, split: Literal["train", "test"], batch: Batch) -> list[str]:
+def _names(setup: Retraining, split: Literal["train", "test"], batch: Batch) -> list[str]:
     """The images of a batch that could not be read."""
-    return [] if batch.bad is None else [job.source.name(split, one) for one in batch.bad.tolist() if one != NONE_BAD]
+    return (
+        []
+        if batch.bad is None
+        else [setup.source.name(split, image) for image in batch.bad.tolist() if image != NONE_BAD]
+    )
 
 
 @torch.no_grad()
-def _test(job: Retraining, crew: ProcessGroup, network: Network) -> tuple[dict[str, float], list[str]]:
+def _test(setup: Retraining, processes: ProcessGroup, network: Network) -> tuple[dict[str, float], list[str]]:
     """Loss, top-1 and top-5 error on the test images, and the names of those this process could not read."""
     network.eval()
-    sums = torch.zeros(4, dtype=torch.float64, device="cpu" if job.device.type == "mps" else job.device)
+    sums = torch.zeros(4, dtype=torch.float64, device="cpu" if setup.device.type == "mps" else setup.device)
     skipped: list[str] = []
-    for batch in job.source.test(crew.share):
-        images, labels = job.place(batch.images), batch.labels.to(job.device)
-        with explain_out_of_memory("test_batch_size"), autocast(job.device, job.config.precision):
+    for batch in setup.source.test(processes.share):
+        images, labels = setup.place(batch.images), batch.labels.to(setup.device)
+        with explain_out_of_memory("test_batch_size"), autocast(setup.device, setup.config.precision):
             logits = network(images).logits.float()
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         loss = F.cross_entropy(logits, labels, reduction="none")
         values = torch.stack([loss, ~best[:, 0], ~best.any(1), torch.ones_like(loss)])
         if batch.bad is not None:
             values = values[:, (batch.bad == NONE_BAD).to(values.device)]
-        skipped += _names(job, "test", batch)
+        skipped += _names(setup, "test", batch)
         sums += values.to(sums.device).to(sums.dtype).sum(1)
-    *totals, count = crew.sum(sums).tolist()
+    *totals, count = processes.sum(sums).tolist()
     if count == 0:
         raise DataError("dataset: no test image can be read")
     names = ("test_loss", "test_error", "test_error_top5")
@@ -276,6 +281,6 @@ def _results(records: list[dict[str, Any]]) -> list[SeedResult]:
 def summary(found: list[SeedResult]) -> str:
     """The test error in a line, mean and standard deviation over the seeds that have come as far as the first."""
     epochs = found[0].epochs
-    errors = [100 * one.test_error for one in found if one.epochs == epochs]
+    errors = [100 * result.test_error for result in found if result.epochs == epochs]
     spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
     return f"test error {statistics.fmean(errors):.2f}{spread} % (seeds: {len(errors)}, epochs: {epochs})"

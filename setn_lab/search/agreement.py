@@ -48,9 +48,9 @@ def agreement(evaluator: Distributions, architectures: NDArray[np.int64], losses
 
 
 def section(last: Distributions, uniform: list[dict[str, Any]]) -> list[str]:
-    """The tables of `agreement` with uniform candidates as lines of Markdown, or why there are none."""
+    """The tables of `agreement` with uniform candidates as paragraphs of Markdown, or why there are none."""
     if len(uniform) < 3:
-        return ["Fewer than three uniform candidates were scored.", ""]
+        return ["Fewer than three uniform candidates were scored."]
     space = last.space
     architectures = np.stack([space.encode(space.read(record["genotype"])) for record in uniform])
     found = agreement(last, architectures, np.array([record["loss"] for record in uniform]))
@@ -66,14 +66,10 @@ def section(last: Distributions, uniform: list[dict[str, Any]]) -> list[str]:
         f"Over the {len(uniform)} uniform candidates, Spearman's rho between the evaluator's log-probability and the "
         f"one-shot loss is {found.overall:+.3f} (negative is right; without any relation it would lie within "
         f"±{1.96 / (len(uniform) - 1) ** 0.5:.2f} in 95 of 100 cases). By node:",
-        "",
         table(["cell", *(f"node {node}" for node in range(space.nodes))], nodes),
-        "",
         "By operation: its share in the evaluator's mixing weights over its share in uniform ones, and Spearman's rho "
         "between how often a uniform candidate uses it and that candidate's loss (negative: it helps).",
-        "",
         table(["operation", *head], operations),
-        "",
     ]
 
 

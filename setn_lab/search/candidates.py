@@ -77,8 +77,8 @@ def score(
     """Draw `count` architectures and score the distinct ones, each once on all of D_val, spread over `workers`.
 
     Appends one line a candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
-    scored again. Returns all in the order of their first draw. Raises SearchError when memory is short, RunError where
-    the journal holds candidates that this search does not draw.
+    scored again. Returns all in the order of their first draw. Raises ShortMemoryError, and RunError where the journal
+    holds candidates that this search does not draw.
     """
     entries = _entries(search, source, count)
     done = _done(search, run, journal, entries)
@@ -91,11 +91,11 @@ def score(
     ):
         for group, scores in zip(groups, in_order(results), strict=True):
             scored = [entry.scored(*score, len(search.valid)) for entry, score in zip(group, scores, strict=True)]
-            for one in scored:
-                run.append(journal, _to_record(search, one))
-            for one in scored:
-                done.append(one)
-                observe(Progress("score", len(done), len(entries), _to_record(search, one)))
+            for candidate in scored:
+                run.append(journal, _to_record(search, candidate))
+            for candidate in scored:
+                done.append(candidate)
+                observe(Progress("score", len(done), len(entries), _to_record(search, candidate)))
     return done
 
 
@@ -256,7 +256,7 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
         scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
     else:
         scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
-    chosen = select([one for one in scored if one.images == len(search.valid)], config.select_by)
+    chosen = select([candidate for candidate in scored if candidate.images == len(search.valid)], config.select_by)
     run.write("genotype.json", chosen.genotype.to_json() + "\n")
     return chosen
 

@@ -92,7 +92,7 @@ def relative_entropies(run: SearchRun) -> tuple[NDArray[np.int64], dict[str, NDA
     shares: dict[str, NDArray[np.float64]] = {}
     for name, choices in evaluators[0].choices().items() if evaluators else ():
         most = np.log(choices) if min(choices) > 1 else np.full(len(choices), np.nan)
-        shares[name] = np.array([(one.entropies()[name] / most).mean() for one in evaluators])
+        shares[name] = np.array([(distributions.entropies()[name] / most).mean() for distributions in evaluators])
     return np.array([record["epoch"] for record in run.journal("evaluator")], dtype=np.int64), shares
 
 
@@ -111,9 +111,9 @@ def histogram(run: SearchRun) -> Figure:
     scored = {name: run.journal(journal) for journal, name in SOURCES.items()}
     scored = {name: records for name, records in scored.items() if records}
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
-    accuracy = {name: [100 * one["accuracy"] for one in records] for name, records in scored.items()}
+    accuracy = {name: [100 * record["accuracy"] for record in records] for name, records in scored.items()}
     plots.plot_candidates(accuracy, axes[0])
-    loss = {name: [one["loss"] for one in records] for name, records in scored.items()}
+    loss = {name: [record["loss"] for record in records] for name, records in scored.items()}
     plots.plot_candidates(loss, axes[1], xlabel="one-shot loss [nats]")
     return figure
 
@@ -141,14 +141,14 @@ def summary(run: SearchRun) -> list[dict[str, Any]]:
         records = run.journal(journal)
         if not records:
             continue
-        images = np.array([one["images"] for one in records])
+        images = np.array([record["images"] for record in records])
         complete = images == images.max()
-        loss = np.array([one["loss"] for one in records])[complete]
-        accuracy = np.array([one["accuracy"] for one in records])[complete]
+        loss = np.array([record["loss"] for record in records])[complete]
+        accuracy = np.array([record["accuracy"] for record in records])[complete]
         rows.append(
             {
                 "source": name,
-                "draws": sum(one["draws"] for one in records),
+                "draws": sum(record["draws"] for record in records),
                 "distinct": len(records),
                 "images": f"{images.max()}" if complete.all() else f"{images.min()} to {images.max()}",
                 "loss": loss.mean(),
@@ -186,9 +186,9 @@ def comparison(run: SearchRun) -> str:
     records = [run.journal(journal) for journal in SOURCES]
     if min(map(len, records)) < 2:
         return ""
-    if len({one["images"] for source in records for one in source}) > 1:
+    if len({record["images"] for source in records for record in source}) > 1:
         return "The candidates were raced, so their losses are not compared with the uniform ones'."
-    drawn, uniform = (np.array([one["loss"] for one in source]) for source in records)
+    drawn, uniform = (np.array([record["loss"] for record in source]) for source in records)
     difference = drawn.mean() - uniform.mean()
     error = np.sqrt(drawn.var(ddof=1) / len(drawn) + uniform.var(ddof=1) / len(uniform))
     test = mannwhitneyu(drawn, uniform, method="asymptotic")
@@ -202,7 +202,9 @@ def comparison(run: SearchRun) -> str:
 
 def sizes_table(sizes: list[Size]) -> str:
     """Sizes as Markdown."""
-    rows = [[f"{one.channels}", f"{one.repeats}", f"{one.parameters:,}", f"{one.multiply_adds:,}"] for one in sizes]
+    rows = [
+        [f"{size.channels}", f"{size.repeats}", f"{size.parameters:,}", f"{size.multiply_adds:,}"] for size in sizes
+    ]
     return page.table(["C", "N", "parameters", "multiply-adds, 32x32"], rows)
 
 
@@ -246,74 +248,50 @@ def write(folder: Path, target: Path) -> Path:
     save(run, target)
     config, metrics, found = run.config, run.journal("metrics"), run.genotype()
     (target / "genotype.json").write_text(found.to_json() + "\n")
-    (target / "config.json").write_text(page.config_text(folder))
     first, last = metrics[0], metrics[-1]
     size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
-    lines = [
-        f"# Search run {folder.name}",
-        "",
+    paragraphs = [
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
         "`config.json` holds every parameter: `papermill -f config.json` repeats the run, a folder of images given by "
         "`-p dataset`.",
-        "",
         f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
         f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
         f"architecture {first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
-        "",
         "![curves](curves.svg)",
-        "",
         "## Candidates",
-        "",
         summary_table(run),
-        "",
         comparison(run),
-        "",
         "![candidates](candidates.svg)",
-        "",
         "## Does the evaluator rank what the discrete networks rank?",
-        "",
         *agreement.section(run.evaluators()[-1], run.journal("baseline")),
         "## The evaluator",
-        "",
         "![mixing weights](evaluator.svg)",
-        "",
         "## The winner",
-        "",
         "![cells](cells.svg)",
-        "",
         sizes_table(run.sizes(found)),
-        "",
         f"`{run.space.write(found)}`",
-        "",
-        "## Machine",
-        "",
-        *page.machine(folder),
-        "",
     ]
-    path = target / "README.md"
-    path.write_text("\n".join(lines))
-    return path
+    return page.write_page(folder, target, "Search run", paragraphs)
 
 
 def describe_search(search: Search) -> str:
     """The split, the space and the template as Markdown."""
     config, train, valid = search.config, search.train, search.valid
     template = sum(parameter.numel() for parameter in search.template.parameters())
-    return "\n".join(
-        [
-            "| | |",
-            "|---|---|",
-            f"| images | {train.image_size} x {train.image_size}, {train.channels} channels, "
-            f"{len(train.classes)} classes |",
-            f"| D_train | {len(train):,} images, {search.steps} steps of {config.batch_size} an epoch |",
-            f"| D_val | {len(valid):,} images |",
-            f"| search space | {len(search.space.operations)} operations, {search.space.nodes} nodes, "
-            f"{search.space.count_architectures():.3g} distinct architectures |",
-            f"| template | C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
-            f"{template:,} parameters |",
-            f"| strategy | {config.strategy}, candidates from {config.candidate_source} |",
-            f"| device | {search.device} |",
-        ]
+    space = search.space
+    return page.facts(
+        {
+            "images": f"{train.image_size} x {train.image_size}, {train.channels} channels, "
+            f"{len(train.classes)} classes",
+            "D_train": f"{len(train):,} images, {search.steps} steps of {config.batch_size} an epoch",
+            "D_val": f"{len(valid):,} images",
+            "search space": f"{len(space.operations)} operations, {space.nodes} nodes, "
+            f"{space.count_architectures():.3g} distinct architectures",
+            "template": f"C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
+            f"{template:,} parameters",
+            "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
+            "device": f"{search.device}",
+        }
     )
 
 

@@ -13,7 +13,7 @@ from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.studies import scalability
-from setn_lab.studies.config import Strategy, StudyConfig
+from setn_lab.studies.config import Strategy, StudyConfig, copy_journal
 
 
 class Variant(NamedTuple):
@@ -44,10 +44,6 @@ class AblationConfig(StudyConfig):
 
     # report
     thresholds: str = unhashed("80, 85, 90")  # accuracies in %, above which candidates are counted
-
-    # run
-    run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)  # widgets, where the notebook has any
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -81,7 +77,7 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
     notebook shares. Copies the scores into `run`: VARIANT.jsonl, argmax-STRATEGY.jsonl (T = 1), and runs.json, which
     names the folders. Raises what `train` and `score` raise, and ConfigError as `StudyConfig.search` does.
     """
-    with session(config.crew):
+    with session(config.pool):
         _collect(config, run, observe)
 
 
@@ -93,10 +89,10 @@ def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
             train(search, own, observe)
             for name, variant in VARIANTS.items():
                 if variant.strategy == strategy:
-                    score(search, own, variant.source, config.candidates, variant.journal, observe, config.crew)
-                    _copy(own, variant.journal, run, name)
-            score(search, own, "argmax", 1, "argmax", observe, config.crew)
-            _copy(own, "argmax", run, f"argmax-{strategy}")
+                    score(search, own, variant.source, config.candidates, variant.journal, observe, config.pool)
+                    copy_journal(own, variant.journal, run, name)
+            score(search, own, "argmax", 1, "argmax", observe, config.pool)
+            copy_journal(own, "argmax", run, f"argmax-{strategy}")
             folders[strategy] = own.folder.name
     run.write("runs.json", json.dumps(folders, indent=1) + "\n")
 
@@ -105,8 +101,4 @@ def measure_costs(config: AblationConfig, run: Run) -> None:
     """Measure what the search costs with 6 and with 8 operations, once, into the run folder's costs.json."""
     if not (run.folder / "costs.json").exists():
         costs = scalability.measure(config.search("setn"))
-        run.write("costs.json", json.dumps([asdict(one) for one in costs], indent=1) + "\n")
-
-
-def _copy(own: Run, journal: str, run: Run, name: str) -> None:
-    run.write(f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in own.read(journal)))
+        run.write("costs.json", json.dumps([asdict(cost) for cost in costs], indent=1) + "\n")

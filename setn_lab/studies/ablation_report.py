@@ -51,7 +51,7 @@ def contents(folder: Path) -> str:
 def scored(folder: Path) -> dict[str, Records]:
     """The finished candidates of each variant: those with a finite loss; variants without any are left out."""
     records = {name: read_journal(folder / f"{name}.jsonl") for name in VARIANTS}
-    finite = {name: [one for one in own if np.isfinite(one["loss"])] for name, own in records.items()}
+    finite = {name: [record for record in own if np.isfinite(record["loss"])] for name, own in records.items()}
     return {name: own for name, own in finite.items() if own}
 
 
@@ -63,12 +63,12 @@ def argmax(folder: Path) -> dict[str, dict[str, Any]]:
 
 def selected(records: Records) -> dict[str, Any]:
     """The candidate of the lowest loss (Algorithm 1), the first among equals."""
-    return min(records, key=lambda one: one["loss"])
+    return min(records, key=lambda record: record["loss"])
 
 
 def drawn(records: Records, key: str) -> NDArray[np.float64]:
     """A score of every draw: a candidate that was drawn twice counts twice."""
-    return np.repeat([one[key] for one in records], [one["draws"] for one in records]).astype(float)
+    return np.repeat([record[key] for record in records], [record["draws"] for record in records]).astype(float)
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def summary(folder: Path) -> dict[str, Any]:
         "run": folder.name,
         "variants": variants,
         "setn_against": comparisons,
-        "argmax": {name: {key: one[key] for key in ("accuracy", "loss")} for name, one in argmax(folder).items()},
+        "argmax": {name: {key: record[key] for key in ("accuracy", "loss")} for name, record in argmax(folder).items()},
         "best_of": {name: [asdict(row) for row in _best_of(own)] for name, own in records.items()},
         "costs": json.loads((folder / "costs.json").read_text()) if (folder / "costs.json").exists() else [],
     }
@@ -123,8 +123,8 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def _best_of(records: Records) -> list[Any]:
     """Selection by the lowest loss among T draws, and what the selected one's accuracy and loss are then."""
-    values = {key: np.array([one[key] for one in records], dtype=float) for key in ("accuracy", "loss")}
-    weights = np.array([one["draws"] for one in records], dtype=float)
+    values = {key: np.array([record[key] for record in records], dtype=float) for key in ("accuracy", "loss")}
+    weights = np.array([record["draws"] for record in records], dtype=float)
     return statistics.best_of(values["loss"], values, DRAWS, lowest=True, weights=weights)
 
 
@@ -151,7 +151,7 @@ def effect_of_draws(folder: Path) -> Figure:
         for name, own in records.items():
             rows = [row.values[key] for row in _best_of(own)]
             spreads[name] = [(unit * row.mean, unit * row.low, unit * row.high) for row in rows]
-        cells = {name: unit * one[key] for name, one in single.items() if name in records}
+        cells = {name: unit * record[key] for name, record in single.items() if name in records}
         plots.plot_best_of(DRAWS, spreads, cells, ax, label)
     return figure
 
@@ -165,22 +165,22 @@ def table(folder: Path) -> str:
     head = ["variant", "n (distinct)", "accuracy", "5% / 50% / 95%", "best", *(f"above {limit}" for limit in limits)]
     lines = [*head, "loss", "lowest", "selected: accuracy"]
     rows = []
-    for name, one in found.items():
-        levels = one["accuracy_quantiles"]
+    for name, variant in found.items():
+        levels = variant["accuracy_quantiles"]
         rows.append(
             [
                 name.upper(),
-                f"{one['candidates']} ({one['distinct']})",
-                page.plus_minus(one["mean_accuracy"], one["std_accuracy"], ".2%"),
+                f"{variant['candidates']} ({variant['distinct']})",
+                page.plus_minus(variant["mean_accuracy"], variant["std_accuracy"], ".2%"),
                 f"{levels['0.05']:.2%} / {levels['0.5']:.2%} / {levels['0.95']:.2%}",
-                f"{one['best_accuracy']:.2%}",
-                *(f"{share:.0%}" for share in one["share_above"].values()),
-                page.plus_minus(one["mean_loss"], one["std_loss"], ".4f"),
-                f"{one['lowest_loss']:.4f}",
-                f"{one['selected']['accuracy']:.2%}",
+                f"{variant['best_accuracy']:.2%}",
+                *(f"{share:.0%}" for share in variant["share_above"].values()),
+                page.plus_minus(variant["mean_loss"], variant["std_loss"], ".4f"),
+                f"{variant['lowest_loss']:.4f}",
+                f"{variant['selected']['accuracy']:.2%}",
             ]
         )
-    lost = {name.upper(): one["not_finite"] for name, one in found.items() if one["not_finite"]}
+    lost = {name.upper(): variant["not_finite"] for name, variant in found.items() if variant["not_finite"]}
     note = f"\n\nLeft out, as their loss is not finite: {lost}." if lost else ""
     return page.table(lines, rows) + note
 
@@ -193,15 +193,15 @@ def tests_table(folder: Path) -> str:
     rows = []
     for other, values in found.items():
         for key, form in (("accuracy", "+.2%"), ("loss", "+.4f")):
-            one = values[key]
+            comparison = values[key]
             rows.append(
                 [
                     f"SETN - {other.upper()}",
                     key,
-                    tables.value(one["difference"], form),
-                    tables.value(one["superiority"], ".0%"),
-                    tables.value(one["u"], ".0f"),
-                    tables.value(one["p"], ".2g"),
+                    tables.value(comparison["difference"], form),
+                    tables.value(comparison["superiority"], ".0%"),
+                    tables.value(comparison["u"], ".0f"),
+                    tables.value(comparison["p"], ".2g"),
                 ]
             )
     head = ["difference of means", "of", "value", "P(SETN's is higher)", "U", "p (two-sided)"]
@@ -228,8 +228,8 @@ def best_table(folder: Path) -> str:
                     f"{loss['low']:.4f} to {loss['high']:.4f}",
                 ]
             )
-    for name, one in found["argmax"].items():
-        rows.append([name.upper(), "argmax", f"{one['accuracy']:.2%}", "", f"{one['loss']:.4f}", ""])
+    for name, record in found["argmax"].items():
+        rows.append([name.upper(), "argmax", f"{record['accuracy']:.2%}", "", f"{record['loss']:.4f}", ""])
     head = ["variant", "T", "accuracy", "5% to 95%", "loss", "5% to 95%"]
     return (
         page.table(head, rows)
@@ -240,12 +240,12 @@ def best_table(folder: Path) -> str:
 
 def costs_table(folder: Path) -> str:
     """What a search costs with 6 and with 8 operations, as Markdown."""
-    return scalability.table([scalability.SearchCost(**one) for one in summary(folder)["costs"]])
+    return scalability.table([scalability.SearchCost(**cost) for cost in summary(folder)["costs"]])
 
 
 def save(folder: Path, target: Path | None = None) -> list[Path]:
     """Write figures (SVG), tables (CSV, Markdown) and summary.json into `target`, by default the run folder itself."""
-    rows = [{"variant": name, **one} for name, own in scored(folder).items() for one in own]
+    rows = [{"variant": name, **record} for name, own in scored(folder).items() for record in own]
     texts = table(folder), tests_table(folder), best_table(folder), costs_table(folder)
     return page.write_files(
         target or folder,
@@ -262,48 +262,23 @@ def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine and numbers; returns the page."""
     save(folder, target)
     config = tables.read_config(AblationConfig, folder)
-    (target / "config.json").write_text(page.config_text(folder))
-    path = target / "README.md"
-    path.write_text(
-        "\n".join(
-            [
-                f"# Ablation study {folder.name}",
-                "",
-                f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, "
-                f"the evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, seed {config.seed}. "
-                "`config.json` holds every parameter: `papermill -f config.json notebooks/ablation.ipynb out.ipynb` "
-                "repeats it, a folder of images given by `-p dataset`. Searches: "
-                + ", ".join(f"{name} {run}" for name, run in json.loads((folder / "runs.json").read_text()).items())
-                + ".",
-                "",
-                "![Figure 2](candidates.svg)",
-                "",
-                table(folder),
-                "",
-                tests_table(folder),
-                "",
-                "## The losses, which Algorithm 1 selects by",
-                "",
-                "![losses](losses.svg)",
-                "",
-                "## The effect of T",
-                "",
-                "![best of T](best-of-t.svg)",
-                "",
-                best_table(folder),
-                "",
-                "## Cost and scalability",
-                "",
-                costs_table(folder),
-                "",
-                "## Machine",
-                "",
-                *page.machine(folder),
-                "",
-            ]
-        )
-    )
-    return path
+    paragraphs = [
+        f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, the "
+        f"evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, seed {config.seed}. "
+        "`config.json` holds every parameter: `papermill -f config.json notebooks/ablation.ipynb out.ipynb` repeats "
+        f"it, a folder of images given by `-p dataset`. Searches: {tables.folders(folder)}.",
+        "![Figure 2](candidates.svg)",
+        table(folder),
+        tests_table(folder),
+        "## The losses, which Algorithm 1 selects by",
+        "![losses](losses.svg)",
+        "## The effect of T",
+        "![best of T](best-of-t.svg)",
+        best_table(folder),
+        "## Cost and scalability",
+        costs_table(folder),
+    ]
+    return page.write_page(folder, target, "Ablation study", paragraphs)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Literal
 
 from setn_lab.compute.workers import Workers
 from setn_lab.config import ConfigError, bounded, build, differences, identity, unhashed
+from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, TemplateConfig
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
@@ -27,6 +28,10 @@ class StudyConfig(TemplateConfig):
     worker_gpus: float = bounded(0.0, at_least=0, identity=False)  # for each, a fraction is shared
     cluster: str | None = unhashed(None)  # address of a running Ray cluster, None: this machine
 
+    # run
+    run_dir: str | None = unhashed(None)  # None: named from the config's digest
+    interactive: bool = unhashed(True)  # widgets, where the notebook has any
+
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
@@ -38,7 +43,7 @@ class StudyConfig(TemplateConfig):
             )
 
     @property
-    def crew(self) -> Workers:
+    def pool(self) -> Workers:
         """The workers that share the study's work."""
         return Workers(self.workers, self.cluster, self.worker_threads, self.worker_gpus)
 
@@ -62,6 +67,11 @@ class StudyConfig(TemplateConfig):
                 + "\nGive the study those of the run, or leave the run out: the study makes its own"
             )
         return given
+
+
+def copy_journal(source: Run, journal: str, target: Run, name: str) -> None:
+    """Copy a journal of a search's run into a study's, so that the study's report needs no other folder."""
+    target.write(f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in source.read(journal)))
 
 
 def _read(folder: Path) -> SearchConfig:

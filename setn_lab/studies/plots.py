@@ -47,27 +47,20 @@ def plot_variants(
         if not own.size:
             message(ax, f"{name}: no candidates scored yet")
             continue
-        colour = COLOURS[number % len(COLOURS)]
-        ax.hist(own, edges.tolist(), histtype="stepfilled", facecolor=(colour, 0.3), edgecolor=colour, linewidth=0.8)
-        spread = f" ± {own.std(ddof=1):.2f}" if own.size > 1 else ""
-        ax.axvline(own.mean(), color=colour, linewidth=1.2, linestyle="--", label=f"mean {own.mean():.2f}{spread}")
-        if name in winners:
-            place = ax.get_xaxis_transform()  # the winner stands on the axis, whatever the counts
-            ax.plot(
-                winners[name],
-                0.03,
-                marker="v",
-                color="k",
-                markersize=7,
-                linestyle="none",
-                transform=place,
-                label=f"selected {winners[name]:.2f}",
-                clip_on=False,
-            )
+        _plot_variant(own, edges.tolist(), winners.get(name), COLOURS[number % len(COLOURS)], ax)
         ax.set_title(f"{name.upper()}, n = {own.size}", fontsize="medium")
         ax.label_outer()
         ax.legend(frameon=False, fontsize="small")
     return axes
+
+
+def _plot_variant(values: NDArray[np.float64], edges: list[float], winner: float | None, colour: str, ax: Axes) -> None:
+    ax.hist(values, edges, histtype="stepfilled", facecolor=(colour, 0.3), edgecolor=colour, linewidth=0.8)
+    spread = f" ± {values.std(ddof=1):.2f}" if values.size > 1 else ""
+    ax.axvline(values.mean(), color=colour, linewidth=1.2, linestyle="--", label=f"mean {values.mean():.2f}{spread}")
+    if winner is not None:  # it stands on the axis, whatever the counts
+        (mark,) = ax.plot(winner, 0.03, marker="v", color="k", markersize=7, linestyle="none", clip_on=False)
+        mark.set(transform=ax.get_xaxis_transform(), label=f"selected {winner:.2f}")
 
 
 def plot_best_of(

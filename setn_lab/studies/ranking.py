@@ -19,6 +19,7 @@ from setn_lab.compute.workers import HERE, Workers, session, spread
 from setn_lab.config import ConfigError, bounded, unhashed
 from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice
+from setn_lab.kits import KITS
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
@@ -34,8 +35,6 @@ from setn_lab.studies.config import Strategy, StudyConfig
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig(StudyConfig):
     """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
-
-    space: Literal["small", "large"] = "small"  # with 6 operations or 8, of which there are networks to train
 
     # template
     strategy: Strategy = "setn"  # or a variant of section 4.4
@@ -63,9 +62,14 @@ class RankingConfig(StudyConfig):
     retrain_auxiliary_weight: float = bounded(0.4, at_least=0)  # of the auxiliary head's loss
     retrain_cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
 
-    # run
-    run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)  # widgets, where the notebook has any
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        if KITS[self.space].genotype is not Genotype:
+            names = ", ".join(name for name, kit in KITS.items() if kit.genotype is Genotype)
+            raise ConfigError(
+                f"space: {self.space!r} given, of which no discrete networks can be trained; one of {names} is allowed"
+            )
 
     def recipe(self, epochs: int) -> RetrainConfig:
         """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""
@@ -112,7 +116,7 @@ def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress
     trained into the journal `finalists`; genotype.json is the best of these, to choose. Raises what `train` and
     `score` raise, ConfigError as `StudyConfig.search` and `Bench.of` do, RunError where a journal holds other networks.
     """
-    with session(config.crew):
+    with session(config.pool):
         _collect(config, run, observe)
 
 
@@ -123,29 +127,34 @@ def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
         bench = Bench.of(config.recipe(config.retrain_epochs), search)
         longer = Bench.of(config.recipe(config.finalist_epochs), search)
         train(search, own, observe)
-        scored = score(search, run, config.pair_source, 2 * config.pairs, "scored", observe, config.crew)
+        scored = score(search, run, config.pair_source, 2 * config.pairs, "scored", observe, config.pool)
         best: list[Genotype] = []
         if config.finalists:
-            candidates = score(search, own, "evaluator", config.candidates, "candidates", observe, config.crew)
-            ranked = sorted(candidates, key=lambda one: (np.isnan(one.loss), one.loss))[: config.finalists]
-            best = [one.genotype for one in ranked]
-            kept = ({"genotype": one.genotype.to_darts(), "loss": one.loss, "accuracy": one.accuracy} for one in ranked)
+            candidates = score(search, own, "evaluator", config.candidates, "candidates", observe, config.pool)
+            ranked = sorted(candidates, key=lambda candidate: (np.isnan(candidate.loss), candidate.loss))[
+                : config.finalists
+            ]
+            best = [candidate.genotype for candidate in ranked]
+            kept = (
+                {"genotype": candidate.genotype.to_darts(), "loss": candidate.loss, "accuracy": candidate.accuracy}
+                for candidate in ranked
+            )
             run.write("best.json", json.dumps(list(kept), indent=1) + "\n")
         run.write("runs.json", json.dumps({config.strategy: own.folder.name}) + "\n")
-    run.write("pairs.json", json.dumps(pairs(config, search, [one.genotype for one in scored])) + "\n")
-    train_networks(bench, [one.genotype for one in scored], run, "trained", observe, config.crew)
-    trained = train_networks(longer, best, run, "finalists", observe, config.crew)
-    if successful := [one for one in trained if "accuracy" in one]:  # progressive selection: by the result
-        chosen = max(successful, key=lambda one: one["accuracy"])
+    run.write("pairs.json", json.dumps(pairs(config, search, [candidate.genotype for candidate in scored])) + "\n")
+    train_networks(bench, [candidate.genotype for candidate in scored], run, "trained", observe, config.pool)
+    trained = train_networks(longer, best, run, "finalists", observe, config.pool)
+    if successful := [record for record in trained if "accuracy" in record]:  # progressive selection: by the result
+        chosen = max(successful, key=lambda candidate: candidate["accuracy"])
         run.write("genotype.json", Genotype.from_darts(chosen["genotype"]).to_json() + "\n")
 
 
 def pairs(config: RankingConfig, search: Search, distinct: list[Genotype]) -> list[list[int]]:
     """The P pairs as they were drawn, each two positions in the distinct genotypes."""
-    position = {genotype: bounded for bounded, genotype in enumerate(distinct)}
+    position = {genotype: number for number, genotype in enumerate(distinct)}
     drawn = draw(search, config.pair_source, 2 * config.pairs)
     places = [position[search.space.genotype(architecture)] for architecture in drawn]
-    return [places[bounded : bounded + 2] for bounded in range(0, len(places), 2)]
+    return [places[number : number + 2] for number in range(0, len(places), 2)]
 
 
 def train_networks(
@@ -169,15 +178,15 @@ def train_networks(
                 f"{run.folder / journal}.jsonl: holds a network that this study does not draw ({record['genotype']}); "
                 "it was edited or belongs to another run: move it away to train again"
             )
-    missing = [bounded for bounded in range(len(genotypes)) if bounded not in lines]
-    tasks = [genotypes[bounded] for bounded in missing]
+    missing = [number for number in range(len(genotypes)) if number not in lines]
+    tasks = [genotypes[number] for number in missing]
     with closing(spread(workers, _arrive, bench, _train_one, tasks)) as results:
         for task, result in results:
             record = {"network": missing[task], **result}
             run.append(journal, record)
             lines[missing[task]] = record
             observe(Progress("networks", len(lines), len(genotypes), record))
-    return [lines[bounded] for bounded in range(len(genotypes))]
+    return [lines[number] for number in range(len(genotypes))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,23 +208,27 @@ class Networks:
 def networks(folder: Path) -> Networks:
     """What the run folder holds so far."""
     scored, lines = read_journal(folder / "scored.jsonl"), read_journal(folder / "trained.jsonl")
-    done = {one["network"]: one for one in lines if "accuracy" in one and np.isfinite(scored[one["network"]]["loss"])}
+    done = {
+        record["network"]: record
+        for record in lines
+        if "accuracy" in record and np.isfinite(scored[record["network"]]["loss"])
+    }
     order = sorted(done)
-    place = {bounded: position for position, bounded in enumerate(order)}
+    place = {number: position for position, number in enumerate(order)}
     drawn = json.loads((folder / "pairs.json").read_text()) if (folder / "pairs.json").exists() else []
     whole = [[place[a], place[b]] for a, b in drawn if a in place and b in place]
     columns = {
-        "accuracy": [scored[bounded]["accuracy"] for bounded in order],
-        "loss": [-scored[bounded]["loss"] for bounded in order],
-        "parameters": [done[bounded]["parameters"] for bounded in order],
-        "multiply_adds": [done[bounded]["multiply_adds"] for bounded in order],
-        "log_probability": [scored[bounded]["log_probability"] for bounded in order],
+        "accuracy": [scored[number]["accuracy"] for number in order],
+        "loss": [-scored[number]["loss"] for number in order],
+        "parameters": [done[number]["parameters"] for number in order],
+        "multiply_adds": [done[number]["multiply_adds"] for number in order],
+        "log_probability": [scored[number]["log_probability"] for number in order],
     }
     return Networks(
         {name: np.array(values, dtype=float) for name, values in columns.items()},
-        np.array([done[bounded]["accuracy"] for bounded in order], dtype=float),
+        np.array([done[number]["accuracy"] for number in order], dtype=float),
         np.array(whole, dtype=np.int64).reshape(-1, 2),
-        {one["network"]: one["failed"] for one in lines if "failed" in one},
+        {record["network"]: record["failed"] for record in lines if "failed" in record},
         len(drawn) - len(whole),
     )
 
@@ -225,12 +238,12 @@ def finalists(folder: Path) -> list[dict[str, Any]]:
     path = folder / "best.json"
     if not path.exists():
         return []
-    trained = {one["network"]: one for one in read_journal(folder / "finalists.jsonl")}
+    trained = {record["network"]: record for record in read_journal(folder / "finalists.jsonl")}
     keys = "accuracy", "loss", "parameters", "failed"
     return [
-        {"one_shot": one, "trained": {key: trained[bounded][key] for key in keys if key in trained[bounded]}}
-        for bounded, one in enumerate(json.loads(path.read_text()))
-        if bounded in trained
+        {"one_shot": record, "trained": {key: trained[number][key] for key in keys if key in trained[number]}}
+        for number, record in enumerate(json.loads(path.read_text()))
+        if number in trained
     ]
 
 
@@ -244,11 +257,11 @@ def _arrive(bench: Bench) -> Bench:
 
 def _train_one(bench: Bench, genotype: Genotype) -> dict[str, Any]:
     device = bench.source.training.images.device
-    job = Retraining(bench.config, device, "drawn", genotype, bench.source)
-    size = job.cost
+    setup = Retraining(bench.config, device, "drawn", genotype, bench.source)
+    size = setup.cost
     about = {"genotype": genotype.to_darts(), "parameters": size.parameters, "multiply_adds": size.multiply_adds}
     try:
-        result = retrain_once(job)
+        result = retrain_once(setup)
     except RetrainError as error:
         return {**about, "failed": str(error)}
     return {**about, "accuracy": 1 - result.test_error, "loss": result.test_loss, "seconds": result.seconds}

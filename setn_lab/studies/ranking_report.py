@@ -63,9 +63,9 @@ def contents(folder: Path) -> str:
 def summary(folder: Path) -> dict[str, Any]:
     """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
     found = networks(folder)
-    rows = {name: asdict(one) for name, one in _statistics(found).items()}
-    for one in rows.values():
-        one |= {name: one[f"{name}_detail"]["value"] for name in ("good_pairs", "kendall_tau", "spearman_rho")}
+    rows = {name: asdict(row) for name, row in _statistics(found).items()}
+    for row in rows.values():
+        row |= {name: row[f"{name}_detail"]["value"] for name in ("good_pairs", "kendall_tau", "spearman_rho")}
     runs = json.loads((folder / "runs.json").read_text()) if (folder / "runs.json").exists() else {}
     return {
         "run": folder.name,
@@ -106,7 +106,7 @@ def _row(predicted: tuple[float, ...], true: tuple[float, ...], pairs: tuple[tup
         (good.tied_predicted, good.tied_true),
         kendall(x, y),
         spearman(x, y),
-        {f"{fraction:.0%}": one for fraction, one in within_best(x, y, FRACTIONS).items()},
+        {f"{fraction:.0%}": interval for fraction, interval in within_best(x, y, FRACTIONS).items()},
         by_gap(x[places], y[places]),
     )
 
@@ -120,11 +120,11 @@ def table(folder: Path) -> str:
     rows = [
         [
             label,
-            tables.estimate(statistics[name].good_pairs_detail, ".1%"),
+            tables.interval(statistics[name].good_pairs_detail, ".1%"),
             f"{statistics[name].pairs_tied[0]}",
-            tables.estimate(statistics[name].kendall_tau_detail, "+.3f"),
-            tables.estimate(statistics[name].spearman_rho_detail, "+.3f"),
-            *(tables.estimate(one, "+.2f") for one in statistics[name].kendall_tau_within_best.values()),
+            tables.interval(statistics[name].kendall_tau_detail, "+.3f"),
+            tables.interval(statistics[name].spearman_rho_detail, "+.3f"),
+            *(tables.interval(interval, "+.2f") for interval in statistics[name].kendall_tau_within_best.values()),
         ]
         for name, label in PREDICTORS.items()
     ]
@@ -156,8 +156,8 @@ def gap_table(folder: Path) -> str:
     if not bins:
         return "No pair is complete yet."
     rows = [
-        [f"{one.least_gap:.2%} to {one.most_gap:.2%}", f"{one.share.count}", tables.estimate(one.share, ".0%")]
-        for one in bins
+        [f"{gap.least_gap:.2%} to {gap.most_gap:.2%}", f"{gap.share.count}", tables.interval(gap.share, ".0%")]
+        for gap in bins
     ]
     return page.table(["gap in accuracy after training", "pairs", "good"], rows)
 
@@ -187,9 +187,9 @@ def gaps(folder: Path) -> Figure:
     statistics, shares = _statistics(found), {}
     for name in ("accuracy", "parameters", "log_probability"):
         shares[PREDICTORS[name]] = [
-            (100 * one.mean_gap, 100 * one.share.value, 100 * (one.share.low or 0.0), 100 * (one.share.high or 0.0))
-            for one in statistics[name].good_pairs_by_gap
-            if one.share.value is not None
+            (100 * gap.mean_gap, 100 * gap.share.value, 100 * (gap.share.low or 0.0), 100 * (gap.share.high or 0.0))
+            for gap in statistics[name].good_pairs_by_gap
+            if gap.share.value is not None
         ]
     figure, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
     plots.plot_by_gap(shares, ax)
@@ -201,16 +201,16 @@ def finalists_table(folder: Path) -> str:
     found = finalists(folder)
     if not found:
         return "No finalist is trained."
-    accuracies = [one["trained"].get("accuracy", -1.0) for one in found]
+    accuracies = [finalist["trained"].get("accuracy", -1.0) for finalist in found]
     chosen = int(np.argmax(accuracies))
     rows = [
         [
             f"{number}" + (" (chosen)" if number - 1 == chosen else ""),
-            f"{one['one_shot']['loss']:.4f}",
-            f"{one['one_shot']['accuracy']:.2%}",
-            f"{accuracy:.2%}" if accuracy >= 0 else f"failed: {one['trained']['failed']}",
+            f"{finalist['one_shot']['loss']:.4f}",
+            f"{finalist['one_shot']['accuracy']:.2%}",
+            f"{accuracy:.2%}" if accuracy >= 0 else f"failed: {finalist['trained']['failed']}",
         ]
-        for number, (one, accuracy) in enumerate(zip(found, accuracies, strict=True), 1)
+        for number, (finalist, accuracy) in enumerate(zip(found, accuracies, strict=True), 1)
     ]
     return page.table(["rank", "one-shot loss", "one-shot accuracy", "accuracy after training"], rows)
 
@@ -233,45 +233,23 @@ def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine, durations and numbers; returns the page."""
     save(folder, target)
     config = tables.read_config(RankingConfig, folder)
-    (target / "config.json").write_text(page.config_text(folder))
-    lines = read_journal(folder / "trained.jsonl")
-    seconds = sum(one.get("seconds", 0.0) for one in lines)
-    searches = ", ".join(json.loads((folder / "runs.json").read_text()).values())
-    path = target / "README.md"
-    path.write_text(
-        "\n".join(
-            [
-                f"# Pairwise study {folder.name}",
-                "",
-                f"{Path(config.dataset).name}, {config.pairs} pairs drawn from: {config.pair_source}; template of "
-                f"{searches}: {config.strategy}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, "
-                f"seed {config.seed}. Networks: C = {config.retrain_channels}, N = {config.retrain_repeats}, "
-                f"{config.retrain_epochs} epochs on D_train, {duration(seconds)} of training in all. `config.json` "
-                "holds every parameter: `papermill -f config.json notebooks/ranking.ipynb out.ipynb` repeats it, a "
-                "folder of images given by `-p dataset`.",
-                "",
-                table(folder),
-                "",
-                "![one-shot accuracy against accuracy after training](scatter.svg)",
-                "",
-                "## By the gap",
-                "",
-                gap_table(folder),
-                "",
-                "![good pairs by gap](gaps.svg)",
-                "",
-                "## Finalists",
-                "",
-                finalists_table(folder),
-                "",
-                "## Machine",
-                "",
-                *page.machine(folder),
-                "",
-            ]
-        )
-    )
-    return path
+    seconds = sum(record.get("seconds", 0.0) for record in read_journal(folder / "trained.jsonl"))
+    paragraphs = [
+        f"{Path(config.dataset).name}, {config.pairs} pairs drawn from: {config.pair_source}; template of "
+        f"{tables.folders(folder)}: C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, seed "
+        f"{config.seed}. Networks: C = {config.retrain_channels}, N = {config.retrain_repeats}, "
+        f"{config.retrain_epochs} epochs on D_train, {duration(seconds)} of training in all. `config.json` holds every "
+        "parameter: `papermill -f config.json notebooks/ranking.ipynb out.ipynb` repeats it, a folder of images given "
+        "by `-p dataset`.",
+        table(folder),
+        "![one-shot accuracy against accuracy after training](scatter.svg)",
+        "## By the gap",
+        gap_table(folder),
+        "![good pairs by gap](gaps.svg)",
+        "## Finalists",
+        finalists_table(folder),
+    ]
+    return page.write_page(folder, target, "Pairwise study", paragraphs)
 
 
 if __name__ == "__main__":

@@ -50,16 +50,16 @@ def table(costs: list[SearchCost]) -> str:
         return "Costs are not measured yet."
     rows = [
         [
-            f"{one.operations}",
-            f"{one.parameters:,}",
-            f"{1000 * one.weight_step:.0f} ms",
-            f"{1000 * one.evaluator_step:.0f} ms",
-            f"{one.candidate:.2f} s",
-            f"{one.training_hours:.2f} h",
-            f"{one.scoring_hours:.2f} h",
-            "unknown" if one.memory is None else f"{one.memory / 2**30:.2f} GiB",
+            f"{cost.operations}",
+            f"{cost.parameters:,}",
+            f"{1000 * cost.weight_step:.0f} ms",
+            f"{1000 * cost.evaluator_step:.0f} ms",
+            f"{cost.candidate:.2f} s",
+            f"{cost.training_hours:.2f} h",
+            f"{cost.scoring_hours:.2f} h",
+            "unknown" if cost.memory is None else f"{cost.memory / 2**30:.2f} GiB",
         ]
-        for one in costs
+        for cost in costs
     ]
     head = ["operations", "template parameters", "weight step", "evaluator step", "candidate", "training", "scoring"]
     ratio = costs[-1].training_hours / costs[0].training_hours

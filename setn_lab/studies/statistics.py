@@ -167,7 +167,7 @@ def within_best(
     """
     predicted, true = _both("(n,)", predicted, true)
     chosen = {fraction: best(true, fraction) for fraction in fractions}
-    return {fraction: kendall(predicted[one], true[one], resamples, seed) for fraction, one in chosen.items()}
+    return {fraction: kendall(predicted[places], true[places], resamples, seed) for fraction, places in chosen.items()}
 
 
 def best(true: Values, fraction: float) -> NDArray[np.int64]:

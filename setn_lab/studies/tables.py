@@ -21,12 +21,13 @@ def value(number: float | None, form: str) -> str:
     return UNDEFINED if number is None else format(number, form)
 
 
-def estimate(one: Interval, form: str) -> str:
+def interval(found: Interval, form: str) -> str:
     """A figure with its 95% interval, or why there is none."""
-    if one.value is None:
-        return f"{UNDEFINED}: {one.note}"
-    interval = "" if one.low is None or one.high is None else f" ({one.low:{form}} to {one.high:{form}})"
-    return f"{one.value:{form}}{interval}"
+    if found.value is None:
+        return f"{UNDEFINED}: {found.note}"
+    if found.low is None or found.high is None:
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
 def csv_text(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
@@ -44,6 +45,13 @@ def read_config(cls: type[Config], folder: Path) -> Config:
         return build(cls, json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder} is not the run folder of such a study ({cls.__name__}): {error}") from error
+
+
+def folders(folder: Path) -> str:
+    """The run folders of the study's searches, by name, as the page says them."""
+    path = folder / "runs.json"
+    runs = json.loads(path.read_text()) if path.exists() else {}
+    return ", ".join(f"{name} {run}" for name, run in runs.items())
 
 
 def searches(configs: Mapping[Any, SearchConfig]) -> str:

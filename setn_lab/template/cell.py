@@ -78,7 +78,7 @@ class Cell(nn.Module):
 
 def _without_zeros(chosen: list[tuple[int, nn.Module, int]]) -> list[tuple[int, nn.Module, int]]:
     """What a node sums, without operations that give nothing; the last of them where there is nothing else."""
-    return [one for one in chosen if not isinstance(one[1], Zero)] or chosen[-1:]
+    return [choice for choice in chosen if not isinstance(choice[1], Zero)] or chosen[-1:]
 
 
 class _SampledResults:
@@ -130,9 +130,9 @@ class _MixedResults:
 
     def weighted(self, operation: nn.Module, index: int, state: int, weight: Tensor) -> Tensor:
         """weight times the operation's result on the state; the operation is the index-th of its edge."""
+        if state not in self.relus:  # before the first operation: gradients of a state add up in a fixed order
+            self.relus[state] = F.relu(self.states[state])
         if isinstance(operation, ReLUConvBN):
-            if state not in self.relus:
-                self.relus[state] = F.relu(self.states[state])
             return operation.from_relu(self.relus[state], weight)
         if has_weights(operation):
             return weight * operation(self.states[state])

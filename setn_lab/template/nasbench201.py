@@ -1,6 +1,6 @@
 """The template network of NAS-Bench-201's space: its macro-structure with every operation on every edge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -65,9 +65,13 @@ class NASBench201Template(nn.Module):
         mixing: as in `Template.mixed`.
         """
         x = self.stem(images)
-        for index, one in enumerate(mixing or [cell.mixed_states for cell in self.cells]):
-            x = self._between(index, one([x], weights[0])[-1])
+        for index, mix in enumerate(mixing or [cell.mixed_states for cell in self.cells]):
+            x = self._between(index, mix([x], weights[0])[-1])
         return self._head(x)
+
+    def frozen_mixing(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """`mixed` itself: its few convolutions gain nothing by the pass of `template.frozen`."""
+        return self.mixed
 
     def per_cell(self, architecture: np.ndarray) -> np.ndarray:
         """One architecture (1, 6) as the (cells, 6) that `sampled` takes."""

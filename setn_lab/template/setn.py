@@ -20,6 +20,7 @@ from setn_lab.space.genotype import INPUTS
 from setn_lab.space.protocol import Space
 from setn_lab.space.setn import SearchSpace
 from setn_lab.template.cell import Cache, Cell, ConcatReLU, cached, pooled
+from setn_lab.template.frozen import FrozenMixing
 from setn_lab.template.norm import BatchNorm
 
 Mixing = Callable[[list[Tensor], Tensor], list[Tensor]]  # `Cell.mixed_states`, or another pass of the same numbers
@@ -120,11 +121,16 @@ class Template(nn.Module):
         """
         before = previous = _stem(self.stem, images)
         passes = mixing or [cell.mixed_states for cell in self.cells]
-        for index, (spot, cell, one) in enumerate(zip(self.plan, self.cells, passes, strict=True)):
-            nodes = cell.mixed(before, previous, weights[spot.cell_type], one)
+        for index, (spot, cell, mix) in enumerate(zip(self.plan, self.cells, passes, strict=True)):
+            nodes = cell.mixed(before, previous, weights[spot.cell_type], mix)
             if index < len(self.cells) - 1:
                 before, previous = previous, ConcatReLU.apply(*nodes)
         return self.classifier(pooled(nodes))
+
+    def frozen_mixing(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """`mixed` for weights that do not require gradients, by the fastest pass; to be made once, after `to`."""
+        on_cpu = self.classifier.weight.device.type == "cpu"  # where alone the pass by hand has been measured
+        return FrozenMixing(self) if on_cpu else self.mixed
 
     def per_cell(self, quadruples: np.ndarray) -> np.ndarray:
         """One architecture (2, B, 4), a normal and a reduction cell, as the (cells, B, 4) that `sampled` takes."""

@@ -21,7 +21,7 @@ class ComparisonInspector(Inspector):
         """The runs chosen, at first the run and those of `compare`."""
         if not self.loaded:
             return _given(self.config)
-        return [Path(one) for one in self.chosen.value]
+        return [Path(folder) for folder in self.chosen.value]
 
     def load(self) -> None:
         """List the searches beside the first run."""
@@ -40,7 +40,7 @@ class ComparisonInspector(Inspector):
 
     def draw(self) -> None:
         """Show the chosen runs; one that cannot be read is named, and the others are shown."""
-        picture, self.table.value, problems = _compare([Path(one) for one in self.chosen.value])
+        picture, self.table.value, problems = _compare([Path(folder) for folder in self.chosen.value])
         self.image.value = self.png = picture
         self.note.value = "<br>".join(html.escape(problem) for problem in problems)
 
@@ -52,7 +52,7 @@ class ComparisonInspector(Inspector):
 
 
 def _given(config: InspectConfig) -> list[Path]:
-    return list(dict.fromkeys([config.folder, *(reading.folder_of(one) for one in config.others)]))
+    return list(dict.fromkeys([config.folder, *(reading.folder_of(folder) for folder in config.others)]))
 
 
 def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:

@@ -133,14 +133,14 @@ def show(kind: type[Inspector], config: InspectConfig) -> None:
         shown = kind.figures(config)
     except InspectionError as error:
         shown = [HTML(f"<p>{html.escape(str(error))}.</p>")]
-    for one in shown:
-        display(one)
+    for item in shown:
+        display(item)
 
 
 def headless() -> bool:
     """Whether papermill started this process: then nobody is there to move a slider."""
     try:
-        return any("papermill" in part for one in psutil.Process().parents()[:2] for part in one.cmdline()[:3])
+        return any("papermill" in part for process in psutil.Process().parents()[:2] for part in process.cmdline()[:3])
     except psutil.Error:  # a parent that may not be looked at, or has just ended
         return False
 

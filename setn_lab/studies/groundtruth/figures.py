@@ -24,10 +24,10 @@ def epochs_figure(study: Study) -> Figure:
         plots.axis(ax)
         ax.axhspan(low, high, color="#000000", alpha=0.08, linewidth=0)
         ax.axhline(mean, color="#595959", linewidth=1, linestyle=":", label="uniform")
-        for one in seeds:
-            means, least, _, most = np.array(one.spread).T
-            epochs, colour = np.arange(1, len(means) + 1), plots.COLOURS[one.seed % len(plots.COLOURS)]
-            ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {one.seed}")
+        for result in seeds:
+            means, least, _, most = np.array(result.spread).T
+            epochs, colour = np.arange(1, len(means) + 1), plots.COLOURS[result.seed % len(plots.COLOURS)]
+            ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {result.seed}")
             ax.fill_between(epochs, least, most, color=colour, alpha=0.15, linewidth=0)
         ax.set(ylim=_range(truth))
         ax.set_title(title(name), fontsize="small")

@@ -62,11 +62,11 @@ def summary(study: Study) -> dict[str, Any]:
     """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
     rows: dict[str, Any] = {}
     for name, seeds in study.rows.items():
-        rows[name] = {"seeds": [asdict(one) for one in seeds]}
+        rows[name] = {"seeds": [asdict(result) for result in seeds]}
         for key, values in _columns(seeds).items():
             rows[name] |= {f"{key}_mean": _mean(values), f"{key}_std": _std(values)}
         if name == "setn":  # its template also scores SETN-RAND's candidates
-            values = [one.uniform for one in seeds]
+            values = [result.uniform for result in seeds]
             random = {"chosen_true_accuracy_mean": _mean(values), "chosen_true_accuracy_std": _std(values)}
             rows["setn-rand"] = random | {"kendall_tau_mean": rows[name]["kendall_tau_mean"]}
     truth = study.truth
@@ -76,16 +76,16 @@ def summary(study: Study) -> dict[str, Any]:
 
 def _columns(seeds: list[RowResult]) -> dict[str, list[float | None]]:
     columns: dict[str, list[float | None]] = {
-        "chosen_true_accuracy": [one.chosen for one in seeds],
-        "argmax_true_accuracy": [one.argmax for one in seeds],
-        "uniform_true_accuracy": [one.uniform for one in seeds],
-        "candidates_true_accuracy": [one.candidates[0] for one in seeds],
-        "uniforms_true_accuracy": [one.uniforms[0] for one in seeds],
+        "chosen_true_accuracy": [result.chosen for result in seeds],
+        "argmax_true_accuracy": [result.argmax for result in seeds],
+        "uniform_true_accuracy": [result.uniform for result in seeds],
+        "candidates_true_accuracy": [result.candidates[0] for result in seeds],
+        "uniforms_true_accuracy": [result.uniforms[0] for result in seeds],
     }
     for fraction, found in seeds[0].agreement.items():
         within = "" if fraction == ALL else f"_within_best_{fraction}"
         for name in found:
-            columns[f"{name}{within}"] = [one.agreement[fraction][name] for one in seeds]
+            columns[f"{name}{within}"] = [result.agreement[fraction][name] for result in seeds]
     return columns
 
 
@@ -106,8 +106,8 @@ def quality_table(study: Study) -> str:
         columns = _columns(seeds)
         keys = ("chosen", "argmax", "uniform", "candidates", "uniforms")
         cells = [_cell(columns[f"{key}_true_accuracy"], ".2f") for key in keys]
-        ranks = ", ".join(f"{one.chosen_rank:,}" for one in seeds)
-        distinct = ", ".join(f"{one.distinct}" for one in seeds)
+        ranks = ", ".join(f"{result.chosen_rank:,}" for result in seeds)
+        distinct = ", ".join(f"{result.distinct}" for result in seeds)
         rows.append([name, f"{len(seeds)}", cells[0], ranks, *cells[1:4], distinct, cells[4]])
     if truth.column == PUBLISHED_FOR:
         rows += [[f"published: {name}", "", accuracy, *[""] * 6] for name, accuracy in PUBLISHED_ACCURACY.items()]
@@ -122,7 +122,7 @@ def ranking_table(study: Study) -> str:
     """
     rows = []
     for name, seeds in study.rows.items():
-        rows.append([name, *_ranking_cells([one.agreement for one in seeds])])
+        rows.append([name, *_ranking_cells([result.agreement for result in seeds])])
     for name, found in study.baselines.items():
         rows.append([name.replace("_", "-"), *_ranking_cells([found])])
     if study.truth.column == PUBLISHED_FOR:
@@ -138,7 +138,11 @@ def _ranking_cells(found: list[RankAgreement]) -> list[str]:
     cells = []
     for statistic in STATISTICS:
         for fraction in (ALL, "50%", "10%", "1%"):
-            cells.append(_cell([one[fraction][statistic] for one in found], ".1%" if "pairs" in statistic else "+.3f"))
+            cells.append(
+                _cell(
+                    [agreement[fraction][statistic] for agreement in found], ".1%" if "pairs" in statistic else "+.3f"
+                )
+            )
     return cells
 
 
@@ -150,9 +154,9 @@ def _cell(values: list[float | None], form: str) -> str:
 def operations_table(study: Study) -> str:
     """What the one-shot loss thinks of each operation, beside what is true of all architectures, as Markdown."""
     true = uses(nasbench201.every(), study.truth.accuracy)
-    rows = [["true accuracy", *(tables.value(one, "+.2f") for one in true.values())]]
+    rows = [["true accuracy", *(tables.value(rho, "+.2f") for rho in true.values())]]
     for name, seeds in study.rows.items():
-        rows.append([name, *(_cell([one.uses[operation] for one in seeds], "+.2f") for operation in true)])
+        rows.append([name, *(_cell([result.uses[operation] for result in seeds], "+.2f") for operation in true)])
     return page.table(["row", *(label(operation) for operation in true)], rows)
 
 
@@ -162,7 +166,7 @@ def draws_table(study: Study) -> str:
     draws = [count for count in DRAWS if count <= most]
     rows = []
     for name, seeds in study.rows.items():
-        rows.append([name, *(_cell([one.best_of[str(count)] for one in seeds], ".2f") for count in draws)])
+        rows.append([name, *(_cell([result.best_of[str(count)] for result in seeds], ".2f") for count in draws)])
     return page.table(["row", *(f"best of {count} [%]" for count in draws)], rows)
 
 
@@ -180,46 +184,26 @@ def save(study: Study, target: Path | None = None) -> list[Path]:
 def write(study: Study, target: Path) -> Path:
     """`save` and a page with the run's config, machine and numbers; returns the page."""
     save(study, target)
-    folder, config, truth = study.folder, study.config, study.truth
-    (target / "config.json").write_text(page.config_text(folder))
-    path = target / "README.md"
-    lines = [
-        f"# Study with true accuracies {folder.name}",
-        "",
+    config, truth = study.config, study.truth
+    paragraphs = [
         f"{Path(config.dataset).name}, C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, the "
         f"evaluator from epoch {config.evaluator_start + 1}, T = {config.candidates}, {config.ranked} uniform "
         f"architectures. True accuracies: {truth.column}; the best of all is {truth.accuracy.max():.2f}%, the mean "
         f"{truth.accuracy.mean():.2f}%. `config.json` holds every parameter: `papermill -f config.json "
         "notebooks/groundtruth.ipynb out.ipynb -p table PATH` repeats it, a folder of images given by `-p dataset`.",
-        "",
         "## Are the candidates good?",
-        "",
         quality_table(study),
-        "",
         "![true accuracy under the evaluator](epochs.svg)",
-        "",
         "## Is the one-shot score right?",
-        "",
         ranking_table(study),
-        "",
         "![one-shot loss and true accuracy](scatter.svg)",
-        "",
         "Spearman's rho between how often an architecture uses an operation and how good it is, in truth and by its "
         "one-shot loss:",
-        "",
         operations_table(study),
-        "",
         "## Few candidates or many",
-        "",
         draws_table(study),
-        "",
-        "## Machine",
-        "",
-        *page.machine(folder),
-        "",
     ]
-    path.write_text("\n".join(lines))
-    return path
+    return page.write_page(study.folder, target, "Study with true accuracies", paragraphs)
 
 
 if __name__ == "__main__":

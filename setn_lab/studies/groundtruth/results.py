@@ -41,10 +41,10 @@ class Sample:
     @classmethod
     def read(cls, path: Path) -> "Sample":
         """The finished lines of a journal: those with a finite loss."""
-        records = [one for one in read_journal(path) if np.isfinite(one["loss"])]
+        records = [record for record in read_journal(path) if np.isfinite(record["loss"])]
         space = NASBench201Space()
-        arrays = [space.encode(space.read(one["genotype"]))[0] for one in records]
-        columns = (np.array([one[name] for one in records]) for name in ("loss", "accuracy", "draws"))
+        arrays = [space.encode(space.read(record["genotype"]))[0] for record in records]
+        columns = (np.array([record[name] for record in records]) for name in ("loss", "accuracy", "draws"))
         return cls(np.array(arrays).reshape(-1, len(space.edges)), *columns)
 
     def chosen(self) -> NDArray[np.int64]:
@@ -111,13 +111,15 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
         argmax_rank=int(truth.rank(argmax)),
         uniform=float(truth.of(best)),
         uniform_rank=int(truth.rank(best)),
-        distinct=len({isomorphism_class(NASBench201Space().genotype(one)) for one in drawn.architectures}),
+        distinct=len(
+            {isomorphism_class(NASBench201Space().genotype(architecture)) for architecture in drawn.architectures}
+        ),
         candidates=_moments(truth.of(drawn.architectures), drawn.draws),
         uniforms=_moments(true, uniform.draws),
         spread=spread,
         agreement=rank_agreement(-uniform.loss, true),
         uses=uses(uniform.architectures, -uniform.loss),
-        best_of={str(one.draws): None if one.beyond else one.values["true"].mean for one in best_of},
+        best_of={str(best.draws): None if best.beyond else best.values["true"].mean for best in best_of},
     )
 
 
@@ -169,12 +171,12 @@ def _good_pairs(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> fl
 def baselines(truth: BenchmarkTable) -> dict[str, RankAgreement]:
     """What costs nothing, over all architectures: parameters, multiply-adds, and the convolutions counted 9 to 1."""
     space, every = NASBench201Space(), nasbench201.every()
-    three, one = (space.operations.index(name) for name in ("nor_conv_3x3", "nor_conv_1x1"))
+    conv3, conv1 = (space.operations.index(name) for name in ("nor_conv_3x3", "nor_conv_1x1"))
     metrics: tuple[Metric, ...] = ("parameters", "multiply_adds")
     found: dict[str, NDArray[np.float64]] = {
         metric: np.array([_sizes(metric).of(architecture[None]) for architecture in every]) for metric in metrics
     }
-    found["convolutions"] = 9.0 * (every == three).sum(1) + (every == one).sum(1)
+    found["convolutions"] = 9.0 * (every == conv3).sum(1) + (every == conv1).sum(1)
     return {name: rank_agreement(values, truth.accuracy) for name, values in found.items()}
 
 

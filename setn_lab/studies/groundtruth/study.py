@@ -19,7 +19,7 @@ from setn_lab.search.candidates import score
 from setn_lab.search.config import SearchConfig, TemplateConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
-from setn_lab.studies.config import Strategy, StudyConfig
+from setn_lab.studies.config import Strategy, StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
 
 STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
@@ -51,10 +51,6 @@ class GroundTruthConfig(StudyConfig):
     seeds: int = bounded(3, at_least=1)  # of each strategy, from seed on
     switches: str = ""  # further rows, SETN with parameters changed, see README.md
     switch_seeds: int = bounded(1, at_least=1)
-
-    # run
-    run_dir: str | None = unhashed(None)  # None: named from the config's digest
-    interactive: bool = unhashed(True)  # widgets, where the notebook has any
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -120,18 +116,17 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
     raise.
     """
     folders = {}
-    with session(config.crew):
+    with session(config.pool):
         for name, seed, search_config in config.searches():
             with Run.open(search_config, "search") as own:
                 search = prepare_search(search_config, own)
                 train(search, own, observe)
-                score(search, own, "evaluator", config.candidates, "candidates", observe, config.crew)
+                score(search, own, "evaluator", config.candidates, "candidates", observe, config.pool)
                 ranked = f"uniform-{config.ranked}"  # a study with another number has a journal of its own
-                score(search, own, "uniform", config.ranked, ranked, observe, config.crew)
-                score(search, own, "argmax", 1, "argmax", observe, config.crew)
+                score(search, own, "uniform", config.ranked, ranked, observe, config.pool)
+                score(search, own, "argmax", 1, "argmax", observe, config.pool)
                 for journal in JOURNALS:
-                    records = own.read(ranked if journal == "uniform" else journal)
-                    lines = "".join(json.dumps(record) + "\n" for record in records)
-                    run.write(f"{name}-{seed}.{journal}.jsonl", lines)
+                    source = ranked if journal == "uniform" else journal
+                    copy_journal(own, source, run, f"{name}-{seed}.{journal}")
                 folders[f"{name}-{seed}"] = own.folder.name
                 run.write("runs.json", json.dumps(folders, indent=1) + "\n")

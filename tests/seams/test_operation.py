@@ -1,0 +1,255 @@
+"""An operation that is registered from outside works everywhere; what a fast pass does not know takes the plain one."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from setn_lab import kits
+from setn_lab.evaluator.setn import Evaluator
+from setn_lab.figures import cells, looks
+from setn_lab.kits import KITS, register_operation
+from setn_lab.network import CifarNetwork, cost, operations
+from setn_lab.network.costs import cost_table
+from setn_lab.network.operations import ReLUConvBN, build_operation, initialize
+from setn_lab.space import Genotype, genotype
+from setn_lab.space.setn import SMALL, SearchSpace
+from setn_lab.template.frozen import FrozenMixing, chain_of
+from setn_lab.template.norm import BatchNorm
+from setn_lab.template.setn import Template
+
+
+class Gate(nn.Module):
+    """x * sigmoid(conv(x)), halved where the stride is 2: no ReLU in front, a bias, weights of its own."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :, :: self.stride, :: self.stride] * self.conv(x).sigmoid()
+
+
+class Negative(nn.Module):
+    """-x, halved: an operation without weights, and no identity."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -x[:, :, :: self.stride, :: self.stride]
+
+
+def odd_chain(channels, stride, norm):
+    """ReLU, conv with bias, ReLU without a norm, dilated and strided conv, norm: all that the frozen pass knows not."""
+    body = nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 3, stride, padding=2, dilation=2, groups=channels, bias=False),
+    )
+    return ReLUConvBN(body, channels, norm)
+
+
+MINE = {
+    "gate": lambda channels, stride, norm: nn.Sequential(Gate(channels, stride), norm(channels)),
+    "negative": lambda channels, stride, norm: Negative(stride),
+    "odd_chain": odd_chain,
+}
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    """The three operations, which are gone afterwards."""
+    before = list(genotype.OPERATIONS)
+    for name, factory in MINE.items():
+        register_operation(name, factory, "#117733")
+    yield
+    for name in MINE:
+        del operations.FACTORIES[name], looks.LOOKS[name]
+    genotype.OPERATIONS[:] = before
+
+
+SPACE = lambda: SearchSpace((*SMALL[2:4], *MINE), 3)  # noqa: E731, names are known once they are registered
+
+
+def template(space, channels=3):
+    return Template(space, channels, 1, 3, 5, np.random.default_rng(0)).double()
+
+
+def images(size=8):
+    return torch.randn(4, 3, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def literal(network, weigh):
+    """The logits of a template whose nodes are `weigh(cell number, cell type, node, states)`."""
+
+    def logits(x):
+        before = previous = network.stem(x)
+        for number, (spot, cell) in enumerate(zip(network.plan, network.cells, strict=True)):
+            states = [cell.preprocess0(before), cell.preprocess1(previous)]
+            for node in range(network.space.nodes):
+                states.append(weigh(number, spot.cell_type, node, states))
+            before, previous = previous, torch.cat(states[2:], 1)
+        return network.classifier(previous.mean((2, 3)))
+
+    return logits
+
+
+@pytest.mark.parametrize("size", [8, 7])
+def test_eq_1_and_eq_10_are_literal_sums(size):
+    space, x = SPACE(), images(size)
+    network = template(space)
+    drawn = space.sample(np.random.default_rng(2), len(network.cells))
+
+    def sampled(number, cell_type, node, states):
+        r1, r2, t, u = drawn[number, node]
+        edges = network.cells[number].edges[node]
+        return edges[t][r1](states[t]) + edges[u][r2](states[u])
+
+    torch.testing.assert_close(network.sampled(x, drawn), literal(network, sampled)(x))
+    with torch.no_grad():  # the lazy norms of scoring, with a cache
+        cache = {}
+        for _ in range(2):
+            torch.testing.assert_close(network.sampled(x, drawn, cache=cache), literal(network, sampled)(x))
+
+    weights = torch.rand(2, len(space.edges), len(space.operations), dtype=torch.float64)
+
+    def mixed(number, cell_type, node, states):
+        return sum(
+            weights[cell_type, space.edges.index((node, state)), index] * operation(states[state])
+            for state, edge in enumerate(network.cells[number].edges[node])
+            for index, operation in enumerate(edge)
+        )
+
+    torch.testing.assert_close(network.mixed(x, weights), literal(network, mixed)(x))
+
+
+@pytest.mark.parametrize("size", [8, 7])
+def test_the_frozen_pass_leaves_to_autograd_what_it_does_not_know(size):
+    space, x, labels = SPACE(), images(size), torch.arange(4)
+    network, evaluator = template(space).requires_grad_(False), Evaluator(space).double()
+    for parameter in evaluator.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(3))
+    found = []
+    for forward in (network.mixed, FrozenMixing(network)):
+        evaluator.zero_grad()
+        logits = forward(x, evaluator.mixing_weights())
+        F.cross_entropy(logits, labels).backward()
+        found.append([logits.detach(), *(parameter.grad.clone() for parameter in evaluator.parameters())])
+    for plain, frozen in zip(*found, strict=True):
+        torch.testing.assert_close(frozen, plain, rtol=1e-8, atol=1e-12)
+
+
+def pieces(*parts):
+    return ReLUConvBN(nn.Sequential(*parts), 4, BatchNorm)
+
+
+def conv(**changes):
+    return nn.Conv2d(4, 4, **{"kernel_size": 3, "padding": 1, "bias": False, **changes})
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pieces(conv(bias=True)),
+        pieces(conv(), nn.ReLU(), conv()),
+        pieces(conv(), BatchNorm(4), conv()),
+        pieces(conv(padding=2, dilation=2, stride=2)),
+        pieces(conv(padding=0)),
+        pieces(conv(padding="same")),
+        pieces(conv(padding_mode="reflect")),
+        pieces(conv(groups=2)),
+        pieces(conv(), nn.Dropout(0.5)),
+        pieces(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv()),
+        ReLUConvBN(conv(), 4, operations.affine_norm),
+        nn.Sequential(conv(), BatchNorm(4)),
+        Gate(4, 1),
+    ],
+)
+def test_only_what_the_frozen_pass_computes_rightly_is_a_chain(operation):
+    assert chain_of(operation) is None
+
+
+@pytest.mark.parametrize("name", [name for name in operations.FACTORIES if "conv" in name])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_known_convolutions_are_chains(name, stride):
+    if (name, stride) != ("nor_conv_1x1", 2):  # which no space has
+        assert chain_of(build_operation(name, 4, stride, BatchNorm)) is not None
+
+
+def test_costs_and_final_networks():
+    space, channels = SPACE(), 4
+    encoded = space.sample(np.random.default_rng(5), 2)
+    found = space.genotype(encoded)
+    network = CifarNetwork(found, channels, 1, 10)
+    counted = sum(parameter.numel() for parameter in network.parameters())
+    assert cost_table(space, channels, 1, 3, 8, 10, "parameters").of(encoded) == counted
+    assert cost(network, 8).parameters == counted
+    assert cost_table(space, channels, 1, 3, 8, 10, "multiply_adds").of(encoded) == cost(network, 8).multiply_adds
+    assert network(images().float()).logits.shape == (4, 10)
+
+
+def test_texts_and_drawings():
+    space = SPACE()
+    found = space.genotype(space.sample(np.random.default_rng(6), 2))
+    assert any(name in found.to_darts() for name in MINE)
+    assert Genotype.from_json(found.to_json()) == Genotype.from_darts(found.to_darts()) == found
+    assert space.genotype(space.encode(found)) == found
+    nodes = ((("gate", 0), ("skip_connect", 1)),)
+    source = cells.draw(Genotype(nodes, (2,), nodes, (2,))).source
+    assert "gate" in source
+    assert "#117733" in source
+
+
+def test_a_search_finds_cells_with_it(tmp_path, tiny, monkeypatch):
+    from dataclasses import replace
+
+    from setn_lab.runs import Run
+    from setn_lab.search import SearchConfig, prepare_search, train
+    from setn_lab.search.candidates import search_candidates
+
+    row = replace(KITS["small"], space=lambda nodes: SearchSpace(tuple(MINE), nodes))
+    monkeypatch.setitem(kits.KITS, "mine", row)
+    config = SearchConfig(**{**tiny, "space": "mine", "run_dir": str(tmp_path / "run"), "epochs": 1})
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+        train(search, run)
+        winner = search_candidates(search, run).genotype
+    used = {operation for _, cell, _ in winner.cells for node in cell for operation, _ in node}
+    assert used <= set(MINE)
+
+
+def test_what_is_not_known_raises():
+    with pytest.raises(ValueError, match=r"'wave'.*register_operation"):
+        looks.look("wave")
+    with pytest.raises(KeyError, match="wave"):
+        build_operation("wave", 4, 1)
+    with pytest.raises(ValueError, match="'gate' given"):
+        register_operation("gate", MINE["gate"], "#000000")
+    with pytest.raises(ValueError, match="'a b' given"):
+        register_operation("a b", MINE["gate"], "#000000")
+
+
+class Scale(nn.Module):
+    """A parameter of its own, which initialize cannot know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.empty(3))
+
+
+class Filled(Scale):
+    def initialize(self, rng: np.random.Generator) -> None:
+        with torch.no_grad():
+            self.factor.copy_(torch.from_numpy(rng.random(3)))
+
+
+def test_parameters_that_nothing_fills_are_refused():
+    with pytest.raises(TypeError, match=r"Scale .*initialize\(rng\)"):
+        initialize(nn.Sequential(nn.Conv2d(3, 3, 1), Scale()), np.random.default_rng(0))
+    filled = Filled()
+    initialize(filled, np.random.default_rng(0))
+    np.testing.assert_allclose(filled.factor.detach(), np.random.default_rng(0).random(3), rtol=1e-6)

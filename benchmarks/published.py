@@ -1,15 +1,14 @@
 """Tables 2 and 3's sizes: what our networks cost beside what was published.
 
-python -m setn_lab.published [reports/costs.md]
+python benchmarks/published.py [reports/costs.md]
 """
 
 import sys
 from pathlib import Path
 
-from setn_lab.trained import NETWORKS
-from setn_lab.zoo import ZOO, Size
-
 from setn_lab.network import Cost, cost
+from setn_lab.network.export import NETWORKS
+from setn_lab.space.zoo import ZOO, Size
 
 IMAGES = {"CIFAR-10": ("cifar", 32, 10), "ImageNet": ("imagenet", 224, 1000)}  # network, image size, classes
 DEFAULT = (Size("CIFAR-10", 36, 6, None),)  # of a genotype for which no size was printed
@@ -57,7 +56,7 @@ def page() -> str:
     """The report."""
     return f"""# What the networks cost
 
-Made by `python -m setn_lab.published`. Our networks of the published genotypes beside the sizes printed for them
+Made by `python benchmarks/published.py`. Our networks of the published genotypes beside the sizes printed for them
 (Tables 2 and 3, and the papers of the other methods). Parameters leave the auxiliary head out; multiply-adds are those
 of convolutions and linear layers for one image, by torch's own counter. A figure is reproduced when it rounds to the
 printed one.

@@ -1,15 +1,15 @@
 """Tables 2 and 3's sizes: what our networks cost beside what was published.
 
-python -m setn_lab.published [reports/costs.md]
+python benchmarks/published.py [reports/costs.md]
 """
 
 import sys
 from pathlib import Path
 
-from setn_lab.trained import NETWORKS
-from setn_lab.zoo import ZOO, Size
-
+from setn_lab.figures import page as markdown
 from setn_lab.network import Cost, cost
+from setn_lab.network.export import NETWORKS
+from setn_lab.space.zoo import ZOO, Size
 
 IMAGES = {"CIFAR-10": ("cifar", 32, 10), "ImageNet": ("imagenet", 224, 1000)}  # network, image size, classes
 DEFAULT = (Size("CIFAR-10", 36, 6, None),)  # of a genotype for which no size was printed
@@ -36,28 +36,24 @@ def verdict(size: Size, ours: Cost) -> str:
 
 def table() -> str:
     """Every genotype and size of the zoo as Markdown."""
-    lines = [
-        "| network | data | C | N | parameters | published | multiply-adds | published | |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, published in ZOO.items():
         for size in published.sizes or DEFAULT:
             ours = price(name, size)
             printed = "" if size.parameters is None else f"{size.parameters} M"
             printed = f"{size.exact:,}" if size.exact else printed
             adds = "" if size.multiply_adds is None else f"{size.multiply_adds} M"
-            lines.append(
-                f"| {name} | {size.data} | {size.channels} | {size.repeats} | {ours.parameters:,} | {printed} "
-                f"| {ours.multiply_adds / 1e6:.1f} M | {adds} | {verdict(size, ours)} |"
-            )
-    return "\n".join(lines)
+            about = [name, size.data, f"{size.channels}", f"{size.repeats}", f"{ours.parameters:,}", printed]
+            rows.append([*about, f"{ours.multiply_adds / 1e6:.1f} M", adds, verdict(size, ours)])
+    head = ["network", "data", "C", "N", "parameters", "published", "multiply-adds", "published", ""]
+    return markdown.table(head, rows)
 
 
 def page() -> str:
     """The report."""
     return f"""# What the networks cost
 
-Made by `python -m setn_lab.published`. Our networks of the published genotypes beside the sizes printed for them
+Made by `python benchmarks/published.py`. Our networks of the published genotypes beside the sizes printed for them
 (Tables 2 and 3, and the papers of the other methods). Parameters leave the auxiliary head out; multiply-adds are those
 of convolutions and linear layers for one image, by torch's own counter. A figure is reproduced when it rounds to the
 printed one.

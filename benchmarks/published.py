@@ -6,6 +6,7 @@ python benchmarks/published.py [reports/costs.md]
 import sys
 from pathlib import Path
 
+from setn_lab.figures import page as markdown
 from setn_lab.network import Cost, cost
 from setn_lab.network.export import NETWORKS
 from setn_lab.space.zoo import ZOO, Size
@@ -35,21 +36,17 @@ def verdict(size: Size, ours: Cost) -> str:
 
 def table() -> str:
     """Every genotype and size of the zoo as Markdown."""
-    lines = [
-        "| network | data | C | N | parameters | published | multiply-adds | published | |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, published in ZOO.items():
         for size in published.sizes or DEFAULT:
             ours = price(name, size)
             printed = "" if size.parameters is None else f"{size.parameters} M"
             printed = f"{size.exact:,}" if size.exact else printed
             adds = "" if size.multiply_adds is None else f"{size.multiply_adds} M"
-            lines.append(
-                f"| {name} | {size.data} | {size.channels} | {size.repeats} | {ours.parameters:,} | {printed} "
-                f"| {ours.multiply_adds / 1e6:.1f} M | {adds} | {verdict(size, ours)} |"
-            )
-    return "\n".join(lines)
+            about = [name, size.data, f"{size.channels}", f"{size.repeats}", f"{ours.parameters:,}", printed]
+            rows.append([*about, f"{ours.multiply_adds / 1e6:.1f} M", adds, verdict(size, ours)])
+    head = ["network", "data", "C", "N", "parameters", "published", "multiply-adds", "published", ""]
+    return markdown.table(head, rows)
 
 
 def page() -> str:

@@ -63,14 +63,16 @@ class SearchRun:
         """What the search has chosen, a genotype of its space."""
         return self.kit.genotype.from_json((self.folder / "genotype.json").read_text())
 
-    def sizes(self, genotype: Any) -> list[Size]:
-        """Of the genotype's network at the searched and at the final size, without an auxiliary head."""
+    def size(self, genotype: Any, channels: int, repeats: int) -> Size:
+        """Of the genotype's network with C = channels and N = repeats, without an auxiliary head."""
         architecture = self.space.encode(genotype)
-        rows = []
-        for size in ((self.config["channels"], self.config["repeats"]), self.kit.final_size):
-            tables = (self.kit.cost_table(self.space, *size, 3, 32, 10, metric) for metric in METRICS)
-            rows.append(Size(*size, *(int(table.of(architecture)) for table in tables)))
-        return rows
+        tables = (self.kit.cost_table(self.space, channels, repeats, 3, 32, 10, metric) for metric in METRICS)
+        return Size(channels, repeats, *(int(table.of(architecture)) for table in tables))
+
+    def sizes(self, genotype: Any) -> list[Size]:
+        """Of the genotype's network at the searched and at the final size."""
+        searched = self.config["channels"], self.config["repeats"]
+        return [self.size(genotype, *size) for size in (searched, self.kit.final_size)]
 
 
 def curves(run: SearchRun) -> Figure:
@@ -121,14 +123,12 @@ def histogram(run: SearchRun) -> Figure:
 def winner(run: SearchRun) -> graphviz.Digraph:
     """The discovered cells, captioned with the sizes of the final network."""
     genotype = run.genotype()
-    return run.kit.draw(genotype, _caption(run.sizes(genotype)[-1]))
-
-
-def _caption(size: Size) -> str:
-    return (
+    size = run.size(genotype, *run.kit.final_size)
+    caption = (
         f"C = {size.channels}, N = {size.repeats}, 32x32: {size.parameters / 1e6:.2f} M parameters, "
         f"{size.multiply_adds / 1e6:.0f} M multiply-adds"
     )
+    return run.kit.draw(genotype, caption)
 
 
 def summary(run: SearchRun) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What several tests start from or compare with: small searches, images, evaluators."""
 
+import io
 import math
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def random_evaluator(space, seed: int = 1, scale: float = 1.0) -> Evaluator:
 def random_images(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
     """Images as bytes: (count, size, size, channels)."""
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+
+
+def read_png(content: bytes) -> np.ndarray:
+    """The pixels of a picture: (rows from above, columns, 3) bytes."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
 def write_folder(

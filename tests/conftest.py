@@ -6,27 +6,13 @@ import struct
 import pytest
 import torch
 from matplotlib.figure import Figure
+from references import TINY
 
 from setn_lab.inspection import pictures
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import read_journal
 from setn_lab.search.config import SearchConfig
 from setn_lab.template import norm
-
-TINY = {
-    "dataset": "digits",
-    "channels": 2,
-    "repeats": 1,
-    "nodes": 2,
-    "batch_size": 16,
-    "limit_train": 32,
-    "limit_valid": 32,
-    "epochs": 3,
-    "candidates": 6,
-    "crop_padding": 1,
-    "flip": False,
-    "device": "cpu",
-}
 
 
 def bits(value: object) -> object:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from references import random_images, write_folder
 from sklearn.datasets import load_digits
 
 from setn_lab.compute.streams import generator
@@ -18,28 +19,9 @@ from setn_lab.data.folders import DataError
 from setn_lab.data.images import ImageSet, load_images, search_split
 
 
-def random_images(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
-
-
 def image_set(count: int, channels: int = 3) -> ImageSet:
     labels = torch.arange(count) % 2
     return ImageSet(torch.from_numpy(random_images(count, channels=channels)), labels, ("a", "b"))
-
-
-def write_folder(
-    root: Path, classes: dict[str, int], size: int = 6, channels: int = 3, split: str = "train"
-) -> np.ndarray:
-    """Random PNG images by class; their pixels in the order that `load` promises."""
-    pixels = random_images(sum(classes.values()), size, channels)
-    position = 0
-    for name in sorted(classes):
-        (root / split / name).mkdir(parents=True)
-        for number in range(classes[name]):
-            array = pixels[position] if channels == 3 else pixels[position, :, :, 0]
-            Image.fromarray(array).save(root / split / name / f"{number:03}.png")
-            position += 1
-    return pixels
 
 
 @pytest.fixture

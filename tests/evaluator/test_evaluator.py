@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from references import random_evaluator
 from scipy.stats import chisquare
 
 from setn_lab.compute.streams import generator
@@ -14,14 +15,6 @@ from setn_lab.evaluator.setn import Distributions, Evaluator
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
 
 LIMIT = 1e-4  # the least p-value of a chi-square test; the draws are always the same, so a test cannot flicker
-
-
-def random_evaluator(space, seed=1, scale=1.0):
-    evaluator = Evaluator(space)
-    rng = np.random.default_rng(seed)
-    for parameter in evaluator.parameters():
-        parameter.data.copy_(torch.from_numpy(rng.normal(scale=scale, size=tuple(parameter.shape))))
-    return evaluator
 
 
 def softmax(values):

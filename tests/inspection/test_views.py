@@ -1,12 +1,10 @@
 """The inspectors' pictures by their artists and pixels: what they show, and that drawing a part leaves no trace."""
 
-import io
-
 import matplotlib
 import numpy as np
 import pandas as pd
-import PIL.Image
 import pytest
+from references import read_png
 from written_run import distributions
 
 matplotlib.use("Agg")
@@ -146,12 +144,8 @@ def test_drawing_a_part_leaves_no_trace(history, drawn):
         assert shown == fresh.get(index, shown)
     small = drawn[0].png()
     assert len(small) < len(shown) / 2
-    difference = np.abs(pixels(small).astype(int) - pixels(shown))
+    difference = np.abs(read_png(small).astype(int) - read_png(shown))
     assert difference.mean() < 1  # of 256 shades: it has fewer colours
-
-
-def pixels(png):
-    return np.asarray(PIL.Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def test_what_an_epoch_changes_lies_within_the_axes_and_in_each_of_them(drawn):
@@ -159,7 +153,7 @@ def test_what_an_epoch_changes_lies_within_the_axes_and_in_each_of_them(drawn):
     drawn = []
     for index in (0, 4):
         picture.show(index)
-        drawn.append(pixels(picture.png(fast=True)))
+        drawn.append(read_png(picture.png(fast=True)))
     changed = (drawn[0] != drawn[1]).any(-1)[::-1]  # rows from below, as matplotlib counts them
     for ax in titled(picture.figure).values():
         x0, y0, x1, y1 = ax.bbox.extents
@@ -262,7 +256,7 @@ def test_lines_of_several_runs_and_a_run_without_candidates_keeps_its_colour():
     for ax in histograms:
         drawn = {patch.get_label()[0]: matplotlib.colors.to_hex(patch.get_edgecolor()) for patch in ax.patches}
         assert drawn == {name: colours[name].lower() for name in ("a", "c")}
-    assert pixels(pictures.png(figure)).std() > 0
+    assert read_png(pictures.png(figure)).std() > 0
 
 
 def test_no_runs_leave_sentences():

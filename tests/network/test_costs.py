@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from references import multiply_adds_by_hand, parameters_by_hand, random_evaluator
 
 from setn_lab.evaluator.setn import Evaluator
 from setn_lab.network.costs import cost_table
@@ -17,14 +18,6 @@ from setn_lab.template.setn import Template
 PUBLISHED = [
     (name, size) for name, published in ZOO.items() for size in published.sizes if size.data.startswith("CIFAR")
 ]
-
-
-def random_evaluator(space, seed=1):
-    evaluator = Evaluator(space)
-    rng = np.random.default_rng(seed)
-    for parameter in evaluator.parameters():
-        parameter.data.copy_(torch.from_numpy(rng.normal(size=tuple(parameter.shape))))
-    return evaluator
 
 
 @pytest.mark.parametrize(("name", "size"), PUBLISHED, ids=lambda value: value if isinstance(value, str) else "")
@@ -41,30 +34,6 @@ def test_published_networks_have_their_printed_size(name, size):
 def test_one_published_size_is_exact():
     assert [name for name, size in PUBLISHED if size.exact is not None] == ["DARTS_V2"]
     assert {name for name, _ in PUBLISHED} == {"SETN", "GDAS", "DARTS_V2"}
-
-
-def convolution_costs(inputs, outputs, kernel, side, groups=1):
-    """(parameters, multiply-adds) of one convolution that gives side x side pixels."""
-    weights = outputs * inputs // groups * kernel
-    return weights, weights * side * side
-
-
-def hand(name, channels, stride, size):
-    """(parameters, multiply-adds) of one operation of a final network, size x size pixels in."""
-    C, side = channels, math.ceil(size / stride)
-    norm = 2 * C
-    if "pool" in name or (name == "skip_connect" and stride == 1):
-        return 0, 0  # a final network has no norm after its pools
-    if name == "skip_connect":
-        halves = [convolution_costs(C, C // 2, 1, side), convolution_costs(C, C - C // 2, 1, side)]
-        return sum(p for p, _ in halves) + norm, sum(m for _, m in halves)
-    if name == "conv_3x1_1x3":  # the 1x3 convolution comes first and halves the columns only
-        first, second = (C * C * 3, C * C * 3 * size * side), convolution_costs(C, C, 3, side)
-        return first[0] + second[0] + norm, first[1] + second[1]
-    kernel = int(name[-1]) ** 2
-    depth, point = convolution_costs(C, C, kernel, side, groups=C), convolution_costs(C, C, 1, side)
-    times = 1 if name.startswith("dil") else 2
-    return times * (depth[0] + point[0] + norm), times * (depth[1] + point[1])
 
 
 @pytest.mark.parametrize(("channels", "image"), [(4, 8), (3, 9)])
@@ -89,7 +58,8 @@ def test_tables_are_hand_formulas(channels, image):
         for index, (_, state) in enumerate(edges):
             stride, size = (2, entrance) if kind == 1 and state < 2 else (1, side)
             for number, name in enumerate(LARGE):
-                parameters, multiply_adds = hand(name, width, stride, size)
+                parameters = parameters_by_hand(name, width, stride)
+                multiply_adds = multiply_adds_by_hand(name, width, stride, size)
                 expected["parameters"][kind, index, number] += parameters
                 expected["multiply_adds"][kind, index, number] += multiply_adds
     for metric, table in tables.items():

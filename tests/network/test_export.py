@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from references import random_images
 from torch import nn
 
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
@@ -43,8 +44,9 @@ def trained(kind="cifar", image_channels=3, auxiliary=False, seed=0):
     return Trained(network.eval(), kind, 3, 1, CLASSES, size, mean, std)
 
 
-def pixels(channels, size, seed=3):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (channels, size, size), dtype=np.uint8))
+def image_of(channels, size, seed=3):
+    """(channels, size, size) bytes."""
+    return torch.from_numpy(random_images(1, size, channels, seed)[0]).permute(2, 0, 1)
 
 
 def to_pillow(values):
@@ -79,7 +81,7 @@ def test_round_trip(kind, image_channels, path):
         assert not read.network.training
         with torch.no_grad():
             assert torch.equal(read.network(images).logits, expected)
-        image = pixels(image_channels, SIZES[kind])
+        image = image_of(image_channels, SIZES[kind])
         assert torch.equal(read.probabilities(image), given.probabilities(image))
         state_dict = read.network.state_dict()
         assert list(state_dict) == list(given.network.state_dict())
@@ -119,7 +121,7 @@ def test_training_goes_on_after_an_export():
     given = trained()
     before = copy.deepcopy(given.network)
     given.to_bytes()
-    given.probabilities(pixels(3, 8))
+    given.probabilities(image_of(3, 8))
     for (name, value), other in zip(given.network.state_dict().items(), before.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
     assert all(parameter.requires_grad for parameter in given.network.parameters())
@@ -134,7 +136,7 @@ def test_classify(kind, image_channels):
     given = trained(kind, image_channels)
     seen = set()
     for seed in range(6):
-        image = pixels(image_channels, SIZES[kind], seed)
+        image = image_of(image_channels, SIZES[kind], seed)
         normalised = (image.double().numpy() / 255 - np.reshape(given.mean, (-1, 1, 1))) / np.reshape(
             given.std, (-1, 1, 1)
         )
@@ -153,7 +155,7 @@ def test_classify(kind, image_channels):
 
 def test_pillow_images_of_other_modes():
     colour, grey = trained(), trained(image_channels=1)
-    image = to_pillow(pixels(3, 8))
+    image = to_pillow(image_of(3, 8))
     for mode in ("RGBA", "L", "P", "CMYK"):
         other = image.convert(mode)
         assert torch.equal(colour.probabilities(other), colour.probabilities(other.convert("RGB")))
@@ -163,17 +165,17 @@ def test_pillow_images_of_other_modes():
 @pytest.mark.parametrize(
     "image",
     [
-        pixels(3, 9),
-        pixels(3, 7),
-        pixels(3, 8)[:, :, :7],
-        pixels(1, 8),
-        pixels(4, 8),
-        pixels(3, 8)[0],
-        pixels(3, 8)[None],
-        pixels(3, 8).permute(1, 2, 0),
-        pixels(3, 8).float() / 255,
-        pixels(3, 8).long(),
-        to_pillow(pixels(3, 9)),
+        image_of(3, 9),
+        image_of(3, 7),
+        image_of(3, 8)[:, :, :7],
+        image_of(1, 8),
+        image_of(4, 8),
+        image_of(3, 8)[0],
+        image_of(3, 8)[None],
+        image_of(3, 8).permute(1, 2, 0),
+        image_of(3, 8).float() / 255,
+        image_of(3, 8).long(),
+        to_pillow(image_of(3, 9)),
         Image.new("RGB", (8, 9)),
         Image.new("L", (32, 32)),
     ],
@@ -188,7 +190,7 @@ def test_images_that_the_network_does_not_take(image):
 
 def test_a_colour_tensor_for_a_grey_network():
     with pytest.raises(TrainedError, match=r"\(3, 8, 8\) of torch.uint8 given; \(c, h, w\) = \(1, 8, 8\)"):
-        trained(image_channels=1).classify(pixels(3, 8))
+        trained(image_channels=1).classify(image_of(3, 8))
 
 
 # --- files that are none ----------------------------------------------------------------------------------

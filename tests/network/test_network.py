@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from references import cost_by_hand, kinds_of, noise, parameters_by_hand, pixels
 from torch import nn
 
 from setn_lab.compute.streams import generator
 from setn_lab.network import operations
-from setn_lab.network.costs import Cost, cost
+from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
 from setn_lab.network.operations import build_operation
 from setn_lab.space.genotype import OPERATIONS, Genotype
@@ -78,16 +79,6 @@ def built(kind, genotype, channels=3, repeats=1, auxiliary=False, image_channels
             part.running_mean.copy_(torch.from_numpy(rng.normal(size=size)))
             part.running_var.copy_(torch.from_numpy(rng.uniform(0.5, 1.5, size)))
     return network.double()
-
-
-def pixels(batch, size, channels=3, seed=2):
-    shape = batch, channels, *(size if isinstance(size, tuple) else (size, size))
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
-
-
-def kinds_of(repeats):
-    """Section 3 of the paper: N normal cells, reduction, N normal, reduction, N normal."""
-    return "N" * repeats + "R" + "N" * repeats + "R" + "N" * repeats
 
 
 class ByHand:
@@ -252,32 +243,6 @@ def test_the_exact_number_of_parameters_and_the_one_that_is_not_reproduced():
 # --- parameters and multiply-adds by formula --------------------------------------------------------------
 
 
-def parameters_by_hand(operation, channels, stride):
-    C = channels
-    kernel = int(operation[-1]) if operation[-1].isdigit() else 0
-    if operation.startswith("sep"):
-        return 2 * (kernel * kernel * C + C * C + 2 * C)
-    if operation.startswith("dil"):
-        return kernel * kernel * C + C * C + 2 * C
-    if operation.startswith("conv"):
-        return 2 * kernel * C * C + 2 * C
-    return C * C + 2 * C if (operation, stride) == ("skip_connect", 2) else 0
-
-
-def multiply_adds_by_hand(operation, channels, stride, size):
-    """size: the side of the operation's input."""
-    C = channels
-    kernel = int(operation[-1]) if operation[-1].isdigit() else 0
-    out = math.ceil(size / stride)
-    if operation.startswith("sep"):
-        return 2 * (kernel * kernel * C + C * C) * out * out
-    if operation.startswith("dil"):
-        return (kernel * kernel * C + C * C) * out * out
-    if operation.startswith("conv"):
-        return kernel * C * C * size * out + kernel * C * C * out * out
-    return C * C * out * out if (operation, stride) == ("skip_connect", 2) else 0
-
-
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_in_a_final_network(name, stride):
@@ -285,43 +250,11 @@ def test_operation_in_a_final_network(name, stride):
         module = build_operation(name, channels, stride)
         assert sum(p.numel() for p in module.parameters()) == parameters_by_hand(name, channels, stride)
         for size in (8, 7):
-            x = pixels(2, size, channels).float().requires_grad_()
+            x = noise(2, channels, size, size).float().requires_grad_()
             y = module(x)
             assert y.shape == (2, channels, math.ceil(size / stride), math.ceil(size / stride))
             y.square().sum().backward()
             assert all(float(p.grad.abs().sum()) > 0 for p in module.parameters())
-
-
-def cost_by_hand(kind, genotype, channels, repeats, classes, size, image_channels=3):
-    """Cost from the formulas above and from the macro-structure."""
-    C = channels
-    if kind == "cifar":
-        parameters = 9 * image_channels * 3 * C + 2 * 3 * C
-        multiply_adds = 9 * image_channels * 3 * C * size * size
-        before = previous = (3 * C, size)
-    else:
-        sides = [size := -(-size // 2) for _ in range(3)]
-        layers = [(image_channels, C // 2, sides[0]), (C // 2, C, sides[1]), (C, C, sides[2])]
-        parameters = sum(9 * i * o + 2 * o for i, o, _ in layers)
-        multiply_adds = sum(9 * i * o * side * side for i, o, side in layers)
-        before, previous = (C, sides[1]), (C, sides[2])
-    for letter in kinds_of(repeats):
-        nodes, concat = (
-            (genotype.normal, genotype.normal_concat) if letter == "N" else (genotype.reduce, genotype.reduce_concat)
-        )
-        C *= 2 if letter == "R" else 1
-        size = previous[1]
-        for inputs, _ in (before, previous):  # of either kind, preprocessing is a 1x1 convolution's worth
-            parameters += inputs * C + 2 * C
-            multiply_adds += inputs * C * size * size
-        after = -(-size // 2) if letter == "R" else size
-        for node in nodes:
-            for operation, state in node:
-                stride = 2 if letter == "R" and state < 2 else 1
-                parameters += parameters_by_hand(operation, C, stride)
-                multiply_adds += multiply_adds_by_hand(operation, C, stride, size if state < 2 else after)
-        before, previous = previous, (C * len(concat), after)
-    return Cost(parameters + (previous[0] + 1) * classes, multiply_adds + previous[0] * classes)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -382,7 +315,7 @@ def test_network_is_the_one_written_by_hand(name, kind):
     ):
         genotype = GENOTYPES[name]
         network = built(kind, genotype, channels, repeats)
-        images = pixels(4, size)
+        images = noise(4, 3, size, size)
         nodes = max(len(genotype.normal), len(genotype.reduce))
         assert network.paths == (3 * repeats + 2, nodes, 2)
         keep = torch.from_numpy((rng.random((*network.paths, 4)) > 0.4) / 0.6)
@@ -399,7 +332,7 @@ def test_network_is_the_one_written_by_hand(name, kind):
 
 def test_by_hand_sees_the_path_dropout():
     """Else the comparison above proves nothing of it."""
-    network, images = built("cifar", EVERY), pixels(2, 8)
+    network, images = built("cifar", EVERY), pixels(2, 8).double()
     whole, _ = ByHand(network, "cifar", 1)(images)
     halves, _ = ByHand(network, "cifar", 1, torch.full((*network.paths, 2), 0.5))(images)
     assert not torch.allclose(whole, halves)
@@ -409,14 +342,14 @@ def test_by_hand_sees_the_path_dropout():
 def test_auxiliary_head_is_the_one_written_by_hand(kind, smallest):
     for size in (smallest, DEFAULT_SIZE[kind]):
         network = built(kind, UNEQUAL, channels=2, auxiliary=True)
-        images = pixels(2, size)
+        images = noise(2, 3, size, size)
         expected, auxiliary = ByHand(network, kind, 1)(images)
         outputs = network(images)
         torch.testing.assert_close(outputs.logits, expected, rtol=1e-7, atol=1e-8)
         torch.testing.assert_close(outputs.auxiliary, auxiliary, rtol=1e-6, atol=1e-7)
         assert network.eval()(images).auxiliary is None
     with pytest.raises(RuntimeError):
-        network.train()(pixels(2, smallest - 1))
+        network.train()(noise(2, 3, smallest - 1, smallest - 1))
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -428,7 +361,7 @@ def test_shapes(kind, size):
             seen = []
             for cell in network.cells:
                 cell.register_forward_hook(lambda _cell, _inputs, output, seen=seen: seen.append(tuple(output.shape)))
-            images = pixels(2, size, image_channels).float()
+            images = noise(2, image_channels, *size).float()
             for training in (True, False):
                 seen.clear()
                 logits, auxiliary = network.train(training)(images)
@@ -449,7 +382,7 @@ def test_shapes(kind, size):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_the_memory_format_changes_nothing(memory_format):
-    network, images = built("cifar", EVERY).eval(), pixels(2, 9)
+    network, images = built("cifar", EVERY).eval(), pixels(2, 9).double()
     expected = network(images).logits
     other = copy.deepcopy(network).to(memory_format=memory_format)(images.to(memory_format=memory_format)).logits
     torch.testing.assert_close(other, expected, rtol=1e-9, atol=1e-10)
@@ -495,7 +428,7 @@ def used_parameters(network):
 @pytest.mark.parametrize("name", GENOTYPES)
 def test_gradients_reach_what_is_used_and_nothing_else(name, kind):
     network = built(kind, GENOTYPES[name], channels=5)
-    logits = network(pixels(4, {"cifar": 16, "imagenet": 64}[kind])).logits
+    logits = network(pixels(4, {"cifar": 16, "imagenet": 64}[kind]).double()).logits
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 1])).backward()
     reached = {
         name for name, p in network.named_parameters() if p.grad is not None and float(p.grad.abs().max()) > 1e-12
@@ -513,7 +446,7 @@ def test_auxiliary_head_sits_after_two_thirds(kind, size, repeats):
     network = NETWORKS[kind](Genotype((node,), (2,), (node,), (2,)), 2, repeats, CLASSES, auxiliary=True)
     place = 2 * (3 * repeats + 2) // 3
     assert 0 < place < len(network.cells) - 1
-    outputs = network(pixels(2, size).float())
+    outputs = network(pixels(2, size))
     assert outputs.auxiliary.shape == (2, CLASSES)
     F.cross_entropy(outputs.auxiliary, torch.tensor([0, 1])).backward(retain_graph=True)
     reached = {name for name, p in network.named_parameters() if p.grad is not None}
@@ -578,7 +511,7 @@ def test_how_weights_and_averages_start(kind):
 
 
 def test_running_averages_move_in_training_only():
-    network, images = CifarNetwork(EVERY, 3, 1, CLASSES), pixels(4, 8).float()
+    network, images = CifarNetwork(EVERY, 3, 1, CLASSES), pixels(4, 8)
     start = {name: value.clone() for name, value in network.named_buffers()}
     network.eval()(images)
     assert all(torch.equal(value, start[name]) for name, value in network.named_buffers())

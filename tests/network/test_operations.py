@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from references import noise
 from scipy.stats import kstest
 from torch import nn
 
@@ -38,11 +39,6 @@ def built(name, channels, stride, affine=False, seed=0):
             for parameter in (part.weight, part.bias):
                 parameter.data.copy_(torch.from_numpy(rng.normal(size=channels)))
     return module.double()
-
-
-def pixels(batch, channels, height, width, seed=1):
-    values = np.random.default_rng(seed).normal(size=(batch, channels, height, width))
-    return torch.from_numpy(values)
 
 
 def normalized(x):
@@ -121,7 +117,7 @@ def test_operation_is_its_transcription(name, stride):
     for channels in (3, 4):
         for height, width in SIZES:
             module = built(name, channels, stride)
-            x = pixels(3, channels, height, width)
+            x = noise(3, channels, height, width)
             given = x.clone()
             y = module(x)
             assert torch.equal(x, given), "an operation changed its input"
@@ -133,9 +129,9 @@ def test_operation_is_its_transcription(name, stride):
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_a_dilated_and_strided_convolution_is_torchs_with_its_gradients(kernel, height, width):
     module = depthwise(4, kernel, 2, dilation=2).double()
-    x = pixels(2, 4, height, width).requires_grad_(True)
+    x = noise(2, 4, height, width).requires_grad_(True)
     plain = F.conv2d(x, module.weight, None, 2, 2 * (kernel // 2), 2, groups=4)
-    gradient = pixels(*plain.shape, seed=2)
+    gradient = noise(*plain.shape, seed=2)
     expected = torch.autograd.grad(plain, (x, module.weight), gradient)
     ours = torch.autograd.grad(module(x), (x, module.weight), gradient)
     torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
@@ -145,7 +141,7 @@ def test_a_dilated_and_strided_convolution_is_torchs_with_its_gradients(kernel, 
 
 @pytest.mark.parametrize("name", LARGE)
 def test_gradients_of_channels_last_images_are_channels_last(name):
-    x = pixels(2, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    x = noise(2, 4, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_(True)
     module = built(name, 4, 2).to(memory_format=torch.channels_last)
     y = module(x)
     assert y.is_contiguous(memory_format=torch.channels_last)
@@ -161,12 +157,12 @@ def test_a_factor_in_the_norm_multiplies_the_result(name, stride):
         if not isinstance(module, ReLUConvBN):
             assert name.endswith("pool_3x3") or (name == "skip_connect" and stride == 1)
             continue
-        x = pixels(3, channels, size, size).requires_grad_()
+        x = noise(3, channels, size, size).requires_grad_()
         factor = torch.tensor(-0.37, dtype=torch.float64, requires_grad=True)
         mixed, plain = module.from_relu(F.relu(x), factor), factor * module(x)
         torch.testing.assert_close(mixed, plain, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(module.from_relu(F.relu(x)), module(x), rtol=0, atol=0)
-        direction = pixels(*mixed.shape, seed=2)
+        direction = noise(*mixed.shape, seed=2)
         everything = (x, factor, *module.parameters())
         for one, other in zip(
             torch.autograd.grad((mixed * direction).sum(), everything),
@@ -177,7 +173,7 @@ def test_a_factor_in_the_norm_multiplies_the_result(name, stride):
 
 
 def test_pools_of_final_networks_are_not_normalized():
-    x = pixels(2, 3, 7, 8)
+    x = noise(2, 3, 7, 8)
     for kind in ("max", "avg"):
         for stride in (1, 2):
             module = build_operation(f"{kind}_pool_3x3", 3, stride)
@@ -194,7 +190,7 @@ def test_only_affine_norms_have_parameters():
 
 
 def test_pointwise_conv_and_factorized_reduction_change_channels():
-    x = pixels(3, 5, 7, 8)
+    x = noise(3, 5, 7, 8)
     for outputs in (3, 4):
         for module, reference in (
             (pointwise_conv(5, outputs, BatchNorm), lambda a, w: convolved(a, w[0])),
@@ -251,7 +247,7 @@ def test_initialize_resets_norms_to_one_and_zero():
 
 def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation():
     norm = BatchNorm(3).double()
-    x = pixels(4, 3, 5, 5) * 3 + 2
+    x = noise(4, 3, 5, 5) * 3 + 2
     for mode in (True, False):
         norm.train(mode)
         torch.testing.assert_close(norm(x), normalized(x), rtol=1e-9, atol=1e-9)
@@ -261,7 +257,7 @@ def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation(
 
 def test_a_final_networks_batch_norm_keeps_running_averages():
     norm = affine_norm(3).double()
-    x = pixels(4, 3, 5, 5) * 3 + 2
+    x = noise(4, 3, 5, 5) * 3 + 2
     torch.testing.assert_close(norm(x), normalized(x), rtol=1e-9, atol=1e-9)
     norm.eval()
     mean, variance = 0.1 * x.mean((0, 2, 3)), 0.9 + 0.1 * x.var((0, 2, 3))  # one step from (0, 1)
@@ -271,14 +267,14 @@ def test_a_final_networks_batch_norm_keeps_running_averages():
 
 def test_collected_statistics_are_averages_over_batches():
     norm = BatchNorm(3)
-    batches = [(pixels(4, 3, 5, 5, seed) * (seed + 1) + seed).float() for seed in range(3)]
+    batches = [(noise(4, 3, 5, 5, seed=seed) * (seed + 1) + seed).float() for seed in range(3)]
     norm.collect(torch.device("cpu"))
     for batch in batches:
         torch.testing.assert_close(norm(batch), normalized(batch), rtol=1e-4, atol=1e-4)
     mean = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
     unbiased = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in batches]).mean(0)
     norm.eval()
-    held_out = (pixels(2, 3, 5, 5, 9) * 5).float()
+    held_out = (noise(2, 3, 5, 5, seed=9) * 5).float()
     expected = (held_out - mean[:, None, None]) / (unbiased + EPSILON).sqrt()[:, None, None]
     for _ in range(2):  # reading does not change what was collected
         torch.testing.assert_close(norm(held_out), expected, rtol=1e-4, atol=1e-5)

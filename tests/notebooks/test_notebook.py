@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import yaml
 from parameters import config_of_notebook
-from PIL import Image
+from references import write_folder
 
 from setn_lab.config import ConfigError
 from setn_lab.data.folders import DataError
@@ -62,14 +61,6 @@ def test_a_good_parameter_is_taken():
     assert config_of_notebook("search", SearchConfig, "limit_train", "None") == SearchConfig()
 
 
-def save_images(folder: Path, count: int = 2, size: int = 8) -> Path:
-    folder.mkdir(parents=True)
-    for index in range(count):
-        pixels = np.random.default_rng(index).integers(256, size=(size, size, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index}.png")
-    return folder
-
-
 def missing(folder):
     return ["dataset: '", "is neither 'digits', 'cifar10', 'cifar100' nor a folder of images"]
 
@@ -79,31 +70,30 @@ def misspelt(folder):
 
 
 def without_train(folder):
-    save_images(folder / "a")
+    write_folder(folder, {"a": 2}, split="")
     return ["dataset:", "has no folder 'train'", "Pass a folder that holds train/<class>/* images"]
 
 
 def one_class(folder):
-    save_images(folder / "train" / "only")
+    write_folder(folder, {"only": 2})
     return ["dataset:", "has 1 class folders (only), at least 2 are needed"]
 
 
 def mixed_sizes(folder):
-    save_images(folder / "train" / "a")
-    save_images(folder / "train" / "b", size=6)
-    return ["dataset: the images differ in size", "0.png is 8 x 8", "0.png is 6 x 6", "resize"]
+    write_folder(folder, {"a": 2}, 8)
+    write_folder(folder, {"b": 2}, 6)
+    return ["dataset: the images differ in size", "000.png is 8 x 8", "000.png is 6 x 6", "resize"]
 
 
 def corrupt(folder):
-    save_images(folder / "train" / "a")
-    path = save_images(folder / "train" / "b") / "1.png"
+    write_folder(folder, {"a": 2, "b": 2})
+    path = folder / "train" / "b" / "001.png"
     path.write_bytes(path.read_bytes()[:70])
     return ["dataset: the image", f"{path}", "cannot be read", "Replace or remove it"]
 
 
 def too_few(folder):
-    save_images(folder / "train" / "a", 3)
-    save_images(folder / "train" / "b", 3)
+    write_folder(folder, {"a": 3, "b": 3})
     return ["batch_size: 64 given", "only 3 images", "Pass a batch_size of at most 3"]
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from references import DIGITS, write_folder
 
 from setn_lab.compute.device import ShortMemoryError
 from setn_lab.compute.distributed import ALONE
@@ -33,19 +34,15 @@ from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.zoo import ZOO
 
 TINY = {
+    **DIGITS,
     "genotype": "DARTS_V2",
-    "dataset": "digits",
     "channels": 4,
-    "repeats": 1,
     "epochs": 3,
     "batch_size": 32,
     "limit_train": 100,
     "limit_test": 50,
     "auxiliary_weight": 0.0,
-    "crop_padding": 1,
-    "flip": False,
     "cutout": 2,
-    "device": "cpu",
 }
 
 
@@ -137,13 +134,8 @@ def test_the_loop_is_a_plain_one(tmp_path):
 
 
 def test_the_auxiliary_head_adds_its_weighted_loss(tmp_path):
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("test", 2)):
-        for label in "ab":
-            (tmp_path / "images" / split / label).mkdir(parents=True)
-            for number in range(count):
-                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "images" / split / label / f"{number}.png")
+    write_folder(tmp_path / "images", {"a": 8, "b": 8}, 32)
+    write_folder(tmp_path / "images", {"a": 2, "b": 2}, 32, split="test", seed=1)
     values = {"dataset": str(tmp_path / "images"), "limit_train": None, "limit_test": None, "batch_size": 16}
     values |= {"epochs": 1, "weight_momentum": 0.0, "weight_decay": 0.0, "gradient_clip": 1e9, "weight_lr": 1.0}
     train(tmp_path / "run", **values, auxiliary_weight=0.3)
@@ -433,16 +425,10 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path):
 
 
 def test_processes_list_the_bad_images_of_all(tmp_path):
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 3)):
-        for label in "ab":
-            (tmp_path / "images" / split / label).mkdir(parents=True)
-            for number in range(count):
-                picture = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
-                picture.save(tmp_path / "images" / split / label / f"{number}.JPEG")
-    bad = [
-        tmp_path / "images" / name for name in ("train/a/1.JPEG", "train/b/6.JPEG", "train/b/7.JPEG", "val/b/2.JPEG")
-    ]
+    write_folder(tmp_path / "images", {"a": 8, "b": 8}, 40, suffix="JPEG")
+    write_folder(tmp_path / "images", {"a": 3, "b": 3}, 40, split="val", suffix="JPEG", seed=1)
+    names = "train/a/001", "train/b/006", "train/b/007", "val/b/002"
+    bad = [tmp_path / "images" / f"{name}.JPEG" for name in names]
     for path in bad:
         path.write_bytes(path.read_bytes()[:300])
     values = {"dataset": str(tmp_path / "images"), "network": "imagenet", "image_size": 32, "limit_train": None}

@@ -1,29 +1,17 @@
 import numpy as np
 import pytest
+from references import random_evaluator
 
 from setn_lab.compute.streams import generator
-from setn_lab.evaluator.setn import Distributions, Evaluator
+from setn_lab.evaluator.setn import Evaluator
 from setn_lab.search.agreement import agreement
 from setn_lab.space.setn import SearchSpace
 
 SPACE = SearchSpace(("skip_connect", "sep_conv_3x3", "max_pool_3x3"), nodes=2)
 
 
-def softmax(logits):
-    exponents = np.exp(logits - logits.max(-1, keepdims=True))
-    return exponents / exponents.sum(-1, keepdims=True)
-
-
-def random_distributions(seed=0):
-    rng = generator(seed, "test")
-    f, g = (rng.normal(size=(2, 2, 3)) for _ in range(2))
-    for logits in (f, g):
-        logits[:, 0, 2] = -np.inf  # the first node reads two states
-    return Distributions(SPACE, softmax(f), softmax(g), softmax(rng.normal(size=(2, 2, SPACE.pairs))))
-
-
 def test_losses_that_follow_the_log_probability_are_ranked_perfectly():
-    evaluator = random_distributions()
+    evaluator = random_evaluator(SPACE).distributions()
     quadruples = SPACE.sample(generator(1, "test"), 200, 2)
     log_probability = evaluator.log_probability(quadruples)
     assert agreement(evaluator, quadruples, -log_probability).overall == pytest.approx(-1)
@@ -31,7 +19,7 @@ def test_losses_that_follow_the_log_probability_are_ranked_perfectly():
 
 
 def test_the_node_that_decides_the_loss_is_found():
-    evaluator = random_distributions()
+    evaluator = random_evaluator(SPACE).distributions()
     quadruples = SPACE.sample(generator(2, "test"), 2000, 2)
     losses = -evaluator.node_log_probability(quadruples)[:, 1, 0]
     nodes = agreement(evaluator, quadruples, losses).nodes
@@ -52,4 +40,4 @@ def test_uses_and_shares():
 
 def test_too_few_architectures():
     with pytest.raises(ValueError, match="at least 3"):
-        agreement(random_distributions(), SPACE.sample(generator(4, "test"), 2, 2), np.zeros(2))
+        agreement(random_evaluator(SPACE).distributions(), SPACE.sample(generator(4, "test"), 2, 2), np.zeros(2))

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from references import TINY, randomized
 
 from setn_lab.compute.device import ShortMemoryError
 from setn_lab.compute.streams import generator
@@ -21,33 +22,20 @@ from setn_lab.search.training import SearchError
 from setn_lab.space.genotype import Genotype
 from setn_lab.template.norm import BatchNorm
 
-TINY = {
-    "dataset": "digits",
-    "channels": 2,
-    "repeats": 1,
-    "nodes": 1,
-    "batch_size": 16,
-    "scoring_batch_size": 16,
-    "limit_train": 64,
-    "limit_valid": 40,
-    "epochs": 1,
-    "device": "cpu",
-}
+SMALL = {**TINY, "nodes": 1, "limit_train": 64, "limit_valid": 40, "scoring_batch_size": 16, "epochs": 1}
 
 
 def search_of(scale=1.0, **changes):
     """A search whose evaluator prefers some architectures, so that some are drawn often."""
-    search = prepare_search(SearchConfig(**{**TINY, **changes}))
-    rng = np.random.default_rng(0)
-    for parameter in search.evaluator.parameters():
-        parameter.data.copy_(torch.from_numpy(rng.normal(scale=scale, size=tuple(parameter.shape))))
+    search = prepare_search(SearchConfig(**{**SMALL, **changes}))
+    randomized(search.evaluator, 0, scale)
     return search
 
 
 @pytest.fixture
 def run(tmp_path):
     """A folder for journals; scoring does not read its config."""
-    with Run.open(SearchConfig(**TINY, run_dir=str(tmp_path / "run")), "search") as opened:
+    with Run.open(SearchConfig(**SMALL, run_dir=str(tmp_path / "run")), "search") as opened:
         yield opened
 
 
@@ -381,7 +369,7 @@ RACERS = 12
 
 def open_run(folder):
     """A run folder, opened again where it is there already."""
-    return Run.open(SearchConfig(**TINY, run_dir=str(folder)), "search")
+    return Run.open(SearchConfig(**SMALL, run_dir=str(folder)), "search")
 
 
 @pytest.fixture

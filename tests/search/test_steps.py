@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from references import TINY, randomized
 
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Augmentation, Normalization, augment, normalize_images
@@ -17,26 +18,13 @@ from setn_lab.search.setup import prepare_search
 from setn_lab.search.steps import Trainer, learning_rate, one_shot
 from setn_lab.search.training import train
 
-TINY = {
-    "dataset": "digits",
-    "channels": 2,
-    "repeats": 1,
-    "nodes": 2,
-    "batch_size": 16,
-    "limit_train": 64,
-    "limit_valid": 64,
-    "epochs": 2,
-    "device": "cpu",
-    "crop_padding": 1,
-}
+SMALL = {**TINY, "limit_train": 64, "limit_valid": 64, "epochs": 2, "flip": True}
 
 
 def trainer_of(**changes):
     """A trainer whose evaluator is not uniform, so that f, g and h matter from the first step."""
-    trainer = Trainer(prepare_search(SearchConfig(**{**TINY, **changes})))
-    rng = np.random.default_rng(0)
-    for parameter in trainer.search.evaluator.parameters():
-        parameter.data.copy_(torch.from_numpy(rng.normal(size=tuple(parameter.shape))))
+    trainer = Trainer(prepare_search(SearchConfig(**{**SMALL, **changes})))
+    randomized(trainer.search.evaluator, seed=0)
     return trainer
 
 
@@ -256,7 +244,7 @@ def test_every_architecture_is_equally_likely_in_training():
 
 
 def test_cosine_rate():
-    config = SearchConfig(**TINY)
+    config = SearchConfig(**SMALL)
     rates = [learning_rate(config, step, 100) for step in range(100)]
     assert rates[0] == config.weight_lr
     assert rates[50] == pytest.approx(config.weight_lr / 2)
@@ -266,7 +254,7 @@ def test_cosine_rate():
         expected = config.weight_lr * math.cos(math.pi * step / 200) ** 2
         assert rates[step] == pytest.approx(expected, rel=1e-9)
     for end in (0.01, config.weight_lr):
-        raised = [learning_rate(SearchConfig(**TINY, weight_lr_end=end), step, 100) for step in range(101)]
+        raised = [learning_rate(SearchConfig(**SMALL, weight_lr_end=end), step, 100) for step in range(101)]
         share = (config.weight_lr - end) / config.weight_lr  # of the annealed rate, above the end
         assert raised == pytest.approx([end + share * rate for rate in [*rates, 0]])
     trainer = trainer_of()
@@ -313,16 +301,16 @@ def test_cost_penalty_lowers_the_expected_cost():
 
 @pytest.mark.parametrize("metric", ["parameters", "multiply_adds"])
 def test_cost_is_relative_to_uniform_architectures(metric):
-    search = prepare_search(SearchConfig(**TINY, cost_weight=1.0, cost_metric=metric))
+    search = prepare_search(SearchConfig(**SMALL, cost_weight=1.0, cost_metric=metric))
     assert search.cost.expected(search.evaluator.mixing_weights()).item() == pytest.approx(1, rel=1e-5)
     costs = [search.cost.of(one) for one in search.space.sample(np.random.default_rng(0), 2000, 2)]
     assert np.mean(costs) == pytest.approx(1, abs=5 * np.std(costs) / math.sqrt(2000))
-    assert prepare_search(SearchConfig(**TINY)).cost is None
+    assert prepare_search(SearchConfig(**SMALL)).cost is None
 
 
 def test_training_does_the_steps_in_turn(tmp_path):
     """Algorithm 1: weights, evaluator, weights, ...; the evaluator joins at `evaluator_start`."""
-    config = SearchConfig(**TINY, evaluator_start=1, run_dir=str(tmp_path / "run"))
+    config = SearchConfig(**SMALL, evaluator_start=1, run_dir=str(tmp_path / "run"))
     search, trainer = prepare_search(config), Trainer(prepare_search(config))
     with Run.open(config, "search") as run:
         metrics = train(search, run)

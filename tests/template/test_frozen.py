@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from references import noise, random_evaluator
 
 from setn_lab.evaluator.setn import Evaluator
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
@@ -18,16 +19,11 @@ from setn_lab.template.setn import Template
 def make(space: SearchSpace, channels: int = 3, repeats: int = 1, dtype: torch.dtype = torch.float64):
     """A template without gradients and an evaluator with uneven distributions."""
     template = Template(space, channels, repeats, 3, 10, np.random.default_rng(0)).to(dtype).requires_grad_(False)
-    evaluator = Evaluator(space).to(dtype)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in evaluator.parameters():
-        torch.nn.init.normal_(parameter, generator=generator)
-    return template, evaluator
+    return template, random_evaluator(space).to(dtype)
 
 
 def batch(size: int = 8, count: int = 5, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(2)
-    images = torch.randn(count, 3, size, size, generator=generator, dtype=torch.float64).to(dtype)
+    images = noise(count, 3, size, size).to(dtype)
     return images.contiguous(memory_format=torch.channels_last), torch.arange(count) % 10
 
 

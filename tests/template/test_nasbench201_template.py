@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from references import pixels, randomized
 from torch import nn
 
 from setn_lab.config import ConfigError
@@ -26,10 +27,6 @@ SPACE = NASBench201Space()
 
 def template(channels=4, repeats=2):
     return NASBench201Template(SPACE, channels, repeats, 3, 5, np.random.default_rng(0))
-
-
-def pixels(count=6, side=8):
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 def written_out(network, images, combine):
@@ -55,8 +52,8 @@ def written_out(network, images, combine):
 def test_sampled_is_the_network_written_out():
     network, drawn = template(), SPACE.sample(np.random.default_rng(2), 6)
     drawn[0] = 0  # a cell of nothing
-    expected = written_out(network, pixels(), lambda cell, modules, edge, state: modules[drawn[cell, edge]](state))
-    torch.testing.assert_close(network.sampled(pixels(), drawn), expected)
+    expected = written_out(network, pixels(6), lambda cell, modules, edge, state: modules[drawn[cell, edge]](state))
+    torch.testing.assert_close(network.sampled(pixels(6), drawn), expected)
 
 
 def test_sides_that_halve_to_no_whole_number_are_rounded_up():
@@ -67,7 +64,7 @@ def test_sides_that_halve_to_no_whole_number_are_rounded_up():
         macs.append(result[0].numel() * module.weight[0].numel())
 
     hooks = [one.register_forward_hook(count) for one in network.modules() if isinstance(one, (nn.Conv2d, nn.Linear))]
-    assert network.sampled(pixels(side=7), drawn).shape == (6, 5)
+    assert network.sampled(pixels(6, 7), drawn).shape == (6, 5)
     for hook in hooks:
         hook.remove()
     assert KITS["nasbench201"].cost_table(SPACE, 2, 1, 3, 7, 5, "multiply_adds").of(drawn[:1]) == sum(macs)
@@ -75,8 +72,8 @@ def test_sides_that_halve_to_no_whole_number_are_rounded_up():
 
 def test_mixed_is_the_network_written_out():
     network, evaluator = template().double(), NASBench201Evaluator(SPACE).double()
-    nn.init.normal_(evaluator.alpha, generator=torch.Generator().manual_seed(0))
-    images = pixels().double()
+    randomized(evaluator)
+    images = pixels(6).double()
 
     def combine(cell, modules, edge, state):
         weights = evaluator.alpha[0, edge].softmax(0)
@@ -93,7 +90,7 @@ def test_mixed_is_the_network_written_out():
 def test_a_decided_evaluator_mixes_what_is_sampled():
     network, cell = template(), SPACE.sample(np.random.default_rng(3), 1)
     weights = F.one_hot(torch.from_numpy(cell), 5).float()
-    torch.testing.assert_close(network.mixed(pixels(), weights), network.sampled(pixels(), network.per_cell(cell)))
+    torch.testing.assert_close(network.mixed(pixels(6), weights), network.sampled(pixels(6), network.per_cell(cell)))
 
 
 @torch.no_grad()
@@ -101,14 +98,14 @@ def test_what_is_known_of_the_first_cell_changes_nothing():
     network, known = template(), {}
     for cell in SPACE.sample(np.random.default_rng(4), 5, 1):
         architecture = network.per_cell(cell)
-        expected = network.sampled(pixels(), architecture)
-        assert torch.equal(network.sampled(pixels(), architecture, cache=known), expected)
+        expected = network.sampled(pixels(6), architecture)
+        assert torch.equal(network.sampled(pixels(6), architecture, cache=known), expected)
     assert len(known) > 4
 
 
 def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(merged):
     network, known = template().double(), {}
-    images = pixels().double().contiguous(memory_format=torch.channels_last)
+    images = pixels(6).double().contiguous(memory_format=torch.channels_last)
     same = [np.full((len(network.cells), 6), OPERATIONS_201.index(name)) for name in ("skip_connect", "none")]
     for architecture in [*same, *SPACE.sample(np.random.default_rng(6), 12, len(network.cells))]:
         expected = network.sampled(images, architecture).detach()
@@ -121,9 +118,9 @@ def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(merged
 def test_path_dropout_drops_all_but_the_identity():
     network, drawn = template(repeats=1), np.full((3, 6), OPERATIONS_201.index("skip_connect"))
     keep = torch.zeros(3, 3, 3, 6)
-    assert torch.equal(network.sampled(pixels(), drawn, keep), network.sampled(pixels(), drawn))
+    assert torch.equal(network.sampled(pixels(6), drawn, keep), network.sampled(pixels(6), drawn))
     drawn[:, 0] = OPERATIONS_201.index("nor_conv_3x3")
-    assert not torch.equal(network.sampled(pixels(), drawn, keep), network.sampled(pixels(), drawn))
+    assert not torch.equal(network.sampled(pixels(6), drawn, keep), network.sampled(pixels(6), drawn))
 
 
 def test_the_evaluator_draws_by_its_probabilities():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from references import noise
 
 from setn_lab.template import norm
 from setn_lab.template.norm import EPSILON, BatchNorm, NodeSum, Scaled, add_up, gradients, moments, normalize, suits
@@ -13,8 +14,9 @@ SIZES = [(5, 3, 4, 6), (3, 16, 8, 8), (2, 4, 3, 7), (4, 5, 6, 1), (2, 7, 1, 32),
 pytestmark = pytest.mark.usefixtures("merged")
 
 
-def pixels(size, seed=0, dtype=torch.float64):
-    x = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def uneven(size, seed=0, dtype=torch.float64):
+    """Another mean and another deviation in each channel."""
+    x = noise(*size, seed=seed)
     offset = torch.linspace(-2, 3, size[1], dtype=torch.float64)[:, None, None]
     return (x * offset.abs().add(0.1) + offset).to(dtype).contiguous(memory_format=torch.channels_last)
 
@@ -28,7 +30,7 @@ def reference(x, factor=1.0):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_moments_are_those_of_each_channel(size):
-    x = pixels(size)
+    x = uneven(size)
     assert suits(x)
     columns = x.permute(1, 0, 2, 3).flatten(1)
     mean, inv_std = moments(x)
@@ -37,7 +39,7 @@ def test_moments_are_those_of_each_channel(size):
 
 
 def test_moments_are_as_exact_as_torchs_own_far_from_zero():
-    x = pixels((8, 16, 32, 32), dtype=torch.float32) * 0.01 + 30
+    x = uneven((8, 16, 32, 32), dtype=torch.float32) * 0.01 + 30
     exact = (x.double().var((0, 2, 3), correction=0) + EPSILON).rsqrt()
     theirs = torch.native_batch_norm(x, None, None, None, None, True, 0.0, EPSILON)[2]
     error, their_error = ((inv_std.double() / exact - 1).abs().max() for inv_std in (moments(x)[1], theirs))
@@ -47,7 +49,7 @@ def test_moments_are_as_exact_as_torchs_own_far_from_zero():
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_normalizes_in_place_or_leaves_its_input(size, overwrite):
-    x, factor = pixels(size), torch.tensor(-0.7, dtype=torch.float64)
+    x, factor = uneven(size), torch.tensor(-0.7, dtype=torch.float64)
     for given, scale in ((None, 1.0), (factor, -0.7)):
         copy = x.clone(memory_format=torch.preserve_format)
         result, mean, inv_std = normalize(copy, given, overwrite)
@@ -61,10 +63,10 @@ def test_normalizes_in_place_or_leaves_its_input(size, overwrite):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("factor", [None, 0.3])
 def test_gradients_are_autograds(size, factor):
-    x, scale = pixels(size), None if factor is None else torch.tensor(factor, dtype=torch.float64)
+    x, scale = uneven(size), None if factor is None else torch.tensor(factor, dtype=torch.float64)
     weights = torch.ones(size[1], dtype=torch.float64) * (1 if factor is None else factor)
     leaf, weights = x.clone().requires_grad_(True), weights.requires_grad_(True)
-    incoming = pixels(size, seed=1)
+    incoming = uneven(size, seed=1)
     F.batch_norm(leaf, None, None, weights, None, True, 0.0, EPSILON).backward(incoming)
     _, mean, inv_std = normalize(x, scale)
     of_x, products = gradients(incoming, x, scale, mean, inv_std)
@@ -78,7 +80,7 @@ def test_gradients_are_autograds(size, factor):
 @pytest.mark.parametrize("large", [0, 2**40])
 def test_a_nodes_sum_is_that_of_its_terms(large, monkeypatch):
     monkeypatch.setattr(norm, "LEAST", large)
-    terms = [pixels((3, 8, 4, 4), seed) for seed in range(4)]
+    terms = [uneven((3, 8, 4, 4), seed) for seed in range(4)]
     copies = [term.clone(memory_format=torch.preserve_format) for term in terms]
     factors = torch.tensor([0.5, -1.5, 0.25, 2.0], dtype=torch.float64)
     for order in ((0, 1, 2, 3), (2, 0, 3, 1), (1, 3)):
@@ -95,7 +97,7 @@ def test_a_nodes_sum_is_that_of_its_terms(large, monkeypatch):
 
 
 def test_a_total_overwrites_nothing_but_a_spare_tensor():
-    x, y, z = (pixels((3, 8, 4, 4), seed) for seed in range(3))
+    x, y, z = (uneven((3, 8, 4, 4), seed) for seed in range(3))
     norm = BatchNorm(8)
     for spare in (False, True):
         copies = [part.clone(memory_format=torch.preserve_format) for part in (x, y, z)]
@@ -112,7 +114,7 @@ def test_a_total_overwrites_nothing_but_a_spare_tensor():
 
 
 def test_left_to_torch_is_what_the_merging_is_not_for():
-    x = pixels((3, 8, 4, 4))
+    x = uneven((3, 8, 4, 4))
     assert not suits(x.contiguous())
     assert not suits(x.bfloat16())
     assert not suits(x[:1, :, :1, :1].contiguous(memory_format=torch.channels_last))
@@ -124,7 +126,7 @@ def test_left_to_torch_is_what_the_merging_is_not_for():
 
 
 def test_a_norm_overwrites_its_input_only_where_it_may_and_no_gradient_is_needed():
-    x = pixels((3, 8, 4, 4))
+    x = uneven((3, 8, 4, 4))
     for overwrite in (False, True):
         norm, copy = BatchNorm(8, overwrite), x.clone(memory_format=torch.preserve_format)
         torch.testing.assert_close(norm(copy), reference(x))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from references import pixels, random_evaluator
 
 from setn_lab.compute.streams import generator
 from setn_lab.evaluator.setn import Evaluator
@@ -20,19 +21,6 @@ CLASSES = 3
 
 def template_of(space, channels=2, repeats=1, seed=0):
     return Template(space, channels, repeats, 3, CLASSES, generator(seed, "template weights"))
-
-
-def random_evaluator(space, seed=1, scale=1.0):
-    """An evaluator far from uniform."""
-    evaluator = Evaluator(space)
-    rng = np.random.default_rng(seed)
-    for parameter in evaluator.parameters():
-        parameter.data.copy_(torch.from_numpy(rng.normal(scale=scale, size=tuple(parameter.shape))))
-    return evaluator
-
-
-def pixels(batch=4, size=8, seed=2):
-    return torch.from_numpy(np.random.default_rng(seed).normal(size=(batch, 3, size, size))).float()
 
 
 def equation_8(r):

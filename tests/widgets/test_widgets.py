@@ -4,13 +4,17 @@ import html
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
+from references import read_png
 from written_run import write_run
 
 from setn_lab.compute.streams import generator
-from setn_lab.inspection import pictures, reading, tables
+from setn_lab.inspection import reading, tables
 from setn_lab.inspection.reading import InspectConfig
+from setn_lab.runs.run import read_journal
 from setn_lab.space.genotype import Genotype
 from setn_lab.space.names import label
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
@@ -49,10 +53,33 @@ def check_drawing(svg, genotype, caption):
 # The evaluator
 
 
-def check_evaluator(inspector, history, drawn, index, kind):
-    picture = drawn[kind]
-    picture.show(index)
-    assert inspector.image.value == inspector.png == picture.png(fast=True)
+def seen(image, figure, ax, x, y):
+    """The colour of a picture at a point of an axis, in the axis' own units."""
+    across, up = ax.transData.transform((x, y))
+    return image[int(figure.bbox.height - up), int(across)].tolist()
+
+
+def check_shades(inspector, records, index, kind):
+    """Each choice has the shade of its probability, on a scale that ends with the largest of all epochs."""
+    image, figure = read_png(inspector.image.value), inspector.pictures[kind].figure
+    titled = {ax.get_title(): ax for ax in figure.axes}
+    for name in "fgh":
+        every = np.array([record[name][kind] for record in records])
+        for node, p in enumerate(every[index]):
+            word = f"$h$ of node {node}" if name == "h" else f"${name}$"
+            (ax,) = (ax for title, ax in titled.items() if title.startswith(word))
+            places = [(r2, r1) for r1 in range(6) for r2 in range(r1 + 1)]  # Eq. 8
+            for number in range(len(p) if name == "h" else node + 2):
+                x, y = places[number] if name == "h" else (number, node)
+                shade = np.multiply(255, matplotlib.colormaps["Blues"](p[number] / every.max())[:3])
+                assert seen(image, figure, ax, x, y) == pytest.approx(shade.tolist(), abs=3)  # an image has 256 levels
+
+
+def check_evaluator(inspector, history, records, index, kind):
+    assert inspector.image.value == inspector.png
+    check_shades(inspector, records, index, kind)
+    marks = [artist for artist in inspector.pictures[kind].moving if isinstance(artist, Line2D)]
+    assert [set(mark.get_xdata()) for mark in marks] == [{index + 1}] * 3
     table = tables.preferences(history.at(index))[kind]
     for value in table.to_numpy().ravel().tolist():
         text = f"{value:.4g}" if isinstance(value, float) else html.escape(str(value), quote=False)
@@ -62,20 +89,20 @@ def check_evaluator(inspector, history, drawn, index, kind):
 
 def test_the_evaluators_epoch_and_cell(config, folder):
     history = reading.read_history(folder)
-    drawn = [pictures.evaluator_picture(history, kind) for kind in range(2)]
+    records = read_journal(folder / "evaluator.jsonl")
     inspector = EvaluatorInspector(config)
     slider, player = inspector.epochs.slider, inspector.epochs.player
     assert (slider.min, slider.max, slider.value, slider.disabled) == (1, 4, 4, False)
     assert (player.min, player.max, player.disabled) == (1, 4, False)
-    check_evaluator(inspector, history, drawn, 3, 0)
+    check_evaluator(inspector, history, records, 3, 0)
     slider.value = 2
-    check_evaluator(inspector, history, drawn, 1, 0)
+    check_evaluator(inspector, history, records, 1, 0)
     inspector.cell.value = 1
-    check_evaluator(inspector, history, drawn, 1, 1)
+    check_evaluator(inspector, history, records, 1, 1)
     slider.value = 1
-    check_evaluator(inspector, history, drawn, 0, 1)
+    check_evaluator(inspector, history, records, 0, 1)
     inspector.cell.value = 0
-    check_evaluator(inspector, history, drawn, 0, 0)
+    check_evaluator(inspector, history, records, 0, 0)
 
 
 @pytest.mark.parametrize("kind", [EvaluatorInspector, SamplingInspector])
@@ -121,9 +148,15 @@ def check_picked(inspector, place):
     assert Genotype.from_darts(inspector.copy_text.text) == genotype
     for line, column in zip(inspector.picture.moving, ("accuracy [%]", "loss"), strict=True):
         assert set(line.get_xdata()) == {scored.table[column][place]}
-    picture = pictures.candidates_picture(scored)
-    picture.show(place)
-    assert inspector.image.png == inspector.png == picture.png(fast=True)
+    assert inspector.image.png == inspector.png
+    image = read_png(inspector.png).astype(int)
+    for ax, column in zip(inspector.picture.figure.axes, ("accuracy [%]", "loss"), strict=True):
+        x0, y0, x1, y1 = (round(edge) for edge in ax.bbox.extents)
+        inside = image[len(image) - y1 : len(image) - y0, x0:x1]
+        orange = np.flatnonzero((inside[..., 0] - inside[..., 2] > 40).mean(0) > 0.9)
+        expected = ax.transData.transform((scored.table[column][place], 0))[0] - x0
+        assert orange.size
+        assert np.abs(orange + 0.5 - expected).max() < 1.5
     if place == scored.winner:
         check_drawing(inspector.cells.value, genotype, "the winner")
         assert inspector.winner.value == ""
@@ -191,14 +224,20 @@ def test_the_table_has_a_row_a_candidate_in_the_order_of_their_draw(candidates):
 def check_sampling(inspector, history, index, temperature, count, step):
     distributions = history.at(index).tempered(temperature)
     drawn = distributions.sample(generator(3, "inspector", step), count)
+    image = read_png(inspector.png)
     for place, ax in enumerate(inspector.picture.figure.axes):
         slots = drawn[:, place // 2, :, 2 * (place % 2) : 2 * (place % 2) + 2].ravel()
         heights = [bar.get_height() for bar in ax.patches]
         np.testing.assert_allclose(heights, 100 * np.bincount(slots, minlength=len(heights)) / len(slots))
+        for bar, height in zip(ax.patches, heights, strict=True):
+            middle, top = ax.transData.transform((bar.get_x() + bar.get_width() / 2, height))
+            column = image[: round(len(image) - ax.bbox.y0), int(middle)][-round(ax.bbox.height) :].astype(int)
+            blue = (column[:, 2] - column[:, 0] > 60).sum()
+            assert blue == pytest.approx(top - ax.bbox.y0, abs=2.5)  # the mark of uniform sampling may lie before it
     likely, text = tables.likeliest(distributions)
     assert inspector.text.value == text
     check_drawing(inspector.cells.value, likely, "the most likely architecture")
-    assert inspector.image.value == inspector.png == inspector.picture.png(fast=True)
+    assert inspector.image.value == inspector.png
     assert inspector.message.value == ""
 
 

@@ -7,9 +7,8 @@ from typing import Any
 from IPython.display import display
 
 from setn_lab.config import Config, ConfigError, build
-from setn_lab.runs.progress import Progress, duration, epoch_line
+from setn_lab.runs.progress import Meter, Progress
 
-UNITS = {"train": "steps", "score": "candidates", "networks": "networks"}
 INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each of them
 
 
@@ -18,38 +17,20 @@ class Live:
 
     def __init__(self) -> None:
         """Open the display."""
-        self._text = "starting"
-        self._last = ""  # the newest losses and accuracies
+        self._meter = Meter()
         self._display = display(self, display_id=True)
-        self._began: tuple[float, int] | None = None
         self._shown = -INTERVAL
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": self._text, "text/markdown": self._text}
+        return {"text/plain": self._meter.text, "text/markdown": self._meter.text}
 
     def __call__(self, progress: Progress) -> None:
         """Take note of how far the phase is."""
+        if line := self._meter.note(progress):
+            print(line)
         now = time.perf_counter()
-        record = progress.record
-        if record is not None and "epoch" in record:
-            self._last = epoch_line(record)
-            print(self._last)
-        elif record is not None:
-            self._last = f"last: loss {record['loss']:.3f}, accuracy {record['accuracy']:.1%}"
-        if self._began is None:
-            self._began = now, progress.done
-        finished = progress.done == progress.total
-        if now - self._shown < INTERVAL and not finished:
-            return
-        self._shown = now
-        began, before = self._began
-        rate = (progress.done - before) / (now - began) if now > began else 0.0
-        unit = UNITS[progress.phase]
-        self._text = f"{progress.done} of {progress.total} {unit}"
-        if rate > 0:
-            self._text += f", {rate:.2f} a second, {duration((progress.total - progress.done) / rate)} left"
-        self._text += f"; {self._last}" if self._last else ""
-        if self._display is not None:
+        if self._display is not None and (progress.finished or now - self._shown >= INTERVAL):
+            self._shown = now
             self._display.update(self)
 
 

@@ -1,5 +1,6 @@
 """The figures and tables of a training, drawn from its run folder alone."""
 
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ from setn_lab.retrain.setup import Retraining
 from setn_lab.retrain.training import results, summary
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import read_journal
+from setn_lab.space.genotype import Genotype
 
 CONTENTS = {
     "config.json": "every parameter; `papermill -f`, or `python -m setn_lab.retrain`, on it repeats the run",
@@ -49,9 +51,26 @@ def contents(folder: Path) -> str:
     return page.contents(folder, CONTENTS)
 
 
-def save(folder: Path) -> Path:
-    """Write the curves as training.svg into the run folder; returns its path."""
-    return page.save_figure(curves(folder), folder / "training.svg")
+def save(folder: Path, target: Path | None = None) -> Path:
+    """Write the curves as training.svg into `target`, by default the run folder itself; returns its path."""
+    target = target or folder
+    target.mkdir(parents=True, exist_ok=True)
+    return page.save_figure(curves(folder), target / "training.svg")
+
+
+def write(folder: Path, target: Path) -> Path:
+    """`save` and a page with the run's config, machine and results; returns the page."""
+    save(folder, target)
+    config = json.loads((folder / "config.json").read_text())
+    paragraphs = [
+        f"{Path(config['dataset']).name}, the {config['network']} network, C = {config['channels']}, "
+        f"N = {config['repeats']}, {config['epochs']} epochs. `config.json` holds every parameter: `setn-lab retrain "
+        "config.json` repeats it, a folder of images given by `--dataset`.",
+        table(folder),
+        "![training](training.svg)",
+        f"`{Genotype.from_json((folder / 'genotype.json').read_text()).to_darts()}`",
+    ]
+    return page.write_page(folder, target, "Training", paragraphs)
 
 
 def describe_retraining(setup: Retraining) -> str:

@@ -1,5 +1,6 @@
 """How far a run is: what an observer is told, and how it is written in a line."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,8 +15,53 @@ class Progress:
     total: int
     record: dict[str, Any] | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether the phase is at its end."""
+        return self.done == self.total
+
 
 Observer = Callable[[Progress], None]
+UNITS = {"train": "steps", "score": "candidates", "networks": "networks"}
+
+
+class Meter:
+    """What an observer shows of a run: a line an epoch, and how far the phase is, how fast, and how long it takes."""
+
+    def __init__(self) -> None:
+        """Before the first progress."""
+        self._progress: Progress | None = None
+        self._now = self._began = 0.0
+        self._before = 0  # units that were done when the phase began here
+        self._last = ""  # the newest losses and accuracies
+
+    def note(self, progress: Progress) -> str | None:
+        """Take note of how far the phase is; returns the line of an epoch that has just ended."""
+        self._now = time.perf_counter()
+        old, self._progress = self._progress, progress
+        if old is None or old.phase != progress.phase or old.done > progress.done:
+            self._began, self._before = self._now, progress.done
+        record = progress.record
+        if record is None:
+            return None
+        if "epoch" in record:
+            self._last = epoch_line(record)
+            return self._last
+        loss = "failed" if "failed" in record else f"loss {record['loss']:.3f}, accuracy {record['accuracy']:.1%}"
+        self._last = f"last: {loss}"
+        return None
+
+    @property
+    def text(self) -> str:
+        """The phase in a line: "120 of 4800 steps, 7.50 a second, 10 min 24 s left; last: ..."."""
+        if self._progress is None:
+            return "starting"
+        done, total = self._progress.done, self._progress.total
+        text = f"{done} of {total} {UNITS[self._progress.phase]}"
+        if self._now > self._began and self._before < done < total:
+            rate = (done - self._before) / (self._now - self._began)
+            text += f", {rate:.2f} a second, {duration((total - done) / rate)} left"
+        return f"{text}; {self._last}" if self._last else text
 
 
 def epoch_line(record: dict[str, Any]) -> str:

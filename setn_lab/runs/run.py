@@ -170,16 +170,15 @@ class Run:
 
 
 def default_folder(config: Any, kind: str) -> Path:
-    """`<root>/<kind>-<digest of the config>`: the same config comes back to it and another never touches it.
+    """`<root>/<kind>-<digest of the config>`: the same config comes back to it and another never touches it."""
+    return root_folder() / f"{kind}-{setn_lab.config.digest(config)}"
 
-    The root is $SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the
-    working folder.
-    """
+
+def root_folder() -> Path:
+    """$SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the working folder."""
     if root := os.environ.get("SETN_LAB_RUNS"):
-        parent = Path(root).expanduser()
-    else:
-        parent = (checkout() or Path()) / "reports" / "runs"
-    return parent / f"{kind}-{setn_lab.config.digest(config)}"
+        return Path(root).expanduser()
+    return (checkout() or Path()) / "reports" / "runs"
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

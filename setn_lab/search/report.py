@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from scipy.stats import mannwhitneyu
 from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
 from setn_lab.kits import KITS, Kit
-from setn_lab.network.costs import Metric
+from setn_lab.network.costs import CostTable, Metric
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
@@ -66,13 +67,21 @@ class SearchRun:
     def size(self, genotype: Any, channels: int, repeats: int) -> Size:
         """Of the genotype's network with C = channels and N = repeats, without an auxiliary head."""
         architecture = self.space.encode(genotype)
-        tables = (self.kit.cost_table(self.space, channels, repeats, 3, 32, 10, metric) for metric in METRICS)
+        tables = _cost_tables(self.kit, self.space, channels, repeats)  # type: ignore[arg-type]  # spaces are hashable
         return Size(channels, repeats, *(int(table.of(architecture)) for table in tables))
 
     def sizes(self, genotype: Any) -> list[Size]:
         """Of the genotype's network at the searched and at the final size."""
         searched = self.config["channels"], self.config["repeats"]
         return [self.size(genotype, *size) for size in (searched, self.kit.final_size)]
+
+
+METRICS: tuple[Metric, ...] = ("parameters", "multiply_adds")
+
+
+@lru_cache(maxsize=16)  # seconds for a large network, and figure, table and file ask for the same
+def _cost_tables(kit: Kit, space: Any, channels: int, repeats: int) -> list[CostTable]:
+    return [kit.cost_table(space, channels, repeats, 3, 32, 10, metric) for metric in METRICS]
 
 
 def curves(run: SearchRun) -> Figure:
@@ -208,7 +217,6 @@ def sizes_table(sizes: list[Size]) -> str:
     return page.table(["C", "N", "parameters", "multiply-adds, 32x32"], rows)
 
 
-METRICS: tuple[Metric, ...] = ("parameters", "multiply_adds")
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the run",
     "environment.json": "versions, commit, machine, threads",
@@ -218,6 +226,7 @@ CONTENTS = {
     "race-000.npz": "with the ones that follow: the scores of a race, a file a batch",
     "baseline.jsonl": "the same for uniform candidates",
     "genotype.json": "the winner",
+    "sizes.json": "its parameters and multiply-adds, as searched and as trained",
     "checkpoints": "the newest two checkpoints",
     "curves.svg": "figure",
     "evaluator.svg": "figure",
@@ -232,13 +241,15 @@ def contents(run: SearchRun) -> str:
 
 
 def save(run: SearchRun, target: Path | None = None) -> list[Path]:
-    """Write the figures as SVG into `target`, by default the run folder itself; returns their paths."""
+    """Write figures (SVG) and sizes.json into `target`, by default the run folder itself; returns their paths."""
     target = target or run.folder
     target.mkdir(parents=True, exist_ok=True)
     drawings = {"curves": curves, "evaluator": evaluator, "candidates": histogram}
     paths = [page.save_figure(draw(run), target / f"{name}.svg") for name, draw in drawings.items()]
     paths.append(target / "cells.svg")
     paths[-1].write_bytes(style.render(winner(run), "svg"))
+    paths.append(target / "sizes.json")
+    paths[-1].write_text(json.dumps([size._asdict() for size in run.sizes(run.genotype())], indent=1) + "\n")
     return paths
 
 

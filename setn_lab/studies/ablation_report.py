@@ -1,11 +1,6 @@
-"""The figures and tables of an ablation study, drawn from its run folder alone.
-
-`python -m setn_lab.studies.ablation_report RUN_FOLDER TARGET_FOLDER` writes them with a page that says which run made
-them.
-"""
+"""The figures and tables of an ablation study, drawn from its run folder alone."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -279,9 +274,3 @@ def write(folder: Path, target: Path) -> Path:
         costs_table(folder),
     ]
     return page.write_page(folder, target, "Ablation study", paragraphs)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        raise SystemExit("usage: python -m setn_lab.studies.ablation_report RUN_FOLDER TARGET_FOLDER")
-    print(write(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,12 +1,7 @@
-"""The figures and tables of a pairwise study, drawn from its run folder alone.
-
-`python -m setn_lab.studies.ranking_report RUN_FOLDER TARGET_FOLDER` writes them with a page that says which run made
-them.
-"""
+"""The figures and tables of a pairwise study, drawn from its run folder alone."""
 
 import functools
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -250,9 +245,3 @@ def write(folder: Path, target: Path) -> Path:
         finalists_table(folder),
     ]
     return page.write_page(folder, target, "Pairwise study", paragraphs)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        raise SystemExit("usage: python -m setn_lab.studies.ranking_report RUN_FOLDER TARGET_FOLDER")
-    print(write(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -1,10 +1,5 @@
-"""The tables and the page of the study with true accuracies, drawn from its run folder and the table.
+"""The tables and the page of the study with true accuracies, drawn from its run folder and the table."""
 
-`python -m setn_lab.studies.groundtruth_report RUN_FOLDER TABLE TARGET_FOLDER` writes them with a page that says which
-run made them.
-"""
-
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +11,7 @@ from setn_lab.space import nasbench201
 from setn_lab.space.names import label
 from setn_lab.studies import tables
 from setn_lab.studies.groundtruth.figures import epochs_figure, scatter_figure
-from setn_lab.studies.groundtruth.results import DRAWS, RankAgreement, RowResult, Study, read, uses
+from setn_lab.studies.groundtruth.results import DRAWS, RankAgreement, RowResult, Study, uses
 from setn_lab.studies.groundtruth.study import GroundTruthConfig
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN
 
@@ -204,9 +199,3 @@ def write(study: Study, target: Path) -> Path:
         draws_table(study),
     ]
     return page.write_page(study.folder, target, "Study with true accuracies", paragraphs)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        raise SystemExit("usage: python -m setn_lab.studies.groundtruth_report RUN_FOLDER TABLE TARGET_FOLDER")
-    print(write(read(Path(sys.argv[1]), sys.argv[2]), Path(sys.argv[3])))

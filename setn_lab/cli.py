@@ -1,0 +1,189 @@
+"""The command line, `setn-lab` or `python -m setn_lab`: thin doors to what the notebooks call.
+
+A subcommand that runs something takes the parameters of its notebook as options, so that a run started here and one
+started by papermill with the same parameters are the same run. Errors of this package are one message, without a trace.
+"""
+
+import argparse
+import importlib
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from setn_lab.runs.progress import Meter, Progress
+
+INTERVAL = 0.2  # seconds between two updates of a terminal's line
+
+
+class Job(NamedTuple):
+    """A subcommand that works on a config of `config` ("module:class"), by the function of `commands` of that name.
+
+    positional: the parameter, or the file of parameters, that may be given without its name.
+    """
+
+    text: str
+    config: str
+    function: str
+    positional: str | None = None
+
+
+JOBS = {
+    "search": Job("Search for a cell: Algorithm 1.", "setn_lab.search.config:SearchConfig", "search"),
+    "retrain": Job(
+        "Train the network of a cell from scratch.", "setn_lab.retrain.config:RetrainConfig", "retrain", "file"
+    ),
+    "study ablation": Job(
+        "Figure 2: four ways to generate candidates.", "setn_lab.studies.ablation:AblationConfig", "ablation"
+    ),
+    "study ranking": Job(
+        "Does one-shot accuracy rank networks as training does?", "setn_lab.studies.ranking:RankingConfig", "ranking"
+    ),
+    "study groundtruth": Job(
+        "Strategies against true accuracies, in NAS-Bench-201's space.",
+        "setn_lab.studies.groundtruth.study:GroundTruthConfig",
+        "groundtruth",
+    ),
+    "inspect": Job(
+        "What a search has learned, as a page for this machine or in static figures.",
+        "setn_lab.inspection.reading:InspectConfig",
+        "inspect",
+        "run_dir",
+    ),
+    "cells": Job(
+        "Draw the cells and the network of a genotype.", "setn_lab.figures.genotype:CellsConfig", "cells", "genotype"
+    ),
+}
+TEXTS = {
+    **{name: job.text for name, job in JOBS.items()},
+    "report": "Write the page, figures and tables of a run folder of any kind.",
+    "runs": "List all run folders: what, when, state, best, cost.",
+    "parameters": "Make the notebooks' parameter cells anew from the config classes.",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the words say, by default those of the process; returns the exit code, 2 after an error that is told."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as stop:  # argparse has printed its help, or what it cannot read
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not type(error).__module__.startswith("setn_lab."):
+            raise
+        text = re.sub(r"(?<!\S)-[pr] (?=\w)", "--", str(error))  # papermill's way to give a parameter, in this one's
+        print(text, file=sys.stderr)
+        return 2
+
+
+def _run(words: list[str]) -> int:
+    command, rest = _first(words, "setn-lab", TEXTS)
+    if command == "study":
+        studies = {name.partition(" ")[2]: text for name, text in TEXTS.items() if name.startswith("study ")}
+        study, rest = _first(rest, "setn-lab study", studies)
+        command = f"study {study}"
+    if command in JOBS:
+        return _run_job(command, rest)
+    return {"report": _report, "runs": _runs, "parameters": _parameters}[command](rest)
+
+
+def _first(words: list[str], prog: str, texts: dict[str, str]) -> tuple[str, list[str]]:
+    """The command, which comes first, and the words behind it."""
+    parser = argparse.ArgumentParser(
+        prog,
+        usage=f"{prog} COMMAND [OPTIONS]",
+        description="COMMAND --help shows its options. Commands:\n\n"
+        + "\n".join(f"  {name:<19}{text}" for name, text in texts.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices={name.split()[0]: None for name in texts}, help=argparse.SUPPRESS)
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    given = parser.parse_args(words)
+    return given.command, given.words
+
+
+def _run_job(name: str, words: list[str]) -> int:
+    from setn_lab import commands, options
+
+    job = JOBS[name]
+    module, _, cls_name = job.config.partition(":")
+    cls = getattr(importlib.import_module(module), cls_name)
+    parser = options.option_parser(cls, f"setn-lab {name}", job.text, job.positional)
+    if name == "inspect":
+        parser.add_argument("--static", type=Path, metavar="FOLDER", help="write static figures there, show no page")
+    config, others = options.parse(cls, parser, words)
+    getattr(commands, job.function)(config, Terminal(), **vars(others))
+    return 0
+
+
+def _report(words: list[str]) -> int:
+    parser = argparse.ArgumentParser("setn-lab report", description=TEXTS["report"])
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run folder of a search, a training or a study")
+    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="where to (default: RUN/report)")
+    parser.add_argument("--table", help="the true accuracies, where not those named by the parameters of the study")
+    given = parser.parse_args(words)
+    from setn_lab import commands
+
+    print(commands.report(given.run, given.target or given.run / "report", given.table))
+    return 0
+
+
+def _runs(words: list[str]) -> int:
+    from setn_lab.runs import listing
+    from setn_lab.runs.run import root_folder
+
+    parser = argparse.ArgumentParser("setn-lab runs", description=TEXTS["runs"])
+    parser.add_argument("root", type=Path, nargs="?", help="where they lie (default: $SETN_LAB_RUNS or reports/runs)")
+    root = parser.parse_args(words).root or root_folder()
+    rows = listing.listing(root)
+    print(listing.as_text(rows) if rows else f"{root} holds no run folder")
+    return 0
+
+
+def _parameters(words: list[str]) -> int:
+    from setn_lab.parameters import notebooks, with_parameters
+
+    parser = argparse.ArgumentParser("setn-lab parameters", description=TEXTS["parameters"])
+    parser.add_argument("notebooks", type=Path, nargs="*", metavar="NOTEBOOK", help="(default: all of the checkout)")
+    parser.add_argument("--write", action="store_true", help="without it those to be changed are named, exit code 1")
+    given = parser.parse_args(words)
+    changed = False
+    for path in given.notebooks or notebooks():
+        before = path.read_text(encoding="utf-8")
+        after = with_parameters(before)
+        if after != before:
+            changed = True
+            print(f"{path}: {'written' if given.write else 'its cell is not what its config class says'}")
+            if given.write:
+                path.write_text(after, encoding="utf-8")
+    return 1 if changed and not given.write else 0
+
+
+class Terminal:
+    """An observer that prints a line an epoch and, where a terminal is looked at, keeps a line up to date below it."""
+
+    def __init__(self) -> None:
+        """Write to the standard output of now."""
+        self._out, self._meter = sys.stdout, Meter()
+        self._clear = "\r\x1b[K" if self._out.isatty() else ""  # the line that is kept up to date
+        self._shown, self._told = 0.0, False
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of how far the phase is."""
+        line = self._meter.note(progress)
+        if line:
+            self._out.write(f"{self._clear}{line}\n")
+        ended = progress.finished and progress.phase != "train"  # whose end is the line of its last epoch
+        if ended and not self._told:
+            self._out.write(f"{self._clear}{self._meter.text}\n")
+        elif self._clear and not progress.finished and (line or time.perf_counter() - self._shown > INTERVAL):
+            self._shown = time.perf_counter()
+            self._out.write(self._clear + self._meter.text[: shutil.get_terminal_size().columns - 1])
+        self._told = ended
+        self._out.flush()

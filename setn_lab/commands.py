@@ -1,0 +1,236 @@
+"""What the subcommands call: the functions that the notebooks call, in the same order.
+
+Each imports what it needs, since nobody who trains a network waits for the inspectors.
+"""
+
+import html
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from setn_lab.config import ConfigError
+from setn_lab.parameters import notebooks
+from setn_lab.runs.progress import Observer
+from setn_lab.runs.run import Run, RunError
+
+if TYPE_CHECKING:
+    from setn_lab.figures.genotype import CellsConfig
+    from setn_lab.inspection.reading import InspectConfig
+    from setn_lab.retrain.config import RetrainConfig
+    from setn_lab.search.config import SearchConfig
+    from setn_lab.studies.ablation import AblationConfig
+    from setn_lab.studies.groundtruth.study import GroundTruthConfig
+    from setn_lab.studies.ranking import RankingConfig
+
+
+def search(config: "SearchConfig", observe: Observer) -> None:
+    """Algorithm 1, from the newest checkpoint."""
+    from setn_lab.search import report
+    from setn_lab.search.candidates import search_candidates
+    from setn_lab.search.setup import prepare_search
+    from setn_lab.search.training import train
+
+    with Run.open(config, "search") as run:
+        prepared = prepare_search(config, run)
+        print(report.describe_search(prepared))
+        train(prepared, run, observe)
+        search_candidates(prepared, run, observe)
+    found = report.SearchRun.read(run.folder)
+    report.save(found)
+    genotype = found.genotype()
+    _print(report.summary_table(found), found.space.write(genotype), report.sizes_table(found.sizes(genotype)))
+    _print(report.contents(found))
+
+
+def retrain(config: "RetrainConfig", observe: Observer) -> None:
+    """Section 5.2, by this process or by all that `torchrun` started, of which the first one prints."""
+    from setn_lab.compute.distributed import process_group
+    from setn_lab.retrain import report
+    from setn_lab.retrain.setup import prepare_retraining
+    from setn_lab.retrain.training import retrain
+
+    with process_group(config.device) as crew:
+        job = crew.first_here(lambda: prepare_retraining(config, crew))
+        if not crew.first:
+            retrain(job, None, crew)
+            return
+        with Run.open(config, "retrain") as run:
+            print(report.describe_retraining(job))
+            retrain(job, run, crew, observe)
+        report.save(run.folder)
+        _print(report.table(run.folder), report.contents(run.folder))
+
+
+def ablation(config: "AblationConfig", observe: Observer) -> None:
+    """Figure 2 and what the search costs."""
+    from setn_lab.studies import ablation, ablation_report
+
+    print(ablation_report.describe(config))
+    with Run.open(config, "ablation") as run:
+        ablation.collect(config, run, observe)
+        ablation.measure_costs(config, run)
+    ablation_report.save(run.folder)
+    _print(ablation_report.table(run.folder), ablation_report.contents(run.folder))
+
+
+def ranking(config: "RankingConfig", observe: Observer) -> None:
+    """The pairs of section 5.3, and progressive selection."""
+    from setn_lab.studies import ranking, ranking_report
+
+    print(ranking_report.describe(config))
+    with Run.open(config, "ranking") as run:
+        ranking.collect(config, run, observe)
+    ranking_report.save(run.folder)
+    _print(ranking_report.table(run.folder), ranking_report.finalists_table(run.folder))
+    _print(ranking_report.contents(run.folder))
+
+
+def groundtruth(config: "GroundTruthConfig", observe: Observer) -> None:
+    """Every strategy against the table of true accuracies."""
+    from setn_lab.studies.groundtruth import report, results, study
+
+    config.truth()  # before hours of training: there is a table
+    print(report.describe(config))
+    with Run.open(config, "groundtruth") as run:
+        study.collect(config, run, observe)
+    found = results.read(run.folder, config.table)
+    report.save(found)
+    _print(report.quality_table(found), report.ranking_table(found), report.contents(run.folder))
+
+
+def cells(config: "CellsConfig", observe: Observer) -> None:
+    """Draw a genotype."""
+    from setn_lab.figures import genotype
+
+    figures = genotype.figures(config)
+    _print(genotype.describe(figures), genotype.contents(genotype.save(figures, config)))
+
+
+def inspect(config: "InspectConfig", observe: Observer, static: Path | None = None) -> None:
+    """Serve the inspectors' notebook as a page, for this machine only and behind a token, until it is stopped.
+
+    static: a folder to write what the notebook shows a reader without widgets into, and no page is served. Raises
+    InspectionError for a folder that is no run of a search.
+    """
+    from setn_lab.inspection.reading import folder_of, read_config
+
+    read_config(config.folder)
+    if static is not None:
+        print(*_static_figures(config, static), sep="\n")
+        return
+    import papermill
+
+    (notebook,) = (path for path in notebooks() if path.name == "inspect.ipynb")
+    given: dict[str, Any] = {
+        name: value for name, value in vars(config).items() if value != getattr(type(config), name)
+    }
+    given["run_dir"] = str(config.folder.absolute())  # the page's kernel works in another folder
+    if config.others:
+        given["compare"] = ",".join(str(folder_of(one).absolute()) for one in config.others)
+    with tempfile.TemporaryDirectory() as folder:
+        page = str(Path(folder) / notebook.name)
+        papermill.execute_notebook(str(notebook), page, given, prepare_only=True, progress_bar=False)
+        subprocess.run([sys.executable, "-m", "voila", page, "--token", "--Voila.ip=localhost"], check=False)
+
+
+def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
+    """Write what each inspector shows without widgets, a file each, and all of it on the page index.html."""
+    from IPython.core.formatters import DisplayFormatter
+
+    from setn_lab.inspection.reading import InspectionError
+    from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, page = [], [f"<title>{html.escape(config.folder.name)}</title>"]
+    for inspector in (EvaluatorInspector, CandidatesInspector, SamplingInspector, ComparisonInspector):
+        name = inspector.__name__.removesuffix("Inspector").lower()
+        page.append(f"<h2>{name}</h2>")
+        try:
+            shown = inspector.figures(config)
+        except InspectionError as error:
+            page.append(f"<p>{html.escape(str(error))}</p>")
+            continue
+        for number, one in enumerate(shown, 1):
+            content, _ = DisplayFormatter().format(one, include=PICTURES.keys() | {"text/html"})
+            for kind, data in content.items():
+                if kind not in PICTURES:
+                    page.append(data)
+                    continue
+                paths.append(folder / f"{name}-{number}.{PICTURES[kind]}")
+                paths[-1].write_bytes(data if isinstance(data, bytes) else data.encode())
+                page.append(f'<p><img src="{paths[-1].name}"></p>')
+    paths.append(folder / "index.html")
+    paths[-1].write_text("\n".join(page) + "\n", encoding="utf-8")
+    return paths
+
+
+def report(folder: Path, target: Path, table: str | None = None) -> Path:
+    """Write the page of a run folder, with its figures, into `target`; returns the page.
+
+    table: the true accuracies of a ground-truth study, where they are not where its config says. Raises RunError for a
+    folder of no known kind and for a run that is not far enough, and what the reports of the kind raise.
+    """
+    try:
+        kind = json.loads((folder / "environment.json").read_text())["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder} is no run folder: its environment.json cannot be read ({error!r})") from error
+    if kind not in REPORTS:
+        raise RunError(f"{folder} holds a run of the kind {kind!r}; there are reports of {', '.join(REPORTS)}")
+    if table is not None and kind != "groundtruth":
+        raise ConfigError(f"table: {table!r} given for a run of the kind {kind!r}; leave it out")
+    if target.resolve() == folder.resolve():
+        raise ConfigError(f"target: {target} given, the run folder; give another, since the page has a config.json too")
+    try:
+        return REPORTS[kind](folder, target, table)
+    except FileNotFoundError as error:
+        raise RunError(f"{folder}: {error.filename} is missing; a report needs a finished run: let it go on") from error
+
+
+def _report_search(folder: Path, target: Path, table: str | None) -> Path:
+    from setn_lab.search import report
+
+    return report.write(folder, target)
+
+
+def _report_retrain(folder: Path, target: Path, table: str | None) -> Path:
+    from setn_lab.retrain import report
+
+    return report.write(folder, target)
+
+
+def _report_ablation(folder: Path, target: Path, table: str | None) -> Path:
+    from setn_lab.studies import ablation_report
+
+    return ablation_report.write(folder, target)
+
+
+def _report_ranking(folder: Path, target: Path, table: str | None) -> Path:
+    from setn_lab.studies import ranking_report
+
+    return ranking_report.write(folder, target)
+
+
+def _report_groundtruth(folder: Path, target: Path, table: str | None) -> Path:
+    from setn_lab.studies.groundtruth import report, results
+
+    return report.write(results.read(folder, table), target)
+
+
+PICTURES = {"image/png": "png", "image/svg+xml": "svg"}
+REPORTS: dict[str, Callable[[Path, Path, str | None], Path]] = {
+    "search": _report_search,
+    "retrain": _report_retrain,
+    "ablation": _report_ablation,
+    "ranking": _report_ranking,
+    "groundtruth": _report_groundtruth,
+}
+
+
+def _print(*parts: Any) -> None:
+    """Print each part behind an empty line."""
+    for part in parts:
+        print(f"\n{part}")

@@ -1,0 +1,101 @@
+"""A config from the words of a command line: files of parameters, then options of the same names over them."""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from setn_lab.config import ConfigError, build
+from setn_lab.parameters import Parameter, describe
+
+METAVARS = {int: "INTEGER", float: "NUMBER", bool: "True|False", str: "TEXT"}
+SWITCHES = {"True": True, "true": True, "False": False, "false": False}
+
+
+def option_parser(cls: type, prog: str, text: str, positional: str | None = None) -> argparse.ArgumentParser:
+    """The parser of a subcommand with the parameters of a config class, a group for each heading.
+
+    positional: the parameter that may be given without its name, or "file" for the file of parameters.
+    """
+    parser = argparse.ArgumentParser(
+        prog,
+        usage=f"{prog} {f'[{positional.upper()}] ' if positional else ''}[OPTIONS]",
+        description=text,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    file_help = "parameters in YAML or JSON, such as a preset or a run's config.json; an option overrides it"
+    parser.add_argument("-f", "--file", action="append", metavar="FILE", help=file_help)
+    if positional == "file":
+        parser.add_argument("file", nargs="?", action="append", metavar="FILE", help="the same as -f FILE")
+    groups: dict[str, Any] = {}
+    for one in describe(cls):
+        kind: dict[str, Any] = {"type": partial(typed, one), "metavar": METAVARS[one.type]}
+        about = f"{one.text} (default: {one.default!r})".strip().replace("%", "%%")
+        if one.name == positional:
+            parser.add_argument(one.name, nargs="?", **{**kind, "metavar": one.name.upper()}, help=about)
+        if one.heading not in groups:
+            groups[one.heading] = parser.add_argument_group(one.heading or "parameters")
+        groups[one.heading].add_argument(f"--{one.name}", **kind, help=about)
+    return parser
+
+
+def typed(parameter: Parameter, text: str) -> Any:
+    """The value that a text stands for, by the parameter's type; the text itself where it is none of that type."""
+    if text == "None":
+        return None
+    if parameter.type is bool:
+        return SWITCHES.get(text, text)
+    if parameter.type is str:
+        return text
+    for number in (int, float):  # an integer may stand for a float, and a float is told what is wrong with it
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def parse(cls: type, parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[Any, argparse.Namespace]:
+    """The config that the words say, `-` and `_` alike in the names of options, and what else they say.
+
+    Raises ConfigError as `build` does, also for options that there are not, and for a file that cannot be read.
+    """
+    given, unknown = parser.parse_known_args([_underscored(word) for word in words])
+    values: dict[str, Any] = {}
+    for file in vars(given).pop("file", []):
+        values |= _read(file)
+    for one in describe(cls):
+        if one.name in given:
+            values[one.name] = vars(given).pop(one.name)
+    while unknown:
+        name, is_pair, value = unknown.pop(0).partition("=")
+        if not name.startswith("--"):
+            parser.error(f"unrecognized argument: {name}")
+        if not is_pair and unknown and not unknown[0].startswith("--"):
+            value = unknown.pop(0)
+        values[name[2:]] = value
+    return build(cls, values), given
+
+
+def _underscored(word: str) -> str:
+    """The word with the name of an option as the parameter is called: --run_dir=a-b for --run-dir=a-b."""
+    name, is_pair, value = word.partition("=")
+    return f"--{name[2:].replace('-', '_')}{is_pair}{value}" if name.startswith("--") else word
+
+
+def _read(path: str) -> dict[str, Any]:
+    """The parameters in a file. Raises ConfigError."""
+    try:
+        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} was given as a file of parameters, but cannot be read: {error}") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ConfigError(
+            f"{path} was given as a file of parameters, but holds no names with values; lines such as `epochs: 400` "
+            "are allowed"
+        )
+    return content

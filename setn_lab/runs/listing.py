@@ -1,0 +1,186 @@
+"""All run folders in a table: what each holds, how far it has come, what it found, and what that costs.
+
+Read without torch and without the runs' locks; nothing is changed.
+"""
+
+import json
+import math
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import psutil
+
+from setn_lab.runs.progress import duration
+from setn_lab.runs.run import RunError, read_journal
+
+HEAD = ("folder", "kind", "started", "state", "best", "cost")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run folder. reached: how far it is, such as "epoch 3 of 24". done: in a word, where it is at an end.
+
+    best: what it found, such as "test error 3.12%". parameters: of the network that it found. seconds: of training,
+    where the folder records it.
+    """
+
+    reached: str
+    done: str = ""
+    best: str = ""
+    parameters: int | None = None
+    seconds: float = 0.0
+
+
+def listing(root: Path) -> list[tuple[str, ...]]:
+    """A row, as HEAD says, for each run folder in `root`, the newest first. One that cannot be read says why."""
+    folders = [path.parent for path in root.glob("*/environment.json")]
+    started = {folder: (folder / "environment.json").stat().st_mtime for folder in folders}
+    return [_row(folder, started[folder]) for folder in sorted(folders, key=lambda one: -started[one])]
+
+
+def as_text(rows: list[tuple[str, ...]]) -> str:
+    """The rows below HEAD in columns."""
+    lines = [HEAD, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _row(folder: Path, started: float) -> tuple[str, ...]:
+    when = datetime.fromtimestamp(started).strftime("%Y-%m-%d %H:%M")
+    kind = "?"
+    try:
+        kind = json.loads((folder / "environment.json").read_text())["kind"]
+        read = KINDS.get(kind, _unknown)
+        found = read(folder, json.loads((folder / "config.json").read_text()))
+    except (AttributeError, KeyError, OSError, RunError, TypeError, ValueError) as error:
+        return folder.name, kind, when, f"cannot be read: {error!r}"[:80], "", ""
+    running = _in_use(folder)
+    state = f"{'running' if running else 'interrupted'} at {found.reached}"
+    if found.done and not running:
+        state = found.done
+    costs = [] if found.parameters is None else [f"{found.parameters / 1e6:.2f} M parameters"]
+    costs += [f"trained {duration(found.seconds)}"] if found.seconds else []
+    return folder.name, kind, when, state, found.best, ", ".join(costs)
+
+
+def _in_use(folder: Path) -> bool:
+    """Whether a process has the run open: the one named in the lock lives, or is on another machine."""
+    path = folder / "lock"
+    holder = re.search(rb"pid (\d+) on (\S+) since", path.read_bytes() if path.exists() else b"")
+    if holder is None:
+        return False
+    if holder[2].decode() != socket.gethostname():
+        return True
+    try:
+        return psutil.Process(int(holder[1])).create_time() <= path.stat().st_mtime
+    except psutil.Error:
+        return False
+
+
+def _search(folder: Path, config: dict[str, Any]) -> Listed:
+    metrics, scored = read_journal(folder / "metrics.jsonl"), read_journal(folder / "candidates.jsonl")
+    most = max((one["images"] for one in scored), default=0)
+    whole = [one for one in scored if one["images"] == most and math.isfinite(one["loss"])]  # not dropped in a race
+    best = ""
+    if whole:
+        by_accuracy = config["select_by"] == "accuracy"
+        found = max(whole, key=lambda one: one["accuracy"] if by_accuracy else -one["loss"])
+        best = f"loss {found['loss']:.3f}, accuracy {found['accuracy']:.1%}"
+    seconds = sum(one["seconds"] for one in metrics)
+    if len(metrics) < config["epochs"]:
+        return Listed(f"epoch {len(metrics)} of {config['epochs']}", "", best, None, seconds)
+    reached = f"candidate {len(scored)}"
+    if not (folder / "genotype.json").exists():  # stopped here, or a study's search, which chooses none
+        return Listed(reached, f"trained, {len(scored)} candidates scored", best, None, seconds)
+    return Listed(reached, "finished", best, _winners_parameters(folder), seconds)
+
+
+def _winners_parameters(folder: Path) -> int:
+    """Of the winner's network at its final size, as the report of a search leaves it in sizes.json."""
+    if (folder / "sizes.json").exists():
+        return json.loads((folder / "sizes.json").read_text())[-1]["parameters"]
+    from setn_lab.search.report import SearchRun  # a run of an older version: torch has to count them
+
+    run = SearchRun.read(folder)
+    return run.sizes(run.genotype())[-1].parameters
+
+
+def _retrain(folder: Path, config: dict[str, Any]) -> Listed:
+    records = read_journal(folder / "metrics.jsonl")
+    last = {record["seed"]: record["test_error"] for record in records}
+    exported = sorted(folder.glob("network-*.safetensors"))
+    return Listed(
+        f"epoch {len(records)} of {config['epochs'] * config['seeds']}",
+        "finished" if len(exported) == config["seeds"] else "",
+        f"test error {fmean(last.values()):.2%}" if last else "",
+        _exported_parameters(exported[0]) if exported else None,
+        sum(record["seconds"] for record in records),
+    )
+
+
+def _exported_parameters(path: Path) -> int:
+    """Of the network in a safetensors file, from the shapes in its header."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    statistics = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms
+    return sum(
+        math.prod(value["shape"])
+        for name, value in header.items()
+        if name != "__metadata__" and not name.endswith(statistics)
+    )
+
+
+def _ablation(folder: Path, config: dict[str, Any]) -> Listed:
+    summary = _summary(folder)
+    chosen = {name: one["selected"]["accuracy"] for name, one in summary.get("variants", {}).items()}
+    best = max(chosen, key=chosen.__getitem__, default="")
+    searches = len(list(folder.glob("argmax-*.jsonl")))
+    return Listed(f"search {searches} of 3", _end(summary), f"{best}: accuracy {chosen[best]:.1%}" if best else "")
+
+
+def _ranking(folder: Path, config: dict[str, Any]) -> Listed:
+    summary, trained = _summary(folder), read_journal(folder / "trained.jsonl")
+    tau = summary.get("kendall_tau")
+    scored = len(read_journal(folder / "scored.jsonl"))
+    seconds = sum(one.get("seconds", 0.0) for one in trained)
+    best = "" if tau is None else f"tau of the accuracy {tau:+.2f}"
+    return Listed(f"network {len(trained)} of {scored}", _end(summary), best, None, seconds)
+
+
+def _groundtruth(folder: Path, config: dict[str, Any]) -> Listed:
+    key, summary = "chosen_true_accuracy_mean", _summary(folder)
+    true = {name: one[key] for name, one in summary.items() if isinstance(one, dict) and one.get(key) is not None}
+    best = max(true, key=true.__getitem__, default="")
+    runs = folder / "runs.json"
+    searches = len(json.loads(runs.read_text())) if runs.exists() else 0
+    return Listed(f"search {searches}", _end(summary), f"{best}: true accuracy {true[best]:.2f}%" if best else "")
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """What a study leaves at its end; empty before."""
+    path = folder / "summary.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _end(summary: dict[str, Any]) -> str:
+    return "finished" if summary else ""
+
+
+def _unknown(folder: Path, config: dict[str, Any]) -> Listed:
+    """A run of a kind that a user has opened."""
+    return Listed("an unknown place", "not running")
+
+
+KINDS: dict[str, Callable[[Path, dict[str, Any]], Listed]] = {
+    "search": _search,
+    "retrain": _retrain,
+    "ablation": _ablation,
+    "ranking": _ranking,
+    "groundtruth": _groundtruth,
+}

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from setn_lab.config import ConfigError
 from setn_lab.notebook import from_notebook
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -20,3 +23,12 @@ def config_of_notebook(notebook: str, cls: type, name: str, text: str):
     exec(parameters, names)
     exec(injected, names)
     return from_notebook(cls, SimpleNamespace(user_ns={**names, "In": ["", parameters, injected, "next"]}))
+
+
+def check_refusal(notebook: str, cls: type, name: str, text: str, parts: list[str]) -> None:
+    """`papermill -p name text` is refused in one line that holds these parts."""
+    with pytest.raises(ConfigError) as caught:
+        config_of_notebook(notebook, cls, name, text)
+    (line,) = str(caught.value).splitlines()
+    for part in parts:
+        assert part in line

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from setn_lab.evaluator.setn import Evaluator
+from setn_lab.inspection.reading import InspectConfig
 from setn_lab.network.costs import Cost
 
 DIGITS = {"dataset": "digits", "repeats": 1, "crop_padding": 1, "flip": False, "device": "cpu"}
@@ -76,6 +77,11 @@ def write_folder(
             picture = Image.fromarray(array if channels == 3 else array[:, :, 0])
             picture.save(root / split / name / f"{number:03}.{suffix}")
     return drawn
+
+
+def opened(kind, folder: Path, **values: object):
+    """An inspector of a run folder."""
+    return kind(InspectConfig(run_dir=str(folder), samples=50, **values))
 
 
 # --- costs by formula

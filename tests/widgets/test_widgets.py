@@ -27,9 +27,6 @@ def folder(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("widgets") / "run", nodes=2, candidates=60)
 
 
-pytestmark = pytest.mark.usefixtures("coarse_pictures")
-
-
 @pytest.fixture
 def config(folder):
     return InspectConfig(run_dir=str(folder), samples=SAMPLES, seed=3)

@@ -4,24 +4,12 @@ import asyncio
 import shutil
 
 import pytest
+from references import opened
 from written_run import write_run
 
-from setn_lab.inspection.reading import InspectConfig
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
 
 KINDS = [EvaluatorInspector, CandidatesInspector, SamplingInspector]
-
-
-pytestmark = pytest.mark.usefixtures("coarse_pictures")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_run(tmp_path / "run", nodes=1, candidates=6)
-
-
-def opened(kind, folder, **values):
-    return kind(InspectConfig(run_dir=str(folder), samples=50, **values))
 
 
 # The run changes

@@ -17,6 +17,7 @@ from written_run import write_run
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from references import opened
 
 from setn_lab.inspection import pictures
 from setn_lab.inspection.reading import InspectConfig
@@ -35,18 +36,6 @@ KINDS = [EvaluatorInspector, CandidatesInspector, SamplingInspector, ComparisonI
 VIEW = "application/vnd.jupyter.widget-view+json"
 MOVES = 100  # tracing makes each several times slower
 PNG = b"\x89PNG"
-
-
-pytestmark = pytest.mark.usefixtures("coarse_pictures")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_run(tmp_path / "run", nodes=1, candidates=6)
-
-
-def opened(kind, folder, **values):
-    return kind(InspectConfig(run_dir=str(folder), samples=50, **values))
 
 
 # With and without a reader

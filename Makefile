@@ -4,7 +4,7 @@ RUN ?=
 DATASET ?= cifar10
 BIN := .venv/bin
 
-.PHONY: search lab inspect picture test benchmark benchmark-inspectors gain clean
+.PHONY: search lab inspect picture test hooks benchmark benchmark-inspectors gain clean
 
 search: .venv/installed
 	mkdir -p reports/runs
@@ -16,12 +16,13 @@ lab: .venv/installed
 # The inspectors of the run folder RUN, or of the newest search, as a page: on this machine alone, behind a token.
 inspect: .venv/installed
 	mkdir -p reports/runs
-	$(BIN)/papermill --prepare-only notebooks/inspect.ipynb reports/runs/inspect.ipynb $(if $(RUN),-p run_dir '$(abspath $(RUN))')
+	run=$(if $(RUN),$$(cd "$(RUN)" && pwd)) && $(BIN)/papermill --prepare-only \
+		notebooks/inspect.ipynb reports/runs/inspect.ipynb $${run:+-p run_dir "$$run"}
 	$(BIN)/voila reports/runs/inspect.ipynb --token --Voila.ip=localhost
 
 # The README's picture of the inspectors, of the run folder RUN.
 picture: .venv/installed-dev
-	$(BIN)/python docs/pictures.py $(RUN)
+	$(BIN)/python docs/pictures.py "$(RUN)"
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -30,9 +31,13 @@ test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not ray' $(PYTEST_ARGS)
 	$(BIN)/pytest -m ray $(PYTEST_ARGS)
 
+# What `git commit` checks from now on; see .pre-commit-config.yaml.
+hooks: .venv/installed-dev
+	$(BIN)/pre-commit install
+
 # Speed of every step; DATASET holds 32x32 colour images, for the racing row.
 benchmark: .venv/installed
-	$(BIN)/python benchmarks/speed.py --dataset $(DATASET)
+	$(BIN)/python benchmarks/speed.py --dataset "$(DATASET)"
 
 # Speed and memory of the inspectors.
 benchmark-inspectors: .venv/installed
@@ -43,9 +48,9 @@ gain: .venv/installed-dev
 	$(BIN)/python benchmarks/evaluator_gain.py
 
 .venv/installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[notebooks]'
 	touch $@
 
 .venv/installed-dev: .venv/installed

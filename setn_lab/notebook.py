@@ -4,10 +4,12 @@ import ast
 import time
 from typing import Any
 
-from IPython.display import display
-
 from setn_lab.config import Config, ConfigError, build
+from setn_lab.extras import needs
 from setn_lab.runs.progress import Meter, Progress
+
+with needs("notebooks", "setn_lab.notebook"):
+    from IPython.display import display
 
 INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each of them
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import graphviz
 
 from setn_lab.config import ConfigError, bounded, unhashed, validate
+from setn_lab.extras import needs
 from setn_lab.figures import cells, style
 from setn_lab.figures.network import DEFAULTS, draw_network
 from setn_lab.network.costs import Cost, cost
@@ -123,8 +124,8 @@ def describe(figures: Figures) -> str:
 
 def show_difference(figures: Figures) -> Any:
     """What a notebook displays of the comparison: the picture, or that there is nothing to compare with."""
-    from IPython.display import Markdown
-
+    with needs("notebooks", "a drawing in a notebook"):
+        from IPython.display import Markdown
     if figures.difference is None:
         return Markdown("Nothing to compare with: `compare` takes a second genotype.")
     return style.show(figures.difference)

@@ -8,6 +8,7 @@ from typing import Any
 
 import graphviz
 
+from setn_lab.extras import needs
 from setn_lab.figures.looks import look
 
 FORMATS = ("svg", "pdf", "png")
@@ -87,8 +88,8 @@ def _render_in_process(source: str, format: str) -> bytes:
     except ImportError as error:
         raise RenderError(
             "no Graphviz was found. Install its `dot` program (`conda install graphviz` or `apt-get install "
-            "graphviz`), or a wheel that carries it (`pip install 'pygraphviz>=2'`). Until then "
-            "`digraph.source` holds the DOT text, which any Graphviz viewer draws."
+            "graphviz`), or a wheel that carries it (`pip install 'pygraphviz>=2'`, which is in "
+            "'setn_lab[notebooks]'). Until then `digraph.source` holds the DOT text, which any Graphviz viewer draws."
         ) from error
     with pygraphviz.AGraph(string=source) as graph:
         return graph.draw(format=format, prog="dot")
@@ -96,8 +97,8 @@ def _render_in_process(source: str, format: str) -> bytes:
 
 def show(digraph: graphviz.Digraph) -> Any:
     """What a notebook displays: an IPython SVG of the picture, else Markdown with a hint and the DOT text."""
-    from IPython.display import SVG, Markdown
-
+    with needs("notebooks", "a drawing in a notebook"):
+        from IPython.display import SVG, Markdown
     fitted = digraph.copy()
     fitted.attr(size=NOTEBOOK_SIZE)  # JupyterLab would cut off what is wider than its cell
     try:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from setn_lab.compute.device import choose_device, explain_out_of_memory, keep_freed_blocks
+from setn_lab.compute.spread import in_order, spread
 from setn_lab.compute.streams import generator
-from setn_lab.compute.workers import HERE, Workers, in_order, spread
+from setn_lab.compute.workers import HERE, Workers
 from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run, RunError

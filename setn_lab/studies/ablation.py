@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from setn_lab.compute.workers import session
+from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, unhashed
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run

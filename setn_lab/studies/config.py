@@ -23,10 +23,10 @@ class StudyConfig(TemplateConfig):
     candidates: int = bounded(1000, at_least=1)  # T
 
     # machine
-    workers: int = bounded(1, at_least=1, identity=False)  # processes; more than one needs the extra cluster
+    workers: int = bounded(1, at_least=1, identity=False)  # processes of this machine, or of the cluster
     worker_threads: int = bounded(1, at_least=1)  # of each, on a CPU the last bits of results depend on it
     worker_gpus: float = bounded(0.0, at_least=0, identity=False)  # for each, a fraction is shared
-    cluster: str | None = unhashed(None)  # address of a running Ray cluster, None: this machine
+    cluster: str | None = unhashed(None)  # address of a running Ray cluster, which needs the extra cluster
 
     # run
     run_dir: str | None = unhashed(None)  # None: named from the config's digest

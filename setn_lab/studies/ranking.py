@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from setn_lab.compute.device import choose_device, keep_freed_blocks
-from setn_lab.compute.workers import HERE, Workers, session, spread
+from setn_lab.compute.spread import session, spread
+from setn_lab.compute.workers import HERE, Workers
 from setn_lab.config import ConfigError, bounded, unhashed
 from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice

@@ -1,9 +1,12 @@
 """Inspectors of a search in ipywidgets, each a thin layer over a picture of `views`; the only ones that import it."""
 
-from setn_lab.widgets.candidates import CandidatesInspector
-from setn_lab.widgets.comparison import ComparisonInspector
-from setn_lab.widgets.evaluator import EvaluatorInspector
-from setn_lab.widgets.inspector import show
-from setn_lab.widgets.sampling import SamplingInspector
+from setn_lab.extras import needs
+
+with needs("notebooks", "setn_lab.widgets"):
+    from setn_lab.widgets.candidates import CandidatesInspector
+    from setn_lab.widgets.comparison import ComparisonInspector
+    from setn_lab.widgets.evaluator import EvaluatorInspector
+    from setn_lab.widgets.inspector import show
+    from setn_lab.widgets.sampling import SamplingInspector
 
 __all__ = ["CandidatesInspector", "ComparisonInspector", "EvaluatorInspector", "SamplingInspector", "show"]

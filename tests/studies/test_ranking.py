@@ -166,11 +166,9 @@ with Run.open(config, "ranking") as run:
 """
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.ray)])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, workers):
     """Killed while candidates are scored, while the networks are trained, and among the last of them."""
-    if workers > 1:
-        pytest.importorskip("ray")
     environment = {**os.environ, "SETN_LAB_RUNS": str(tmp_path)}
     for moment in (5, 9, 5) if workers == 1 else (18,):
         command = [sys.executable, "-c", KILLED, json.dumps({**values, "workers": workers}), str(moment)]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from setn_lab.compute.workers import session
+from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, bounded, build, identity, unhashed
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run

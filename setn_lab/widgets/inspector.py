@@ -26,7 +26,6 @@ from setn_lab.inspection.reading import InspectConfig, InspectionError
 from setn_lab.kits import Kit
 
 FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their own size, or as wide as the page
-SECONDS = 3.0  # between two looks at a run that is followed
 
 
 class Inspector(ABC):
@@ -34,6 +33,8 @@ class Inspector(ABC):
 
     widget: the whole. `load` reads the folders and brings the controls up to date; `draw` shows what they say.
     """
+
+    pause = 3.0  # seconds between two looks at a run that is followed
 
     def __init__(self, config: InspectConfig) -> None:
         self.config = config
@@ -109,7 +110,7 @@ class Inspector(ABC):
         while True:
             if self._changed():
                 self.refresh()
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(self.pause)
 
     def _changed(self) -> bool:
         try:

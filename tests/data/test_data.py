@@ -13,7 +13,6 @@ from references import random_images, write_folder
 from sklearn.datasets import load_digits
 
 from setn_lab.compute.streams import generator
-from setn_lab.data import folders
 from setn_lab.data.batches import Augmentation, Normalization, _permutation, augment, batch_indices, normalize_images
 from setn_lab.data.folders import DataError
 from setn_lab.data.images import ImageSet, load_images, search_split
@@ -507,15 +506,26 @@ def the_cache_file(cache: Path) -> Path:
     return path
 
 
-def no_decoding(path: Path) -> np.ndarray:
-    raise AssertionError(f"decoded {path}")
+def blank(folder: Path) -> None:
+    """Make the files no images any more, with the sizes and times that they had."""
+    for path in folder.glob("*/*/*"):
+        before = path.stat()
+        path.write_bytes(b"x" * before.st_size)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_second_load_does_not_decode(folder, cache, monkeypatch):
+def test_blank_files_cannot_be_decoded(folder, cache):
+    write_folder(folder, {"a": 2, "b": 2})
+    blank(folder)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_images(str(folder), cache_dir=cache)
+
+
+def test_second_load_does_not_decode(folder, cache):
     pixels = write_folder(folder, {"a": 2, "b": 2})
     load_images(str(folder), cache_dir=cache)
     the_cache_file(cache)
-    monkeypatch.setattr(folders, "_decode", no_decoding)
+    blank(folder)
     images = load_images(str(folder), cache_dir=cache)
     assert np.array_equal(images.images, pixels)
     assert images.labels.tolist() == [0, 0, 1, 1]
@@ -585,7 +595,7 @@ def spoil_cache(path: Path, kind: str, marker: Path) -> None:
         *("plain array", "dtype", "count", "channels", "shape"),
     ],
 )
-def test_an_invalid_cache_is_refused_and_replaced(folder, cache, tmp_path, kind, monkeypatch):
+def test_an_invalid_cache_is_refused_and_replaced(folder, cache, tmp_path, kind):
     pixels = write_folder(folder, {"a": 2, "b": 2})
     marker = tmp_path / "executed"
     load_images(str(folder), cache_dir=cache)
@@ -598,7 +608,7 @@ def test_an_invalid_cache_is_refused_and_replaced(folder, cache, tmp_path, kind,
     assert not marker.exists()
     assert np.array_equal(images.images, pixels)
     assert the_cache_file(cache) == path
-    monkeypatch.setattr(folders, "_decode", no_decoding)
+    blank(folder)
     assert np.array_equal(load_images(str(folder), cache_dir=cache).images, pixels)
 
 

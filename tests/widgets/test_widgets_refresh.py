@@ -158,8 +158,8 @@ async def until(condition):
 
 
 def test_following_reads_again_when_the_run_has_changed_and_only_then(folder, monkeypatch):
-    monkeypatch.setattr("setn_lab.widgets.inspector.SECONDS", 0.01)
     one = opened(EvaluatorInspector, folder)
+    one.pause = 0.01
     loads, load = [], one.load
     monkeypatch.setattr(one, "load", lambda: (loads.append(1), load()))
     slider = one.epochs.slider
@@ -184,9 +184,9 @@ def test_following_reads_again_when_the_run_has_changed_and_only_then(folder, mo
     follow(one, lambda: until(lambda: slider.max == 7))  # and again
 
 
-def test_what_following_finds_wrong_stays_written(folder, monkeypatch):
-    monkeypatch.setattr("setn_lab.widgets.inspector.SECONDS", 0.01)
+def test_what_following_finds_wrong_stays_written(folder):
     one = opened(EvaluatorInspector, folder)
+    one.pause = 0.01
 
     async def delete():
         shutil.rmtree(folder)
@@ -199,9 +199,9 @@ def test_what_following_finds_wrong_stays_written(folder, monkeypatch):
     follow(one, delete)
 
 
-def test_following_before_the_run_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("setn_lab.widgets.inspector.SECONDS", 0.01)
+def test_following_before_the_run_is_there(tmp_path):
     one = opened(EvaluatorInspector, tmp_path / "run")
+    one.pause = 0.01
 
     async def begin():
         await asyncio.sleep(0.05)

@@ -19,7 +19,7 @@ from setn_lab.runs.progress import Meter, Progress
 INTERVAL = 0.2  # seconds between two updates of a terminal's line
 
 
-class Job(NamedTuple):
+class Command(NamedTuple):
     """A subcommand that works on a config of `config` ("module:class"), by the function of `commands` of that name.
 
     positional: the parameter, or the file of parameters, that may be given without its name.
@@ -31,34 +31,34 @@ class Job(NamedTuple):
     positional: str | None = None
 
 
-JOBS = {
-    "search": Job("Search for a cell: Algorithm 1.", "setn_lab.search.config:SearchConfig", "search"),
-    "retrain": Job(
+COMMANDS = {
+    "search": Command("Search for a cell: Algorithm 1.", "setn_lab.search.config:SearchConfig", "search"),
+    "retrain": Command(
         "Train the network of a cell from scratch.", "setn_lab.retrain.config:RetrainConfig", "retrain", "file"
     ),
-    "study ablation": Job(
+    "study ablation": Command(
         "Figure 2: four ways to generate candidates.", "setn_lab.studies.ablation:AblationConfig", "ablation"
     ),
-    "study ranking": Job(
+    "study ranking": Command(
         "Does one-shot accuracy rank networks as training does?", "setn_lab.studies.ranking:RankingConfig", "ranking"
     ),
-    "study groundtruth": Job(
+    "study groundtruth": Command(
         "Strategies against true accuracies, in NAS-Bench-201's space.",
         "setn_lab.studies.groundtruth.study:GroundTruthConfig",
         "groundtruth",
     ),
-    "inspect": Job(
+    "inspect": Command(
         "What a search has learned, as a page for this machine or in static figures.",
         "setn_lab.inspection.reading:InspectConfig",
         "inspect",
         "run_dir",
     ),
-    "cells": Job(
+    "cells": Command(
         "Draw the cells and the network of a genotype.", "setn_lab.figures.genotype:CellsConfig", "cells", "genotype"
     ),
 }
 TEXTS = {
-    **{name: job.text for name, job in JOBS.items()},
+    **{name: command.text for name, command in COMMANDS.items()},
     "report": "Write the page, figures and tables of a run folder of any kind.",
     "runs": "List all run folders: what, when, state, best, cost.",
     "parameters": "Make the notebooks' parameter cells anew from the config classes.",
@@ -88,8 +88,8 @@ def _run(words: list[str]) -> int:
         studies = {name.partition(" ")[2]: text for name, text in TEXTS.items() if name.startswith("study ")}
         study, rest = _first(rest, "setn-lab study", studies)
         command = f"study {study}"
-    if command in JOBS:
-        return _run_job(command, rest)
+    if command in COMMANDS:
+        return _with_config(command, rest)
     return {"report": _report, "runs": _runs, "parameters": _parameters}[command](rest)
 
 
@@ -108,17 +108,17 @@ def _first(words: list[str], prog: str, texts: dict[str, str]) -> tuple[str, lis
     return given.command, given.words
 
 
-def _run_job(name: str, words: list[str]) -> int:
+def _with_config(name: str, words: list[str]) -> int:
     from setn_lab import commands, options
 
-    job = JOBS[name]
-    module, _, cls_name = job.config.partition(":")
+    command = COMMANDS[name]
+    module, _, cls_name = command.config.partition(":")
     cls = getattr(importlib.import_module(module), cls_name)
-    parser = options.option_parser(cls, f"setn-lab {name}", job.text, job.positional)
+    parser = options.option_parser(cls, f"setn-lab {name}", command.text, command.positional)
     if name == "inspect":
         parser.add_argument("--static", type=Path, metavar="FOLDER", help="write static figures there, show no page")
     config, others = options.parse(cls, parser, words)
-    getattr(commands, job.function)(config, Terminal(), **vars(others))
+    getattr(commands, command.function)(config, Terminal(), **vars(others))
     return 0
 
 
@@ -135,7 +135,7 @@ def _report(words: list[str]) -> int:
 
 
 def _runs(words: list[str]) -> int:
-    from setn_lab.runs import listing
+    from setn_lab import listing
     from setn_lab.runs.run import root_folder
 
     parser = argparse.ArgumentParser("setn-lab runs", description=TEXTS["runs"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +54,14 @@ def retrain(config: "RetrainConfig", observe: Observer) -> None:
     from setn_lab.retrain.setup import prepare_retraining
     from setn_lab.retrain.training import retrain
 
-    with process_group(config.device) as crew:
-        job = crew.first_here(lambda: prepare_retraining(config, crew))
-        if not crew.first:
-            retrain(job, None, crew)
+    with process_group(config.device) as processes:
+        setup = processes.first_here(lambda: prepare_retraining(config, processes))
+        if not processes.first:
+            retrain(setup, None, processes)
             return
+        print(report.describe_retraining(setup))
         with Run.open(config, "retrain") as run:
-            print(report.describe_retraining(job))
-            retrain(job, run, crew, observe)
+            retrain(setup, run, processes, observe)
         report.save(run.folder)
         _print(report.table(run.folder), report.contents(run.folder))
 
@@ -114,8 +115,12 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
     """Serve the inspectors' notebook as a page, for this machine only and behind a token, until it is stopped.
 
     static: a folder to write what the notebook shows a reader without widgets into, and no page is served. Raises
-    InspectionError for a folder that is no run of a search.
+    InspectionError for a folder that is no run of a search, ConfigError where the packages for notebooks are missing.
     """
+    if missing := [name for name in ("ipywidgets", "papermill", "voila") if find_spec(name) is None]:
+        raise ConfigError(
+            f"{', '.join(missing)}: not installed, and needed to inspect: pip install 'setn_lab[notebooks]'"
+        )
     from setn_lab.inspection.reading import folder_of, read_config
 
     read_config(config.folder)
@@ -130,7 +135,7 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
     }
     given["run_dir"] = str(config.folder.absolute())  # the page's kernel works in another folder
     if config.others:
-        given["compare"] = ",".join(str(folder_of(one).absolute()) for one in config.others)
+        given["compare"] = ",".join(str(folder_of(other).absolute()) for other in config.others)
     with tempfile.TemporaryDirectory() as folder:
         page = str(Path(folder) / notebook.name)
         papermill.execute_notebook(str(notebook), page, given, prepare_only=True, progress_bar=False)
@@ -138,7 +143,7 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
 
 
 def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
-    """Write what each inspector shows without widgets, a file each, and all of it on the page index.html."""
+    """Write what each inspector shows without widgets, a picture a file, and all of it on the page index.html."""
     from IPython.core.formatters import DisplayFormatter
 
     from setn_lab.inspection.reading import InspectionError
@@ -154,8 +159,8 @@ def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
         except InspectionError as error:
             page.append(f"<p>{html.escape(str(error))}</p>")
             continue
-        for number, one in enumerate(shown, 1):
-            content, _ = DisplayFormatter().format(one, include=PICTURES.keys() | {"text/html"})
+        for number, figure in enumerate(shown, 1):
+            content, _ = DisplayFormatter().format(figure, include=PICTURES.keys() | {"text/html"})
             for kind, data in content.items():
                 if kind not in PICTURES:
                     page.append(data)
@@ -177,7 +182,7 @@ def report(folder: Path, target: Path, table: str | None = None) -> Path:
     try:
         kind = json.loads((folder / "environment.json").read_text())["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder} is no run folder: its environment.json cannot be read ({error!r})") from error
+        raise RunError(f"{folder} is no run folder, whose environment.json says what it holds: {error!r}") from error
     if kind not in REPORTS:
         raise RunError(f"{folder} holds a run of the kind {kind!r}; there are reports of {', '.join(REPORTS)}")
     if table is not None and kind != "groundtruth":

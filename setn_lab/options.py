@@ -1,6 +1,7 @@
 """A config from the words of a command line: files of parameters, then options of the same names over them."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -32,14 +33,15 @@ def option_parser(cls: type, prog: str, text: str, positional: str | None = None
     if positional == "file":
         parser.add_argument("file", nargs="?", action="append", metavar="FILE", help="the same as -f FILE")
     groups: dict[str, Any] = {}
-    for one in describe(cls):
-        kind: dict[str, Any] = {"type": partial(typed, one), "metavar": METAVARS[one.type]}
-        about = f"{one.text} (default: {one.default!r})".strip().replace("%", "%%")
-        if one.name == positional:
-            parser.add_argument(one.name, nargs="?", **{**kind, "metavar": one.name.upper()}, help=about)
-        if one.heading not in groups:
-            groups[one.heading] = parser.add_argument_group(one.heading or "parameters")
-        groups[one.heading].add_argument(f"--{one.name}", **kind, help=about)
+    for parameter in describe(cls):
+        name, heading = parameter.name, parameter.heading
+        text = f"{parameter.text} (default: {parameter.default!r})".strip().replace("%", "%%")
+        about: dict[str, Any] = {"type": partial(typed, parameter), "help": text}
+        if name == positional:
+            parser.add_argument(name, nargs="?", metavar=name.upper(), **about)
+        if heading not in groups:
+            groups[heading] = parser.add_argument_group(heading or "parameters")
+        groups[heading].add_argument(f"--{name}", metavar=METAVARS[parameter.type], **about)
     return parser
 
 
@@ -68,9 +70,9 @@ def parse(cls: type, parser: argparse.ArgumentParser, words: Sequence[str]) -> t
     values: dict[str, Any] = {}
     for file in vars(given).pop("file", []):
         values |= _read(file)
-    for one in describe(cls):
-        if one.name in given:
-            values[one.name] = vars(given).pop(one.name)
+    for field in dataclasses.fields(cls):
+        if field.name in given:
+            values[field.name] = vars(given).pop(field.name)
     while unknown:
         name, is_pair, value = unknown.pop(0).partition("=")
         if not name.startswith("--"):

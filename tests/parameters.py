@@ -1,4 +1,4 @@
-"""What a notebook makes of papermill's parameters, without a kernel."""
+"""Parameters as a user gives them: to a notebook by papermill, without a kernel, and to the command line."""
 
 import json
 from pathlib import Path
@@ -32,3 +32,8 @@ def check_refusal(notebook: str, cls: type, name: str, text: str, parts: list[st
     (line,) = str(caught.value).splitlines()
     for part in parts:
         assert part in line
+
+
+def as_options(values: dict[str, object]) -> list[str]:
+    """The words that give the command line these values."""
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]

@@ -159,16 +159,16 @@ def _load_digits(split: str) -> ImageSet:
 def _load_cifar(dataset: str, root: Path, split: str) -> ImageSet:
     from torchvision import datasets
 
-    kind, archive = {
+    cifar_class, archive = {
         "cifar10": (datasets.CIFAR10, "cifar-10-python.tar.gz"),
         "cifar100": (datasets.CIFAR100, "cifar-100-python.tar.gz"),
     }[dataset]
     try:
-        cifar: Any = kind(str(root), train=split == "train", download=True)
+        cifar: Any = cifar_class(str(root), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:  # a URLError is an OSError; a wrong MD5 is a RuntimeError
         raise DataError(
             f"dataset: {dataset!r} is not in {root} and could not be downloaded or unpacked there ({error}). "
-            f"Put {archive} from {kind.url} into {root}, or pass as data_dir the folder that holds it, "
+            f"Put {archive} from {cifar_class.url} into {root}, or pass as data_dir the folder that holds it, "
             "or pass as dataset a folder of images, <split>/<class>/*."
         ) from error
     images = torch.from_numpy(np.ascontiguousarray(cifar.data))

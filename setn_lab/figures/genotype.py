@@ -42,7 +42,7 @@ class CellsConfig:
         validate(self)
         if self.network == "imagenet" and self.channels < 2:
             raise ConfigError(f"channels: {self.channels} given; imagenet's first stem halves C: give 2 or more")
-        unknown = [name for name in self.kinds if name not in style.FORMATS]
+        unknown = [name for name in self.file_formats if name not in style.FORMATS]
         if unknown:
             allowed = ",".join(style.FORMATS)
             raise ConfigError(
@@ -51,7 +51,7 @@ class CellsConfig:
             )
 
     @property
-    def kinds(self) -> list[str]:
+    def file_formats(self) -> list[str]:
         """The formats, each once: ["svg", "pdf"] for "svg, pdf"."""
         return list(dict.fromkeys(name.strip() for name in self.formats.split(",")))
 
@@ -140,9 +140,9 @@ def save(figures: Figures, config: CellsConfig) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, picture in figures.pictures.items():
-        for kind in config.kinds:
-            paths.append(folder / f"{name}.{kind}")
-            replace_file(paths[-1], style.render(picture, kind))
+        for file_format in config.file_formats:
+            paths.append(folder / f"{name}.{file_format}")
+            replace_file(paths[-1], style.render(picture, file_format))
     return paths
 
 

@@ -13,7 +13,7 @@ from setn_lab.figures.looks import TITLES
 from setn_lab.figures.style import sheet
 from setn_lab.space.genotype import Genotype
 
-DEFAULTS = {"cifar": (32, 10), "imagenet": (224, 1000)}  # side of the images and classes, by kind
+DEFAULTS = {"cifar": (32, 10), "imagenet": (224, 1000)}  # side of the images and classes, by network
 COLOURS = {"image": "#FFFFFF", "stem": "#D9EAD3", "normal": "#DCE9F5", "reduce": "#FBE0CE", "end": "#FFF2CC"}
 GREY = "#757575"
 
@@ -22,19 +22,19 @@ GREY = "#757575"
 class Block:
     """One box: `count` equal layers in a row, and the channels and the side in pixels of what the last one gives.
 
-    kind: "stem", "normal" or "reduce". width: C of these cells, or the channels of a stem.
+    layer: "stem", "normal" or "reduce". width: C of these cells, or the channels of a stem.
     """
 
-    kind: str
+    layer: str
     count: int
     width: int
     channels: int
     size: int
 
 
-def blocks(genotype: Genotype, channels: int, repeats: int, kind: str, image_size: int) -> list[Block]:
+def blocks(genotype: Genotype, channels: int, repeats: int, network: str, image_size: int) -> list[Block]:
     """Stems and runs of cells, from the images on: N normal, a reduction, N normal, a reduction, N normal."""
-    if kind == "cifar":
+    if network == "cifar":
         stack = [Block("stem", 1, 3 * channels, 3 * channels, image_size)]
     else:
         stack = []
@@ -53,27 +53,28 @@ def draw_network(
     genotype: Genotype,
     channels: int,
     repeats: int,
-    kind: str = "cifar",
+    network: str = "cifar",
     image_size: int | None = None,
     num_classes: int | None = None,
     caption: str | None = None,
 ) -> graphviz.Digraph:
     """The macro-network from the images down to the logits, as a Digraph that is not rendered.
 
-    channels: C; repeats: N, the cells of a run, which is one box. kind: "cifar", one stem to 3 C channels, or
+    channels: C; repeats: N, the cells of a run, which is one box. network: "cifar", one stem to 3 C channels, or
     "imagenet", three stems of stride 2. image_size: side of the square images in pixels, by default 32 or 224, and
     num_classes 10 or 1000. Black lines carry the shape of one image's features: channels x height x width. A cell
     reads the two outputs before it; where the one before the previous comes out of another box, that line is grey.
     The dashed box is the auxiliary classifier, which stands in training alone. `caption` stands below.
 
-    Raises ValueError for another kind and for numbers below 1 (C below 2 for "imagenet", whose first stem halves it).
+    Raises ValueError for another network and for numbers below 1 (C below 2 for "imagenet", whose first stem halves
+    it).
     """
-    if kind not in DEFAULTS:
-        raise ValueError(f"kind: {kind!r} given; allowed are {', '.join(DEFAULTS)}")
-    image_size = DEFAULTS[kind][0] if image_size is None else image_size
-    num_classes = DEFAULTS[kind][1] if num_classes is None else num_classes
-    _check_sizes(kind, channels, repeats, image_size, num_classes)
-    stack = blocks(genotype, channels, repeats, kind, image_size)
+    if network not in DEFAULTS:
+        raise ValueError(f"network: {network!r} given; allowed are {', '.join(DEFAULTS)}")
+    image_size = DEFAULTS[network][0] if image_size is None else image_size
+    num_classes = DEFAULTS[network][1] if num_classes is None else num_classes
+    _check_sizes(network, channels, repeats, image_size, num_classes)
+    stack = blocks(genotype, channels, repeats, network, image_size)
     graph = sheet("network")
     graph.attr("node", margin="0.15,0.06", width="2.5", fontsize="13")
     graph.attr("edge", fontname="Helvetica", fontsize="11", fontcolor="#404040")
@@ -82,8 +83,8 @@ def draw_network(
     graph.node("image", "images", fillcolor=COLOURS["image"])
     boxes = ["image"]
     for block in stack:
-        boxes.append(f"{block.kind}_{len(boxes)}")
-        graph.node(boxes[-1], _text(block, kind), fillcolor=COLOURS[block.kind])
+        boxes.append(f"{block.layer}_{len(boxes)}")
+        graph.node(boxes[-1], _text(block, network), fillcolor=COLOURS[block.layer])
     for name, text in (("mean", "mean over the image"), ("classifier", f"linear, {num_classes:,} classes")):
         graph.node(name, text, fillcolor=COLOURS["end"])
 
@@ -98,9 +99,9 @@ def draw_network(
     return graph
 
 
-def _check_sizes(kind: str, channels: int, repeats: int, image_size: int, num_classes: int) -> None:
+def _check_sizes(network: str, channels: int, repeats: int, image_size: int, num_classes: int) -> None:
     """Raises ValueError for a number that is too small."""
-    least = {"channels": 2 if kind == "imagenet" else 1, "repeats": 1, "image_size": 1, "num_classes": 1}
+    least = {"channels": 2 if network == "imagenet" else 1, "repeats": 1, "image_size": 1, "num_classes": 1}
     given = {"channels": channels, "repeats": repeats, "image_size": image_size, "num_classes": num_classes}
     for name, value in given.items():
         if value < least[name]:
@@ -121,11 +122,11 @@ def _half(size: int) -> int:
     return (size + 1) // 2  # a 3x3 convolution of stride 2, padded by 1
 
 
-def _text(block: Block, kind: str) -> str:
-    if block.kind == "stem":
-        return f"3x3 conv to {block.width:,}" + (", stride 2" if kind == "imagenet" else "")
+def _text(block: Block, network: str) -> str:
+    if block.layer == "stem":
+        return f"3x3 conv to {block.width:,}" + (", stride 2" if network == "imagenet" else "")
     times = f"<B> × {block.count}</B>" if block.count > 1 else ""
-    return f'<{TITLES[block.kind]}{times}<BR/><FONT POINT-SIZE="11">C = {block.width:,}</FONT>>'
+    return f'<{TITLES[block.layer]}{times}<BR/><FONT POINT-SIZE="11">C = {block.width:,}</FONT>>'
 
 
 def _skips(stack: list[Block]) -> list[tuple[int, int]]:
@@ -134,14 +135,14 @@ def _skips(stack: list[Block]) -> list[tuple[int, int]]:
     Pairs that are neighbours are left out: the line of the previous output runs there already.
     """
     owners = [index for index, block in enumerate(stack) for _ in range(block.count)]
-    first = next(position for position, owner in enumerate(owners) if stack[owner].kind != "stem")
+    first = next(position for position, owner in enumerate(owners) if stack[owner].layer != "stem")
     reads = {(owners[position - 2], owners[position]) for position in range(max(first, 2), len(owners))}
     return sorted((tail, head) for tail, head in reads if head - tail > 1)
 
 
 def _draw_auxiliary(graph: graphviz.Digraph, boxes: list[str], stack: list[Block], num_classes: int) -> None:
     """The second classifier, on the output of cell 2 L // 3 of the L cells, counted from 0: the second reduction."""
-    cells = [index for index, block in enumerate(stack) for _ in range(block.count) if block.kind != "stem"]
+    cells = [index for index, block in enumerate(stack) for _ in range(block.count) if block.layer != "stem"]
     place = boxes[1 + cells[2 * len(cells) // 3]]
     text = f'<auxiliary classifier<BR/><FONT POINT-SIZE="11">{num_classes:,} classes, in training alone</FONT>>'
     graph.node("auxiliary", text, fillcolor="#FFFFFF", style="filled,rounded,dashed")

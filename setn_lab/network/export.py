@@ -16,7 +16,7 @@ from setn_lab.data.folders import GREY, to_pixels
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork, Network
 from setn_lab.space.genotype import Genotype
 
-Kind = Literal["cifar", "imagenet"]
+NetworkType = Literal["cifar", "imagenet"]
 NETWORKS: dict[str, type[CifarNetwork] | type[ImageNetNetwork]] = {"cifar": CifarNetwork, "imagenet": ImageNetNetwork}
 
 
@@ -32,7 +32,7 @@ class Trained:
     """
 
     network: Network
-    kind: Kind
+    kind: NetworkType
     channels: int
     repeats: int
     classes: tuple[str, ...]

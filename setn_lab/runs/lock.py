@@ -70,6 +70,23 @@ def take_lock(folder: Path, wait: float) -> Lock:
     return Lock(descriptor, marker)
 
 
+def in_use(folder: Path) -> bool:
+    """Whether a run there is open now; takes its lock for a moment. Without locks, where a killed one may look open."""
+    path = folder / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:  # of another user
+        return bool(_holder(path))
+    try:
+        return not lock_descriptor(descriptor, blocking=False)
+    except OSError:
+        return (folder / MARKER).exists()
+    finally:
+        os.close(descriptor)
+
+
 def _take(path: Path, descriptor: int, marker: SoftFileLock) -> bool:
     """Whether the lock is held now: that of the operating system, or the marker where there is none."""
     try:

@@ -1,11 +1,14 @@
 """The parameters of a search, the paper's values as defaults."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from setn_lab.config import ConfigError, bounded, choice, unhashed, validate
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
+
+Strategy = Literal["setn", "setn-lr", "setn-non"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ class SearchConfig(TemplateConfig):
     """The parameters of a search: Algorithm 1 from the start to the selected cell. Raises ConfigError."""
 
     # template
-    strategy: Literal["setn", "setn-lr", "setn-non"] = "setn"  # or a variant of section 4.4
+    strategy: Strategy = "setn"  # or a variant of section 4.4
 
     # candidates
     candidate_source: Literal["evaluator", "uniform", "argmax"] = "evaluator"

@@ -9,11 +9,11 @@ from setn_lab.config import ConfigError, unhashed
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import CandidateSource, score
-from setn_lab.search.config import SearchConfig
+from setn_lab.search.config import STRATEGIES, SearchConfig, Strategy
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.studies import scalability
-from setn_lab.studies.config import Strategy, StudyConfig, copy_journal
+from setn_lab.studies.config import StudyConfig, copy_journal
 
 
 class Variant(NamedTuple):
@@ -30,7 +30,6 @@ VARIANTS = {
     "setn-lr": Variant("setn-lr", "evaluator", "candidates"),
     "setn-non": Variant("setn-non", "evaluator", "candidates"),
 }
-STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
 
 
 @dataclass(frozen=True, kw_only=True)

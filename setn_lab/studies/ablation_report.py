@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from setn_lab.figures import page
 from setn_lab.runs.run import read_journal
+from setn_lab.search.config import STRATEGIES
 from setn_lab.studies import plots, scalability, statistics, tables
-from setn_lab.studies.ablation import STRATEGIES, VARIANTS, AblationConfig
+from setn_lab.studies.ablation import VARIANTS, AblationConfig
 
 DRAWS = (1, 10, 100, 1000)  # T
 Records = list[dict[str, Any]]

@@ -4,14 +4,12 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from setn_lab.compute.workers import Workers
 from setn_lab.config import ConfigError, bounded, build, differences, identity, unhashed
 from setn_lab.runs.run import Run
-from setn_lab.search.config import SearchConfig, TemplateConfig
+from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig
 
-Strategy = Literal["setn", "setn-lr", "setn-non"]
 FREE = ("candidate_source", "select_by")  # of a given run: no part in what a study takes from it
 
 

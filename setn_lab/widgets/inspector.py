@@ -119,19 +119,19 @@ class Inspector(ABC):
             return True
 
 
-def show(kind: type[Inspector], config: InspectConfig) -> None:
+def show(inspector_class: type[Inspector], config: InspectConfig) -> None:
     """Display an inspector, with its picture for where widgets are not shown.
 
     Static figures alone with `interactive` false, or where papermill runs the notebook.
     """
     if config.interactive and not headless():
-        inspector = kind(config)
+        inspector = inspector_class(config)
         bundle = inspector.widget._repr_mimebundle_()
         picture = {"image/png": base64.b64encode(inspector.png).decode()} if inspector.png else {}
         display({**bundle, **picture}, raw=True)
         return
     try:
-        shown = kind.figures(config)
+        shown = inspector_class.figures(config)
     except InspectionError as error:
         shown = [HTML(f"<p>{html.escape(str(error))}.</p>")]
     for item in shown:

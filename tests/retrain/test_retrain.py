@@ -1,6 +1,5 @@
 """Training one genotype: the loop against a plain one, resume, seeds, errors; then several processes."""
 
-import json
 import math
 import os
 import signal
@@ -29,6 +28,7 @@ from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
 from setn_lab.retrain.training import RetrainError, learning_rate, results, retrain, summary
 from setn_lab.runs import checkpoint
+from setn_lab.runs.progress import epoch_line
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.zoo import ZOO
@@ -446,6 +446,6 @@ def test_the_command_line_trains_and_prints(tmp_path, finished):
     text, code = launch(tmp_path / "run", processes=1, seeds=2)
     assert code == 0, text
     assert summary(finished[1]) in text
-    printed = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-    assert printed == read_journal(tmp_path / "run" / "metrics.jsonl")
+    printed = [line for line in text.splitlines() if line.startswith("seed ")]
+    assert printed == [epoch_line(record) for record in read_journal(tmp_path / "run" / "metrics.jsonl")]
     assert asdict(finished[1][0])["seed"] == 0

@@ -15,7 +15,7 @@ import pytest
 
 from setn_lab.config import unhashed
 from setn_lab.runs import files, run
-from setn_lab.runs.lock import MARKER, take_lock
+from setn_lab.runs.lock import MARKER, in_use, take_lock
 from setn_lab.runs.run import Run, RunError
 
 NO_LOCKS = [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL]
@@ -81,6 +81,21 @@ def test_a_folder_in_use_is_refused_naming_the_holder(tmp_path, holder, missing)
     assert f"{tmp_path / 'r'} is in use by pid {holder.pid} on " in str(caught.value)
     assert " since 20" in str(caught.value)
     assert (f"delete {tmp_path / 'r' / MARKER}" in str(caught.value)) == missing
+
+
+def test_a_look_at_the_lock_tells_an_open_run_and_leaves_it_open(tmp_path, holder, missing):
+    assert in_use(tmp_path / "r")
+    assert in_use(tmp_path / "r")
+    with pytest.raises(RunError, match="in use by"):
+        open_run(tmp_path / "r")
+    assert not in_use(tmp_path / "nothing")
+
+
+def test_a_closed_run_is_not_in_use(tmp_path, missing):
+    with open_run(tmp_path / "r"):
+        assert in_use(tmp_path / "r")
+    assert not in_use(tmp_path / "r")
+    open_run(tmp_path / "r", lock_wait=0).close()
 
 
 def test_a_killed_holder_frees_the_folder(tmp_path, holder):

@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from parameters import as_options
 
+from setn_lab.cli import main
 from setn_lab.config import ConfigError, build
 from setn_lab.runs import checkpoint
 from setn_lab.runs.run import Run, read_journal
@@ -248,6 +250,20 @@ def test_a_page_names_the_runs_and_hides_the_folder_of_images(finished, tmp_path
     assert all(path.name in page for path in root.glob("search-*"))
     assert "nan" not in page.lower().replace("nanoseconds", "")
     assert json.loads((tmp_path / "config.json").read_text())["dataset"] == "digits"
+
+
+def test_the_command_line_finds_the_study_finished_and_reports_it(finished, values, tmp_path, monkeypatch):
+    shutil.copytree(finished[1], tmp_path / "runs")
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
+    (folder,) = (tmp_path / "runs").glob("ablation-*")
+    (folder / "costs.json").write_text("[]")  # as if measured
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")}
+    assert main(["study", "ablation", *as_options(values)]) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")} == before
+    assert main(["report", str(folder), str(tmp_path / "page")]) == 0
+    for name in ("summary.json", "tables.md"):
+        assert (folder / name).read_bytes() == (tmp_path / "page" / name).read_bytes()
+    assert folder.name in (tmp_path / "page" / "README.md").read_text()
 
 
 def test_the_cost_of_both_spaces(values, tiny_config, tmp_path):

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
+from setn_lab.cli import main
 from setn_lab.config import ConfigError
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions
 from setn_lab.runs.run import Run, read_journal
@@ -225,6 +226,21 @@ def test_a_row_is_what_the_search_alone_gives(finished, config, tmp_path, monkey
     genotype, loss, _ = scored(finished, f"{SWITCHES[0]}-0", "uniform")[0]
     ((again, _),) = evaluate(search, [SPACE.encode(genotype)])
     assert again == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_command_line_finds_the_study_finished_and_reports_it(finished, config, table, tmp_path, monkeypatch):
+    shutil.copytree(finished.parent, tmp_path / "runs")
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
+    folder = tmp_path / "runs" / finished.name
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")}
+    assert main(["study", "groundtruth", "-f", str(folder / "config.json")]) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")} == before
+    shutil.copy(table, tmp_path / "moved.csv")
+    stored = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(stored.replace(str(table), "gone.csv"))
+    assert main(["report", str(folder), str(tmp_path / "page")]) == 2
+    assert main(["report", str(folder), str(tmp_path / "page"), "--table", str(tmp_path / "moved.csv")]) == 0
+    assert (folder / "tables.md").read_bytes() == (tmp_path / "page" / "tables.md").read_bytes()
 
 
 def test_papermill_shows_a_finished_study(finished, config, table, tmp_path):

@@ -11,7 +11,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from parameters import as_options
 
+from setn_lab.cli import main
 from setn_lab.config import ConfigError
 from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice
@@ -296,6 +298,19 @@ def test_saved_files_say_the_same_each_time(finished, tmp_path):
     assert first == second
     page = ranking_report.write(finished, tmp_path / "c").read_text()
     assert "4 pairs drawn from: uniform" in page
+
+
+def test_the_command_line_finds_the_study_finished_and_reports_it(finished, values, tmp_path, monkeypatch):
+    shutil.copytree(finished.parent, tmp_path / "runs")
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
+    (folder,) = (tmp_path / "runs").glob("ranking-*")
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")}
+    assert main(["study", "ranking", *as_options(values)]) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")} == before
+    assert main(["report", str(folder), str(tmp_path / "page")]) == 0
+    for name in ("summary.json", "tables.md"):
+        assert (folder / name).read_bytes() == (tmp_path / "page" / name).read_bytes()
+    assert folder.name in (tmp_path / "page" / "README.md").read_text()
 
 
 def test_figures_show_the_networks(finished):

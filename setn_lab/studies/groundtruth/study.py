@@ -16,13 +16,12 @@ from setn_lab.config import ConfigError, bounded, build, identity, unhashed
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
-from setn_lab.search.config import SearchConfig, TemplateConfig
+from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
-from setn_lab.studies.config import Strategy, StudyConfig, copy_journal
+from setn_lab.studies.config import StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
 
-STRATEGIES: tuple[Strategy, ...] = ("setn", "setn-lr", "setn-non")
 FIXED = "dataset", "data_dir", "space", "nodes", "device", "seed"  # the same in every row
 SWITCHED = "strategy", *(field.name for field in dataclasses.fields(TemplateConfig) if field.name not in FIXED)
 JOURNALS = "candidates", "uniform", "evaluator", "argmax"  # of a row and seed, which is complete with the last one

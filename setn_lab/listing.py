@@ -1,12 +1,10 @@
 """All run folders in a table: what each holds, how far it has come, what it found, and what that costs.
 
-Read without torch and without the runs' locks; nothing is changed.
+Read without torch; nothing is changed, and no run is held up.
 """
 
 import json
 import math
-import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,8 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import psutil
-
+from setn_lab.runs.lock import in_use
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import RunError, read_journal
 
@@ -41,7 +38,7 @@ def listing(root: Path) -> list[tuple[str, ...]]:
     """A row, as HEAD says, for each run folder in `root`, the newest first. One that cannot be read says why."""
     folders = [path.parent for path in root.glob("*/environment.json")]
     started = {folder: (folder / "environment.json").stat().st_mtime for folder in folders}
-    return [_row(folder, started[folder]) for folder in sorted(folders, key=lambda one: -started[one])]
+    return [_row(folder, started[folder]) for folder in sorted(folders, key=lambda folder: -started[folder])]
 
 
 def as_text(rows: list[tuple[str, ...]]) -> str:
@@ -55,12 +52,12 @@ def _row(folder: Path, started: float) -> tuple[str, ...]:
     when = datetime.fromtimestamp(started).strftime("%Y-%m-%d %H:%M")
     kind = "?"
     try:
-        kind = json.loads((folder / "environment.json").read_text())["kind"]
-        read = KINDS.get(kind, _unknown)
+        kind = str(json.loads((folder / "environment.json").read_text())["kind"])
+        read = KINDS.get(kind, _other)
         found = read(folder, json.loads((folder / "config.json").read_text()))
     except (AttributeError, KeyError, OSError, RunError, TypeError, ValueError) as error:
         return folder.name, kind, when, f"cannot be read: {error!r}"[:80], "", ""
-    running = _in_use(folder)
+    running = in_use(folder)
     state = f"{'running' if running else 'interrupted'} at {found.reached}"
     if found.done and not running:
         state = found.done
@@ -69,30 +66,16 @@ def _row(folder: Path, started: float) -> tuple[str, ...]:
     return folder.name, kind, when, state, found.best, ", ".join(costs)
 
 
-def _in_use(folder: Path) -> bool:
-    """Whether a process has the run open: the one named in the lock lives, or is on another machine."""
-    path = folder / "lock"
-    holder = re.search(rb"pid (\d+) on (\S+) since", path.read_bytes() if path.exists() else b"")
-    if holder is None:
-        return False
-    if holder[2].decode() != socket.gethostname():
-        return True
-    try:
-        return psutil.Process(int(holder[1])).create_time() <= path.stat().st_mtime
-    except psutil.Error:
-        return False
-
-
 def _search(folder: Path, config: dict[str, Any]) -> Listed:
     metrics, scored = read_journal(folder / "metrics.jsonl"), read_journal(folder / "candidates.jsonl")
-    most = max((one["images"] for one in scored), default=0)
-    whole = [one for one in scored if one["images"] == most and math.isfinite(one["loss"])]  # not dropped in a race
+    most = max((record["images"] for record in scored), default=0)
+    whole = [record for record in scored if record["images"] == most and math.isfinite(record["loss"])]
     best = ""
-    if whole:
+    if whole:  # those that no race has dropped
         by_accuracy = config["select_by"] == "accuracy"
-        found = max(whole, key=lambda one: one["accuracy"] if by_accuracy else -one["loss"])
+        found = max(whole, key=lambda record: record["accuracy"] if by_accuracy else -record["loss"])
         best = f"loss {found['loss']:.3f}, accuracy {found['accuracy']:.1%}"
-    seconds = sum(one["seconds"] for one in metrics)
+    seconds = sum(record["seconds"] for record in metrics)
     if len(metrics) < config["epochs"]:
         return Listed(f"epoch {len(metrics)} of {config['epochs']}", "", best, None, seconds)
     reached = f"candidate {len(scored)}"
@@ -138,7 +121,7 @@ def _exported_parameters(path: Path) -> int:
 
 def _ablation(folder: Path, config: dict[str, Any]) -> Listed:
     summary = _summary(folder)
-    chosen = {name: one["selected"]["accuracy"] for name, one in summary.get("variants", {}).items()}
+    chosen = {name: variant["selected"]["accuracy"] for name, variant in summary.get("variants", {}).items()}
     best = max(chosen, key=chosen.__getitem__, default="")
     searches = len(list(folder.glob("argmax-*.jsonl")))
     return Listed(f"search {searches} of 3", _end(summary), f"{best}: accuracy {chosen[best]:.1%}" if best else "")
@@ -148,14 +131,15 @@ def _ranking(folder: Path, config: dict[str, Any]) -> Listed:
     summary, trained = _summary(folder), read_journal(folder / "trained.jsonl")
     tau = summary.get("kendall_tau")
     scored = len(read_journal(folder / "scored.jsonl"))
-    seconds = sum(one.get("seconds", 0.0) for one in trained)
+    seconds = sum(record.get("seconds", 0.0) for record in trained)
     best = "" if tau is None else f"tau of the accuracy {tau:+.2f}"
     return Listed(f"network {len(trained)} of {scored}", _end(summary), best, None, seconds)
 
 
 def _groundtruth(folder: Path, config: dict[str, Any]) -> Listed:
     key, summary = "chosen_true_accuracy_mean", _summary(folder)
-    true = {name: one[key] for name, one in summary.items() if isinstance(one, dict) and one.get(key) is not None}
+    rows = {name: row for name, row in summary.items() if isinstance(row, dict)}
+    true = {name: row[key] for name, row in rows.items() if row.get(key) is not None}
     best = max(true, key=true.__getitem__, default="")
     runs = folder / "runs.json"
     searches = len(json.loads(runs.read_text())) if runs.exists() else 0
@@ -172,9 +156,9 @@ def _end(summary: dict[str, Any]) -> str:
     return "finished" if summary else ""
 
 
-def _unknown(folder: Path, config: dict[str, Any]) -> Listed:
-    """A run of a kind that a user has opened."""
-    return Listed("an unknown place", "not running")
+def _other(folder: Path, config: dict[str, Any]) -> Listed:
+    """A study that a user has added."""
+    return Listed("a place of its own", _end(_summary(folder)))
 
 
 KINDS: dict[str, Callable[[Path, dict[str, Any]], Listed]] = {

@@ -11,6 +11,10 @@ from PIL import Image
 from setn_lab.evaluator.setn import Evaluator
 from setn_lab.inspection.reading import InspectConfig
 from setn_lab.network.costs import Cost
+from setn_lab.runs.run import Run
+from setn_lab.search.candidates import search_candidates
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.training import train
 
 DIGITS = {"dataset": "digits", "repeats": 1, "crop_padding": 1, "flip": False, "device": "cpu"}
 TINY = {  # a search of seconds
@@ -77,6 +81,36 @@ def write_folder(
             picture = Image.fromarray(array if channels == 3 else array[:, :, 0])
             picture.save(root / split / name / f"{number:03}.{suffix}")
     return drawn
+
+
+class Bomb:
+    """Unpickling it creates a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+class StopError(Exception):
+    """Ends work in the middle."""
+
+
+def run_search(config) -> Path:
+    """The run folder of the search, which is finished."""
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+        train(search, run)
+        search_candidates(search, run)
+    return run.folder
+
+
+def run_study(name: str, collect, config, observe=lambda progress: None) -> Path:
+    """The run folder of a study, which is finished."""
+    with Run.open(config, name) as run:
+        collect(config, run, observe)
+    return run.folder
 
 
 def opened(kind, folder: Path, **values: object):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from references import random_images, write_folder
+from references import Bomb, random_images, write_folder
 from sklearn.datasets import load_digits
 
 from setn_lab.compute.streams import generator
@@ -545,16 +545,6 @@ def test_a_changed_file_is_decoded_again(folder, cache):
     (folder / "train" / "b" / "000.png").rename(folder / "train" / "b" / "zzz.png")
     images = load_images(str(folder), cache_dir=cache).images.numpy()
     assert np.array_equal(images[3], 255 - pixels[2])
-
-
-class Bomb:
-    """Unpickling it creates a file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return (Path.touch, (self.marker,))
 
 
 def spoil_cache(path: Path, kind: str, marker: Path) -> None:

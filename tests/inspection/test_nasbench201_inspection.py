@@ -4,15 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from references import run_search
 
 from setn_lab.inspection import pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig
 from setn_lab.kits import KITS
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.run import read_journal
 from setn_lab.search import report
-from setn_lab.search.candidates import search_candidates
-from setn_lab.search.setup import prepare_search
-from setn_lab.search.training import train
 from setn_lab.space.names import edge_names
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
@@ -28,11 +26,7 @@ def folder(tmp_path_factory, tiny_config):
     """A finished search with an evaluator that has learned something."""
     values = {"space": "nasbench201", "nodes": 4, "evaluator_lr": 0.5, "epochs": 2, "baseline_candidates": 4}
     config = tiny_config(tmp_path_factory.mktemp("inspection") / "run", **values)
-    with Run.open(config, "search") as run:
-        search = prepare_search(config, run)
-        train(search, run)
-        search_candidates(search, run)
-    return run.folder
+    return run_search(config)
 
 
 def alpha(folder, place=-1):

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from references import random_images
+from references import Bomb, random_images
 from torch import nn
 
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
@@ -194,16 +194,6 @@ def test_a_colour_tensor_for_a_grey_network():
 
 
 # --- files that are none ----------------------------------------------------------------------------------
-
-
-class Bomb:
-    """Unpickling it creates a file."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return (Path.touch, (self.marker,))
 
 
 def parts(content: bytes):

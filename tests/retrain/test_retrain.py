@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from references import DIGITS, write_folder
+from references import DIGITS, StopError, write_folder
 
 from setn_lab.compute.device import ShortMemoryError
 from setn_lab.compute.distributed import ALONE
@@ -51,10 +51,6 @@ CONVOLUTIONS = (
     "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], normal_concat=[2], "
     "reduce=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], reduce_concat=[2])"
 )
-
-
-class StopHereError(Exception):
-    pass
 
 
 def train(folder, observe=lambda progress: None, **values):
@@ -155,11 +151,11 @@ def test_the_auxiliary_head_adds_its_weighted_loss(tmp_path):
 def test_a_stopped_training_goes_on_bitwise(tmp_path, finished, stop):
     def observe(progress):
         if progress.done == stop and progress.record is None:
-            raise StopHereError
+            raise StopError
 
-    with pytest.raises(StopHereError):
+    with pytest.raises(StopError):
         train(tmp_path, observe, seeds=2)
-    with pytest.raises(StopHereError):  # and within the second seed
+    with pytest.raises(StopError):  # and within the second seed
         train(tmp_path, lambda progress: observe(replace(progress, done=progress.done - 9)), seeds=2)
     train(tmp_path, seeds=2)
     assert outcome(tmp_path) == outcome(finished[0])
@@ -172,11 +168,11 @@ def test_a_training_killed_between_journal_and_checkpoint_goes_on_bitwise(tmp_pa
     def save(*arguments):
         calls.append(1)
         if len(calls) == number:
-            raise StopHereError
+            raise StopError
         return real(*arguments)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    with pytest.raises(StopHereError):
+    with pytest.raises(StopError):
         train(tmp_path, seeds=2)
     assert len(read_journal(tmp_path / "metrics.jsonl")) == number
     train(tmp_path, seeds=2)

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from references import TINY, randomized
+from references import TINY, StopError, randomized
 
 from setn_lab.compute.device import ShortMemoryError
 from setn_lab.compute.streams import generator
@@ -498,10 +498,6 @@ def test_a_race_with_a_baseline_scores_the_baseline_in_full(run):
     assert sum(line["draws"] for line in run.read("candidates")) == RACERS
 
 
-class StopHereError(Exception):
-    """An interruption."""
-
-
 @pytest.mark.parametrize("batches", [1, 3, 9])
 def test_a_race_that_an_observer_interrupts_goes_on_without_scoring_again(tmp_path, calls, finished_race, batches):
     folder, whole = finished_race
@@ -510,9 +506,9 @@ def test_a_race_that_an_observer_interrupts_goes_on_without_scoring_again(tmp_pa
     def stop(progress):
         reports.append(progress)
         if len(reports) == batches:
-            raise StopHereError
+            raise StopError
 
-    with open_run(tmp_path / "run") as run, pytest.raises(StopHereError):
+    with open_run(tmp_path / "run") as run, pytest.raises(StopError):
         score_by_racing(search_of(**RACE), run, "uniform", RACERS, stop)
     assert sorted(path.name for path in (tmp_path / "run").glob("race-*")) == [
         f"race-{batch:03}.npz" for batch in range(batches)
@@ -559,9 +555,9 @@ def test_a_race_that_is_interrupted_between_journal_lines_scores_nothing_again(t
         if progress.record is not None:
             records.append(progress.record)
             if len(records) == lines:
-                raise StopHereError
+                raise StopError
 
-    with open_run(tmp_path / "run") as run, pytest.raises(StopHereError):
+    with open_run(tmp_path / "run") as run, pytest.raises(StopError):
         score_by_racing(search_of(**RACE), run, "uniform", RACERS, stop)
     journal = tmp_path / "run" / "candidates.jsonl"
     assert journal.read_bytes().count(b"\n") == lines

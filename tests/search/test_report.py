@@ -4,24 +4,18 @@ from itertools import product
 
 import numpy as np
 import pytest
+from references import run_search
 
 from setn_lab.runs.progress import duration, epoch_line
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.run import read_journal
 from setn_lab.search import report
-from setn_lab.search.candidates import search_candidates
-from setn_lab.search.setup import prepare_search
-from setn_lab.search.training import train
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_config):
     """A finished tiny search with uniform candidates beside its own."""
     config = tiny_config(tmp_path_factory.mktemp("report") / "run", evaluator_start=1, baseline_candidates=7, nodes=4)
-    with Run.open(config, "search") as run:
-        search = prepare_search(config, run)
-        train(search, run)
-        search_candidates(search, run)
-    return run.folder
+    return run_search(config)
 
 
 def losses(folder, journal):

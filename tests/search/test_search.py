@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from references import StopError
 
 from setn_lab.compute.device import ShortMemoryError, choose_device, explain_out_of_memory
 from setn_lab.config import ConfigError, identity
@@ -62,10 +63,6 @@ def copy(finished, tmp_path):
 def again(tiny_config):
     """again(folder): the same command in a folder."""
     return lambda folder, **values: run_search(tiny_config(folder, baseline_candidates=3), **values)
-
-
-class StopError(Exception):
-    pass
 
 
 def stopping(phase, done):

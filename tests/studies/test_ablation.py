@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from parameters import as_options
+from references import StopError, run_study
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError, build
@@ -21,10 +22,6 @@ from setn_lab.studies import ablation, ablation_report, scalability
 from setn_lab.studies.ablation import AblationConfig
 
 
-class StopError(Exception):
-    """Ends a study in the middle."""
-
-
 @pytest.fixture(scope="module")
 def values(tiny):
     return {**tiny, "evaluator_start": 1, "candidates": 9, "interactive": False}
@@ -32,10 +29,7 @@ def values(tiny):
 
 def study(monkeypatch, root, values, observe=lambda progress: None, **more):
     monkeypatch.setenv("SETN_LAB_RUNS", str(root))
-    config = AblationConfig(**{**values, **more})
-    with Run.open(config, "ablation") as run:
-        ablation.collect(config, run, observe)
-    return run.folder
+    return run_study("ablation", ablation.collect, AblationConfig(**{**values, **more}), observe)
 
 
 @pytest.fixture(scope="module")

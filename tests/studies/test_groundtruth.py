@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from references import run_study
 from scipy.stats import kendalltau, spearmanr
 
 from setn_lab.cli import main
@@ -54,9 +55,7 @@ def finished(config, tmp_path_factory):
     """The run folder of a finished study."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SETN_LAB_RUNS", str(tmp_path_factory.mktemp("runs")))
-        with Run.open(config, "groundtruth") as run:
-            study.collect(config, run)
-    return run.folder
+        return run_study("groundtruth", study.collect, config)
 
 
 def test_the_rows_are_strategies_and_switches_over_their_seeds(config):

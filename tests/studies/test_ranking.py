@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from parameters import as_options
+from references import StopError, run_study
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError
@@ -28,10 +29,6 @@ from setn_lab.search.training import train
 from setn_lab.space.genotype import Genotype
 from setn_lab.studies import ranking, ranking_report
 from setn_lab.studies.ranking import RankingConfig
-
-
-class StopError(Exception):
-    """Ends a study in the middle."""
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +52,7 @@ def values(tiny):
 
 def study(monkeypatch, root, values, observe=lambda progress: None, **more):
     monkeypatch.setenv("SETN_LAB_RUNS", str(root))
-    config = RankingConfig(**{**values, **more})
-    with Run.open(config, "ranking") as run:
-        ranking.collect(config, run, observe)
-    return run.folder
+    return run_study("ranking", ranking.collect, RankingConfig(**{**values, **more}), observe)
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from setn_lab.config import ConfigError
+from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run, RunError
@@ -115,19 +115,17 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
     """Serve the inspectors' notebook as a page, for this machine only and behind a token, until it is stopped.
 
     static: a folder to write what the notebook shows a reader without widgets into, and no page is served. Raises
-    InspectionError for a folder that is no run of a search, ConfigError where the packages for notebooks are missing.
+    InspectionError for a folder that is no run of a search, MissingExtraError without the packages for notebooks.
     """
-    if missing := [name for name in ("ipywidgets", "papermill", "voila") if find_spec(name) is None]:
-        raise ConfigError(
-            f"{', '.join(missing)}: not installed, and needed to inspect: pip install 'setn_lab[notebooks]'"
-        )
     from setn_lab.inspection.reading import folder_of, read_config
 
     read_config(config.folder)
     if static is not None:
         print(*_static_figures(config, static), sep="\n")
         return
-    import papermill
+    with needs("notebooks", "setn-lab inspect"):
+        import papermill
+        import voila  # noqa: F401, served from below
 
     (notebook,) = (path for path in notebooks() if path.name == "inspect.ipynb")
     given: dict[str, Any] = {

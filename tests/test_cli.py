@@ -325,9 +325,9 @@ def test_inspect_serves_the_notebook_with_its_parameters(tmp_path, monkeypatch):
 
 
 def test_inspect_says_which_packages_it_needs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(commands, "find_spec", lambda name: None if name == "voila" else name)
+    monkeypatch.setitem(sys.modules, "voila", None)  # as where it is not installed
     assert main(["inspect", str(write_run(tmp_path / "run", 1, 0, nodes=2))]) == 2
-    assert "voila: not installed" in capsys.readouterr().err
+    assert "inspect needs voila, which is not installed: pip install 'setn_lab[notebooks]'" in capsys.readouterr().err
 
 
 def test_parameter_cells_are_told_and_written(tmp_path, capsys):

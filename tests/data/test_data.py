@@ -68,7 +68,7 @@ def test_digits_are_scaled_exactly_and_split_every_fifth():
         assert set(split.labels.tolist()) == set(range(10))
     assert (train.images.min(), train.images.max()) == (0, 255)
     assert train.classes == tuple("0123456789")
-    with pytest.raises(DataError, match=r"split: 'valid' given; digits has 'train' and 'test'"):
+    with pytest.raises(DataError, match=r"split: 'valid'.*'train'.*'test'"):
         load_images("digits", split="valid")
 
 
@@ -139,7 +139,7 @@ def test_a_constant_channel_does_not_divide_by_zero():
 
 def test_normalization_of_other_channels_is_refused():
     grey = Normalization.of(image_set(5, channels=1))
-    with pytest.raises(DataError, match=r"normalization: measured on 1 channels, but the images have 3"):
+    with pytest.raises(DataError, match=r"normalization: .*1 channels.*3"):
         normalize_images(image_set(5).images, grey)
 
 
@@ -329,7 +329,7 @@ def test_batch_indices_are_cheap_and_safe_to_change(monkeypatch):
 
 
 def test_batch_indices_errors():
-    with pytest.raises(DataError, match=r"batch_size: 11 given, but there are only 10 images.*at most 10"):
+    with pytest.raises(DataError, match=r"batch_size: 11 .*at most 10"):
         batch_indices(10, 11, 0, "train", 0)
     with pytest.raises(DataError, match=r"batch_size: 0 given"):
         batch_indices(10, 0, 0, "train", 0)
@@ -447,7 +447,7 @@ def make_float(path: Path) -> None:
 def test_unreadable_image_is_named(folder, cache, spoil):
     write_folder(folder, {"a": 2, "b": 3})
     spoil(folder / "train" / "b" / "001.png")
-    with pytest.raises(DataError, match=r"dataset: the image \S+b.001\.png cannot be read"):
+    with pytest.raises(DataError, match=r"dataset: .* \S+b.001\.png"):
         load_images(str(folder), cache_dir=cache)
     assert not cache.exists(), "nothing is cached of a folder that does not load"
 
@@ -455,7 +455,7 @@ def test_unreadable_image_is_named(folder, cache, spoil):
 def test_mixed_sizes_name_two_files_and_both_sizes(folder, cache):
     write_folder(folder, {"a": 2, "b": 2}, size=6)
     Image.fromarray(np.zeros((6, 7), np.uint8)).save(folder / "train" / "b" / "001.png")
-    with pytest.raises(DataError, match=r"a.000\.png is 6 x 6, \S+b.001\.png is 7 x 6"):
+    with pytest.raises(DataError, match=r"a.000\.png .*6 x 6.*b.001\.png .*7 x 6"):
         load_images(str(folder), cache_dir=cache)
 
 
@@ -469,9 +469,9 @@ def test_images_must_be_square(folder, cache):
 
 def test_folder_layout_errors(folder, cache):
     write_folder(folder, {"a": 1}, split="training")
-    with pytest.raises(DataError, match=r"has no folder 'train'; its folders are training\."):
+    with pytest.raises(DataError, match=r"'train'.*training\b"):
         load_images(str(folder), cache_dir=cache)
-    with pytest.raises(DataError, match=r"has 1 class folders \(a\), at least 2 are needed"):
+    with pytest.raises(DataError, match=r"\(a\).*at least 2"):
         load_images(str(folder), split="training", cache_dir=cache)
     (folder / "training" / "b").mkdir()
     (folder / "training" / "b" / "x.txt").write_text("no image")
@@ -482,7 +482,7 @@ def test_folder_layout_errors(folder, cache):
 @pytest.mark.parametrize(("given", "near"), [("CIFAR10", "cifar10"), ("cifar-100", "cifar100"), ("digit", "digits")])
 def test_unknown_dataset_offers_the_nearest(given, near, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=rf"'{given}' is neither 'digits', 'cifar10', 'cifar100' nor a folder") as e:
+    with pytest.raises(DataError, match=rf"'{given}'.*'digits', 'cifar10', 'cifar100'.* folder") as e:
         load_images(given)
     assert f"Did you mean '{near}'?" in str(e.value)
 
@@ -620,7 +620,7 @@ def test_the_bomb_of_these_tests_is_live(tmp_path):
 def test_an_unwritable_cache_only_warns(folder, tmp_path, monkeypatch):
     pixels = write_folder(folder, {"a": 1, "b": 1})
     (tmp_path / "file").write_text("not a folder")  # not by permissions: root may write anywhere
-    with pytest.warns(UserWarning, match=r"could not be cached in .*SETN_LAB_CACHE"):
+    with pytest.warns(UserWarning, match=r"SETN_LAB_CACHE"):
         images = load_images(str(folder), cache_dir=tmp_path / "file" / "cache")
     assert np.array_equal(images.images, pixels)
 

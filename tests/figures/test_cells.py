@@ -213,7 +213,7 @@ def test_without_any_graphviz_the_error_says_what_to_install(monkeypatch):
 
 
 def test_another_format_is_refused_by_name():
-    with pytest.raises(ValueError, match="'bmp' given; allowed are svg, pdf, png"):
+    with pytest.raises(ValueError, match=r"'bmp'.*svg, pdf, png"):
         render(draw(ZOO["SETN"].genotype), "bmp")
 
 
@@ -475,9 +475,9 @@ def test_boxes_of_the_network_neither_overlap_nor_leave_the_picture(kind, repeat
 
 def test_a_network_that_cannot_be_is_refused_by_name():
     genotype = ZOO["SETN"].genotype
-    with pytest.raises(ValueError, match="kind: 'mnist' given; allowed are cifar, imagenet"):
+    with pytest.raises(ValueError, match=r"kind: 'mnist'.*cifar, imagenet"):
         draw_network(genotype, 36, 6, "mnist")
-    with pytest.raises(ValueError, match="channels: 1 given; an integer of at least 2 is allowed"):
+    with pytest.raises(ValueError, match=r"channels: 1 .*at least 2"):
         draw_network(genotype, 1, 6, "imagenet")
     with pytest.raises(ValueError, match="repeats: 0 given"):
         draw_network(genotype, 36, 0)

@@ -189,7 +189,7 @@ def test_images_that_the_network_does_not_take(image):
 
 
 def test_a_colour_tensor_for_a_grey_network():
-    with pytest.raises(TrainedError, match=r"\(3, 8, 8\) of torch.uint8 given; \(c, h, w\) = \(1, 8, 8\)"):
+    with pytest.raises(TrainedError, match=r"\(3, 8, 8\) of torch.uint8 .*\(1, 8, 8\)"):
         trained(image_channels=1).classify(image_of(3, 8))
 
 
@@ -214,7 +214,7 @@ def parts(content: bytes):
 
 def refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    with pytest.raises(TrainedError, match=r"network-0\.safetensors: not a network that setn_lab exported"):
+    with pytest.raises(TrainedError, match=r"network-0\.safetensors: .*setn_lab"):
         load(path)
 
 

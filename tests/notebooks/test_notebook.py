@@ -57,39 +57,39 @@ def test_a_good_parameter_is_taken():
 
 
 def missing(folder):
-    return ["dataset: '", "is neither 'digits', 'cifar10', 'cifar100' nor a folder of images"]
+    return ["dataset: '", "'digits', 'cifar10', 'cifar100'", "folder"]
 
 
 def misspelt(folder):
-    return ["dataset: 'digit' is neither", "digits"]
+    return ["dataset: 'digit'", "'digits'"]
 
 
 def without_train(folder):
     write_folder(folder, {"a": 2}, split="")
-    return ["dataset:", "has no folder 'train'", "Pass a folder that holds train/<class>/* images"]
+    return ["dataset:", "'train'", "train/<class>/*"]
 
 
 def one_class(folder):
     write_folder(folder, {"only": 2})
-    return ["dataset:", "has 1 class folders (only), at least 2 are needed"]
+    return ["dataset:", "(only)", "at least 2"]
 
 
 def mixed_sizes(folder):
     write_folder(folder, {"a": 2}, 8)
     write_folder(folder, {"b": 2}, 6)
-    return ["dataset: the images differ in size", "000.png is 8 x 8", "000.png is 6 x 6", "resize"]
+    return ["dataset: ", "000.png is 8 x 8", "000.png is 6 x 6", "resize"]
 
 
 def corrupt(folder):
     write_folder(folder, {"a": 2, "b": 2})
     path = folder / "train" / "b" / "001.png"
     path.write_bytes(path.read_bytes()[:70])
-    return ["dataset: the image", f"{path}", "cannot be read", "Replace or remove it"]
+    return ["dataset: ", f"{path}", "remove"]
 
 
 def too_few(folder):
     write_folder(folder, {"a": 3, "b": 3})
-    return ["batch_size: 64 given", "only 3 images", "Pass a batch_size of at most 3"]
+    return ["batch_size: 64 ", "3 images", "at most 3"]
 
 
 @pytest.mark.parametrize("make", [missing, misspelt, without_train, one_class, mixed_sizes, corrupt, too_few])

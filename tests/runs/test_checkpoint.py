@@ -134,7 +134,7 @@ def test_a_damaged_one_falls_back_and_says_so(tmp_path, damage):
     path = save(tmp_path, 2, make_state(2))
     path.write_bytes(damage(path.read_bytes()))
     before = content(tmp_path)
-    with pytest.warns(UserWarning, match=f"{path.name}: .*using checkpoint-00001-") as caught:
+    with pytest.warns(UserWarning, match=f"{path.name}: .*checkpoint-00001-") as caught:
         assert_loads(tmp_path, 1)
     assert len(caught) == 1
     assert content(tmp_path) == before
@@ -206,7 +206,7 @@ def test_a_file_that_holds_no_dict_is_bad(tmp_path):
 @pytest.mark.parametrize("value", [np.float64(0.5), lambda: 0, Payload("x")], ids=["numpy", "function", "object"])
 def test_a_state_that_could_not_be_loaded_is_refused_when_saved(tmp_path, value):
     save(tmp_path, 1, make_state(1))
-    with pytest.raises(CheckpointError, match="the state after step 2 could not be loaded again"):
+    with pytest.raises(CheckpointError, match="after step 2"):
         save(tmp_path, 2, {"value": value})
     assert_loads(tmp_path, 1)
     assert not os.path.exists("x")

@@ -121,11 +121,11 @@ def test_an_unreadable_record_is_named(tmp_path, name, text):
 def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     before = content(tmp_path)
-    with pytest.raises(RunError, match=r"neither an empty folder nor a run folder: it holds thesis\.tex"):
+    with pytest.raises(RunError, match=r"run folder.*thesis\.tex"):
         open_run(tmp_path)
     assert content(tmp_path) == before
     (tmp_path / "lock").write_text("")
-    with pytest.raises(RunError, match="neither an empty folder nor a run folder"):
+    with pytest.raises(RunError, match="run folder"):
         open_run(tmp_path)
 
 
@@ -186,11 +186,11 @@ def test_another_environment_is_recorded_and_warned_of(tmp_path, environment):
     open_run(tmp_path / "r").close()
     environment["threads"] = 4
     environment["git_commit"] = "def"
-    with pytest.warns(UserWarning, match="threads: 2 there, 4 here; git_commit: 'abc' there, 'def' here"):
+    with pytest.warns(UserWarning, match="threads: 2 .*4 .*git_commit: 'abc'.*'def'"):
         open_run(tmp_path / "r").close()
     open_run(tmp_path / "r").close()  # as the start before: nothing to say
     environment["torch"] = "3"
-    with pytest.warns(UserWarning, match=r"\(torch: '2' there, '3' here\).*bitwise the same only on"):
+    with pytest.warns(UserWarning, match=r"torch: '2'.*'3'.*bitwise"):
         open_run(tmp_path / "r").close()
     record = json.loads((tmp_path / "r" / "environment.json").read_text())
     assert {name: record[name] for name in ENVIRONMENT} == ENVIRONMENT
@@ -364,7 +364,7 @@ def test_a_product_is_replaced_as_a_whole(tmp_path):
         assert run.write("figures/loss.png", b"\x89").read_bytes() == b"\x89"
         with (
             disk_full_at(10),
-            pytest.raises(RunError, match=r"genotype\.json could not be written: File too large"),
+            pytest.raises(RunError, match=r"genotype\.json.*File too large"),
         ):
             run.write("genotype.json", "x" * 100)
         assert path.read_bytes() == "é".encode()

@@ -248,13 +248,13 @@ def test_where_and_how_it_is_shown_may_change(copy, again, tiny_config, outcome)
 
 def test_an_evaluator_that_would_never_start_is_refused(tmp_path, tiny_config):
     for start in (3, 4):
-        with pytest.raises(ConfigError, match=rf"evaluator_start: {start} given; an integer below epochs \(3\)"):
+        with pytest.raises(ConfigError, match=rf"evaluator_start: {start} .*below epochs \(3\)"):
             tiny_config(tmp_path, evaluator_start=start)
 
 
 def test_the_rate_does_not_rise(tmp_path, tiny_config):
     assert tiny_config(tmp_path, weight_lr=0.1, weight_lr_end=0.1).weight_lr_end == 0.1
-    with pytest.raises(ConfigError, match=r"weight_lr_end: 0.2 given; a number from 0 to weight_lr \(0.1\)"):
+    with pytest.raises(ConfigError, match=r"weight_lr_end: 0.2 .*0 to weight_lr \(0.1\)"):
         tiny_config(tmp_path, weight_lr=0.1, weight_lr_end=0.2)
 
 
@@ -318,7 +318,7 @@ def test_memory_that_is_short_in_scoring_names_the_scoring_batch_size(copy, fini
     (copy / "candidates.jsonl").unlink()
     with monkeypatch.context() as patch:
         patch.setattr(candidates, "one_shot", allocate_too_much)
-        with pytest.raises(ShortMemoryError, match="memory is short: lower scoring_batch_size"):
+        with pytest.raises(ShortMemoryError, match="scoring_batch_size"):
             again(copy)
     again(copy)
     assert outcome(copy) == outcome(finished)

@@ -38,7 +38,7 @@ def test_images_are_left_alone_without_a_size():
 
 
 def test_images_are_not_made_larger():
-    with pytest.raises(DataError, match="image_size: 9 given; images of 8 pixels a side can be made smaller"):
+    with pytest.raises(DataError, match=r"image_size: 9 .*8 pixels"):
         downsample(images(8), 9)
 
 

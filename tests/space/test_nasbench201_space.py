@@ -47,7 +47,7 @@ def test_other_texts_are_refused(text):
 def test_bad_json_and_a_wrong_number_of_operations_are_refused():
     with pytest.raises(GenotypeError, match="this is not JSON"):
         NASBench201Genotype.from_json("{")
-    with pytest.raises(GenotypeError, match="5 operations given; this cell has 6 edges"):
+    with pytest.raises(GenotypeError, match=r"5 operations .*6 edges"):
         NASBench201Genotype(("none",) * 5)
 
 

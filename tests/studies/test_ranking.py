@@ -225,13 +225,13 @@ def test_a_journal_of_other_networks_is_refused(finished, values, tmp_path, monk
 
 
 def test_a_head_that_does_not_fit_is_refused_before_the_search_is_trained(values, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match=r"retrain_auxiliary_weight: 0\.4 given for images of 8 pixels"):
+    with pytest.raises(ConfigError, match=r"retrain_auxiliary_weight: 0\.4 .*8 pixels"):
         study(monkeypatch, tmp_path, values, retrain_auxiliary_weight=0.4)
     assert not list(tmp_path.glob("search-*/metrics.jsonl"))
 
 
 def test_a_batch_larger_than_the_images_is_refused_before_the_search_is_trained(values, tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match="retrain_batch_size: 33 given for 32 images"):
+    with pytest.raises(ConfigError, match=r"retrain_batch_size: 33 .*32 images"):
         study(monkeypatch, tmp_path, values, retrain_batch_size=33)
     assert not list(tmp_path.glob("search-*/metrics.jsonl"))
 

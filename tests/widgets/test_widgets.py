@@ -183,7 +183,7 @@ def test_a_click_on_a_bar_picks_its_best_candidate(candidates, draws):
             best = min(inside, key=lambda one: candidates.scored.table["loss"][one])
             assert candidates.table.selected_rows == [best]
             check_picked(candidates, best)
-            assert candidates.note.value.startswith(f"{column} {low:.4g} to {high:.4g}: {len(inside)} candidate")
+            assert candidates.note.value.startswith(f"{column} {low:.4g} to {high:.4g}: {len(inside)} ")
             assert len(draws) == 1
             draws.clear()
     before = candidates.note.value, candidates.picked, candidates.png

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from setn_lab.config import ConfigError
 from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
+from setn_lab.runs.environment import checkout
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run, RunError
 
@@ -127,6 +128,10 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
         import papermill
         import voila  # noqa: F401, served from below
 
+    if checkout() is None:
+        raise ConfigError(
+            "inspect: the page is made of the checkout's inspect.ipynb, and this is none: use --static FOLDER"
+        )
     (notebook,) = (path for path in notebooks() if path.name == "inspect.ipynb")
     given: dict[str, Any] = {
         name: value for name, value in vars(config).items() if value != getattr(type(config), name)
@@ -191,6 +196,10 @@ def report(folder: Path, target: Path, table: str | None = None) -> Path:
         return REPORTS[kind](folder, target, table)
     except FileNotFoundError as error:
         raise RunError(f"{folder}: {error.filename} is missing; a report needs a finished run: let it go on") from error
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(
+            f"{folder} cannot be reported: {error!r}. A file of it is damaged, or of another version of setn_lab"
+        ) from error
 
 
 def _report_search(folder: Path, target: Path, table: str | None) -> Path:

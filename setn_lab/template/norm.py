@@ -118,7 +118,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalize(x: Tensor, factor: Tensor | None = None, overwrite: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) * inv_std, times the scalar `factor`, and mean and inv_std (C,), its reciprocal, see `moments`.
+    """(x - mean) * inv_std, times the scalar `factor`, and mean and inv_std (C,), see `moments`.
 
     For any tensor (b, C, h, w); has no gradient.
     """

@@ -222,7 +222,7 @@ class Worker:
 def serve(connection: Any, ours: bool) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     if ours:
-        keep_freed_blocks()  # as `prepare` does
+        keep_freed_blocks()  # as `prepare_search` does
     steps = Steps()
     while True:
         name, times, machine = connection.recv()

@@ -20,8 +20,10 @@ INTERVAL = 0.2  # seconds between two updates of a terminal's line
 
 
 class Command(NamedTuple):
-    """A subcommand that works on a config of `config` ("module:class"), by the function of `commands` of that name.
+    """A subcommand that works on a config of `config` ("module:class"), by `function` (config, observer).
 
+    function: of `commands` by its name, or "module:function". A study of your own is a row of `COMMANDS` under the name
+    "study NAME", and one of `commands.REPORTS` for its kind of run.
     positional: the parameter, or the file of parameters, that may be given without its name.
     """
 
@@ -57,8 +59,7 @@ COMMANDS = {
         "Draw the cells and the network of a genotype.", "setn_lab.figures.genotype:CellsConfig", "cells", "genotype"
     ),
 }
-TEXTS = {
-    **{name: command.text for name, command in COMMANDS.items()},
+OTHERS = {
     "report": "Write the page, figures and tables of a run folder of any kind.",
     "runs": "List all run folders: what, when, state, best, cost.",
     "parameters": "Make the notebooks' parameter cells anew from the config classes.",
@@ -83,9 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    command, rest = _first(words, "setn-lab", TEXTS)
+    texts = {name: command.text for name, command in COMMANDS.items()}
+    command, rest = _first(words, "setn-lab", texts | OTHERS)
     if command == "study":
-        studies = {name.partition(" ")[2]: text for name, text in TEXTS.items() if name.startswith("study ")}
+        studies = {name.partition(" ")[2]: text for name, text in texts.items() if name.startswith("study ")}
         study, rest = _first(rest, "setn-lab study", studies)
         command = f"study {study}"
     if command in COMMANDS:
@@ -118,12 +120,13 @@ def _with_config(name: str, words: list[str]) -> int:
     if name == "inspect":
         parser.add_argument("--static", type=Path, metavar="FOLDER", help="write static figures there, show no page")
     config, others = options.parse(cls, parser, words)
-    getattr(commands, command.function)(config, Terminal(), **vars(others))
+    module, _, function = command.function.rpartition(":")
+    getattr(importlib.import_module(module) if module else commands, function)(config, Terminal(), **vars(others))
     return 0
 
 
 def _report(words: list[str]) -> int:
-    parser = argparse.ArgumentParser("setn-lab report", description=TEXTS["report"])
+    parser = argparse.ArgumentParser("setn-lab report", description=OTHERS["report"])
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder of a search, a training or a study")
     parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="where to (default: RUN/report)")
     parser.add_argument("--table", help="the true accuracies, where not those named by the parameters of the study")
@@ -138,7 +141,7 @@ def _runs(words: list[str]) -> int:
     from setn_lab import listing
     from setn_lab.runs.run import root_folder
 
-    parser = argparse.ArgumentParser("setn-lab runs", description=TEXTS["runs"])
+    parser = argparse.ArgumentParser("setn-lab runs", description=OTHERS["runs"])
     parser.add_argument("root", type=Path, nargs="?", help="where they lie (default: $SETN_LAB_RUNS or reports/runs)")
     root = parser.parse_args(words).root or root_folder()
     rows = listing.listing(root)
@@ -149,7 +152,7 @@ def _runs(words: list[str]) -> int:
 def _parameters(words: list[str]) -> int:
     from setn_lab.parameters import notebooks, with_parameters
 
-    parser = argparse.ArgumentParser("setn-lab parameters", description=TEXTS["parameters"])
+    parser = argparse.ArgumentParser("setn-lab parameters", description=OTHERS["parameters"])
     parser.add_argument("notebooks", type=Path, nargs="*", metavar="NOTEBOOK", help="(default: all of the checkout)")
     parser.add_argument("--write", action="store_true", help="without it those to be changed are named, exit code 1")
     given = parser.parse_args(words)
@@ -166,7 +169,7 @@ def _parameters(words: list[str]) -> int:
 
 
 class Terminal:
-    """An observer that prints a line an epoch and, where a terminal is looked at, keeps a line up to date below it."""
+    """An observer that prints a line per epoch and, where a terminal is looked at, keeps a line up to date below it."""
 
     def __init__(self) -> None:
         """Write to the standard output of now."""

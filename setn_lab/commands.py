@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from setn_lab.config import ConfigError
+from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
+from setn_lab.runs.environment import checkout
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run, RunError
 
@@ -115,20 +116,22 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
     """Serve the inspectors' notebook as a page, for this machine only and behind a token, until it is stopped.
 
     static: a folder to write what the notebook shows a reader without widgets into, and no page is served. Raises
-    InspectionError for a folder that is no run of a search, ConfigError where the packages for notebooks are missing.
+    InspectionError for a folder that is no run of a search, MissingExtraError without the packages for notebooks.
     """
-    if missing := [name for name in ("ipywidgets", "papermill", "voila") if find_spec(name) is None]:
-        raise ConfigError(
-            f"{', '.join(missing)}: not installed, and needed to inspect: pip install 'setn_lab[notebooks]'"
-        )
     from setn_lab.inspection.reading import folder_of, read_config
 
     read_config(config.folder)
     if static is not None:
         print(*_static_figures(config, static), sep="\n")
         return
-    import papermill
+    with needs("notebooks", "setn-lab inspect"):
+        import papermill
+        import voila  # noqa: F401, served from below
 
+    if checkout() is None:
+        raise ConfigError(
+            "inspect: the page is made of the checkout's inspect.ipynb, and this is none: use --static FOLDER"
+        )
     (notebook,) = (path for path in notebooks() if path.name == "inspect.ipynb")
     given: dict[str, Any] = {
         name: value for name, value in vars(config).items() if value != getattr(type(config), name)
@@ -193,6 +196,10 @@ def report(folder: Path, target: Path, table: str | None = None) -> Path:
         return REPORTS[kind](folder, target, table)
     except FileNotFoundError as error:
         raise RunError(f"{folder}: {error.filename} is missing; a report needs a finished run: let it go on") from error
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(
+            f"{folder} cannot be reported: {error!r}. A file of it is damaged, or of another version of setn_lab"
+        ) from error
 
 
 def _report_search(folder: Path, target: Path, table: str | None) -> Path:

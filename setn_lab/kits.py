@@ -4,7 +4,7 @@ A row of `KITS` names all that belongs to one search space; the parameter `space
 space it has before it. `register_operation` adds an operation everywhere at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import graphviz
 import numpy as np
 
+from setn_lab.evaluator.gradients import GRADIENTS, Gradient
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions, NASBench201Evaluator
 from setn_lab.evaluator.setn import Distributions, Evaluator
 from setn_lab.figures import cells, looks, nasbench201
 from setn_lab.network import macro, operations
 from setn_lab.network.costs import CostTable, Layout, Metric, cost_table
+from setn_lab.network.export import NETWORKS
 from setn_lab.network.nasbench201 import layout as nasbench201_layout
 from setn_lab.space.genotype import OPERATIONS, Genotype
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
@@ -39,6 +41,7 @@ class Kit:
     template: the class of its weight-sharing network, which offers what `template.setn.Template` does.
     layout: what its networks have beside the operations, for their costs.
     draw: (genotype, caption, beside) to a drawing.
+    networks: the classes of its discrete networks by name, which can be trained from scratch; None without any.
     final_size: C and N of the networks whose costs are printed.
     text_form: what the text of a genotype is called.
     """
@@ -50,6 +53,7 @@ class Kit:
     template: Callable[..., Any]
     layout: Layout
     draw: Callable[..., graphviz.Digraph]
+    networks: Mapping[str, Any] | None
     final_size: tuple[int, int]
     text_form: str
 
@@ -84,6 +88,7 @@ _SETN = Kit(
     template=Template,
     layout=macro.layout,
     draw=cells.draw,
+    networks=NETWORKS,
     final_size=(36, 6),
     text_form="DARTS text",
 )
@@ -98,6 +103,7 @@ KITS = {
         template=NASBench201Template,
         layout=nasbench201_layout,
         draw=nasbench201.draw,
+        networks=None,
         final_size=(16, 5),
         text_form="text",
     ),
@@ -119,3 +125,33 @@ def register_operation(name: str, factory: operations.Factory, colour: str, dash
     operations.FACTORIES[name] = factory
     looks.LOOKS[name] = looks.Look(colour, dashed)
     OPERATIONS.append(name)
+
+
+@dataclass(frozen=True)
+class Extensions:
+    """What was registered beside the package's own, for another process: entries of the registries by name."""
+
+    operations: dict[str, tuple[operations.Factory, looks.Look]]
+    kits: dict[str, Kit]
+    gradients: dict[str, Callable[[Any], Gradient]]
+
+    @classmethod
+    def here(cls) -> "Extensions":
+        """Of this process."""
+        added = [name for name in operations.FACTORIES if name not in _OWN]
+        return cls(
+            {name: (operations.FACTORIES[name], looks.LOOKS[name]) for name in added},
+            {name: kit for name, kit in KITS.items() if name not in _OWN},
+            {name: new for name, new in GRADIENTS.items() if name not in _OWN},
+        )
+
+    def register(self) -> None:
+        """Register all of it in this process; what is there already stays."""
+        for name, (factory, look) in self.operations.items():
+            if name not in operations.FACTORIES:
+                register_operation(name, factory, look.colour, look.dashed)
+        KITS.update({name: kit for name, kit in self.kits.items() if name not in KITS})
+        GRADIENTS.update({name: new for name, new in self.gradients.items() if name not in GRADIENTS})
+
+
+_OWN = {*operations.FACTORIES, *KITS, *GRADIENTS}  # before anyone has added to them

@@ -1,6 +1,6 @@
 """All run folders in a table: what each holds, how far it has come, what it found, and what that costs.
 
-Read without torch; nothing is changed, and no run is held up.
+Read without torch, but for runs of older versions; nothing is changed, and no run is held up.
 """
 
 import json
@@ -16,6 +16,7 @@ from setn_lab.runs.lock import in_use
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import RunError, read_journal
 
+UNREADABLE = ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RunError, TypeError, ValueError
 HEAD = ("folder", "kind", "started", "state", "best", "cost")
 
 
@@ -37,8 +38,14 @@ class Listed:
 def listing(root: Path) -> list[tuple[str, ...]]:
     """A row, as HEAD says, for each run folder in `root`, the newest first. One that cannot be read says why."""
     folders = [path.parent for path in root.glob("*/environment.json")]
-    started = {folder: (folder / "environment.json").stat().st_mtime for folder in folders}
+    started = {folder: _written(folder) for folder in folders}
     return [_row(folder, started[folder]) for folder in sorted(folders, key=lambda folder: -started[folder])]
+
+
+def _written(folder: Path) -> float:
+    """When the run was started: its config is written once, while its environment may be added to."""
+    config = folder / "config.json"
+    return (config if config.exists() else folder / "environment.json").stat().st_mtime
 
 
 def as_text(rows: list[tuple[str, ...]]) -> str:
@@ -55,7 +62,7 @@ def _row(folder: Path, started: float) -> tuple[str, ...]:
         kind = str(json.loads((folder / "environment.json").read_text())["kind"])
         read = KINDS.get(kind, _other)
         found = read(folder, json.loads((folder / "config.json").read_text()))
-    except (AttributeError, KeyError, OSError, RunError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         return folder.name, kind, when, f"cannot be read: {error!r}"[:80], "", ""
     running = in_use(folder)
     state = f"{'running' if running else 'interrupted'} at {found.reached}"

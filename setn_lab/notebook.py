@@ -15,7 +15,7 @@ INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each o
 
 
 class Live:
-    """An observer that shows the rate and the time left, and prints one line an epoch."""
+    """An observer that shows the rate and the time left, and prints one line per epoch."""
 
     def __init__(self) -> None:
         """Open the display."""

@@ -44,7 +44,8 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _peak_memory(device: torch.device) -> int | None:
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at the peak so far: of the device on CUDA, else of this process; None where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if resource is None:

@@ -19,7 +19,7 @@ from setn_lab.compute.device import to_device
 from setn_lab.compute.streams import generator
 from setn_lab.data.folders import DataError, load_folder
 
-SHRUNK_TOGETHER = 4096  # images, whose float copies take 50 MB at CIFAR's size
+DOWNSAMPLED_TOGETHER = 4096  # images, whose float copies take 50 MB at CIFAR's size
 BUILT_IN = ("digits", "cifar10", "cifar100")
 
 
@@ -100,7 +100,7 @@ def downsample(images: ImageSet, side: int | None) -> ImageSet:
         )
     parts = [
         F.interpolate(part.permute(0, 3, 1, 2).float(), side, mode="area").round().to(torch.uint8).permute(0, 2, 3, 1)
-        for part in images.images.split(SHRUNK_TOGETHER)
+        for part in images.images.split(DOWNSAMPLED_TOGETHER)
     ]
     return replace(images, images=torch.cat(parts).contiguous())
 

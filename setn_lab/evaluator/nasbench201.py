@@ -1,6 +1,7 @@
 """The evaluator of NAS-Bench-201's space: one categorical distribution over the operations of each edge.
 
-It is to `EdgeSpace` what `evaluator` is to the paper's space: it draws cells and gives the mixing weights of Eq. 10.
+It is to `NASBench201Space` what `evaluator.setn` is to the paper's space: it draws cells and gives the mixing weights
+of Eq. 10.
 """
 
 from dataclasses import dataclass

@@ -10,8 +10,12 @@ from setn_lab.figures.panels import Panel
 from setn_lab.space.protocol import Space
 
 
-class Distributions(Protocol):
-    """An evaluator's probabilities at one moment, on the host. Further dimensions may stand before all arrays."""
+class DistributionsProtocol(Protocol):
+    """An evaluator's probabilities at one moment, on the host. Further dimensions may stand before all arrays.
+
+    A frozen dataclass of `space` and arrays, which are named as in `to_record`: the inspectors stack the records of all
+    epochs. `from_record(space, record)` of the class is the inverse of `to_record`.
+    """
 
     @property
     def space(self) -> Space:
@@ -57,11 +61,11 @@ class Distributions(Protocol):
         """The probabilities as nested lists, a line of evaluator.jsonl."""
 
 
-class Evaluator(Protocol):
+class EvaluatorProtocol(Protocol):
     """A torch module whose parameters are the paper's alpha."""
 
     def mixing_weights(self) -> Tensor:
-        """As `Distributions.mixing_weights`, differentiable."""
+        """As `DistributionsProtocol.mixing_weights`, differentiable."""
 
-    def distributions(self) -> Distributions:
+    def distributions(self) -> DistributionsProtocol:
         """The probabilities as they are now."""

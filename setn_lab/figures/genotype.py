@@ -134,7 +134,7 @@ def show_difference(figures: Figures) -> Any:
 def save(figures: Figures, config: CellsConfig) -> list[Path]:
     """Write each figure in each format into `config.out_dir`, whole or not at all; returns the paths.
 
-    Raises OSError, and cells.RenderError where no Graphviz is installed.
+    Raises OSError, and style.RenderError where no Graphviz is installed.
     """
     folder = default_folder(config, "cells") if config.out_dir is None else Path(config.out_dir).expanduser()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The whole network of a genotype as a figure: stems, runs of cells, classifier, and the shapes between them.
 
-What is drawn is section 3's plan, as `setn_lab.macro.plan` and `setn_lab.network` build it. It is told again here
+What is drawn is section 3's plan, as `network.macro.plan` and `network.discrete` build it. It is told again here
 because drawing needs no torch; a test compares the two.
 """
 

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from setn_lab.config import ConfigError, bounded, unhashed, validate
-from setn_lab.evaluator.protocol import Distributions
+from setn_lab.evaluator.protocol import DistributionsProtocol
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.environment import checkout
@@ -78,9 +78,9 @@ class History:
     kit: Kit
     space: Space
     epochs: NDArray[np.int64]  # (E,), from 1
-    everything: Any  # Distributions, a frozen dataclass
+    everything: Any  # DistributionsProtocol, a frozen dataclass
 
-    def at(self, index: int) -> Distributions:
+    def at(self, index: int) -> DistributionsProtocol:
         """The distributions of one record, 0 .. E-1."""
         arrays: dict[str, Any] = {name: getattr(self.everything, name)[index] for name in array_names(self.everything)}
         return replace(self.everything, **arrays)

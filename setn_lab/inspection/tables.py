@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from setn_lab.evaluator.protocol import Distributions
+from setn_lab.evaluator.protocol import DistributionsProtocol
 
 
-def preferences(distributions: Distributions) -> list[pd.DataFrame]:
+def preferences(distributions: DistributionsProtocol) -> list[pd.DataFrame]:
     """For each type of cell, a table of the most probable choices, their probabilities, and the entropies in nats.
 
     A distribution without any preference has the logarithm of its number of choices as entropy.
@@ -18,7 +18,7 @@ def preferences(distributions: Distributions) -> list[pd.DataFrame]:
     return [pd.DataFrame(distributions.preferences(cell_type)) for cell_type in types]
 
 
-def likeliest(distributions: Distributions) -> tuple[Any, str]:
+def likeliest(distributions: DistributionsProtocol) -> tuple[Any, str]:
     """The most probable architecture, and a sentence that says how probable it is and whether it is the argmax."""
     likely, argmax = distributions.most_likely(), distributions.space.canonical(distributions.argmax())
     probabilities = [float(distributions.log_probability(architecture)) for architecture in (likely, argmax)]

@@ -109,7 +109,7 @@ def cost_table(
     """
     table = np.zeros((space.cell_types, len(space.edges), len(space.operations)))
     price = _pricing(metric, device or torch.device("cpu"), batch_size)
-    fixed, known = 0.0, {}
+    fixed, prices = 0.0, {}
     with torch.device("meta"):  # only shapes are needed: no memory is taken and no weight drawn
         parts, sites = layout(space, channels, repeats, image_channels, image_size, num_classes, norm)
         if metric != "latency":
@@ -118,10 +118,10 @@ def cost_table(
             for edge, (stride, side) in enumerate(site.edges):
                 for index, name in enumerate(space.operations):
                     key = name, site.channels, stride, side
-                    if key not in known:
+                    if key not in prices:
                         module = build_operation(name, site.channels, stride, norm)
-                        known[key] = price(module, (site.channels, side, side))
-                    table[site.cell_type, edge, index] += known[key]
+                        prices[key] = price(module, (site.channels, side, side))
+                    table[site.cell_type, edge, index] += prices[key]
     return CostTable(space, metric, table, fixed)
 
 

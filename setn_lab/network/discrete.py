@@ -54,7 +54,7 @@ class NetworkCell(nn.Module):
         for node, (sources, operations) in enumerate(zip(self.sources, self.edges, strict=True)):
             terms = []
             for side, (state, operation) in enumerate(zip(sources, operations, strict=True)):
-                if isinstance(operation, ReLUConvBN):
+                if type(operation) is ReLUConvBN:
                     if state not in active:
                         active[state] = F.relu(states[state])
                     term = operation.from_relu(active[state])

@@ -111,6 +111,8 @@ class Pool(nn.Module):
 
     def __init__(self, mode: str, stride: int) -> None:
         super().__init__()
+        if mode not in ("max", "avg"):
+            raise ValueError(f"mode: {mode!r} given; 'max' or 'avg' is allowed")
         self.mode, self.stride = mode, stride
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ CONTENTS = {
     "config.json": "every parameter; `papermill -f`, or `python -m setn_lab.retrain`, on it repeats the run",
     "environment.json": "versions, commit, machine, threads",
     "genotype.json": "the genotype",
-    "metrics.jsonl": "losses and errors, a line an epoch of each seed",
+    "metrics.jsonl": "losses and errors, a line per epoch of each seed",
     "checkpoints": "the newest two checkpoints of each seed",
     "network-*.safetensors": "the trained network of each seed: `setn_lab.network.export.load(path).classify(image)`",
     "training.svg": "figure",

@@ -26,7 +26,7 @@ UNITS = {"train": "steps", "score": "candidates", "networks": "networks"}
 
 
 class Meter:
-    """What an observer shows of a run: a line an epoch, and how far the phase is, how fast, and how long it takes."""
+    """What an observer shows of a run: a line per epoch, and how far the phase is, how fast, and how long it takes."""
 
     def __init__(self) -> None:
         """Before the first progress."""

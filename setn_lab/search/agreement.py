@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from setn_lab.evaluator.protocol import Distributions
+from setn_lab.evaluator.protocol import DistributionsProtocol
 from setn_lab.figures.page import table
 from setn_lab.space.names import label
 
@@ -27,7 +27,9 @@ class Agreement:
     shares: NDArray[np.float64]
 
 
-def agreement(evaluator: Distributions, architectures: NDArray[np.int64], losses: NDArray[np.float64]) -> Agreement:
+def agreement(
+    evaluator: DistributionsProtocol, architectures: NDArray[np.int64], losses: NDArray[np.float64]
+) -> Agreement:
     """Compare the evaluator with the losses (n,) of uniformly drawn architectures (n, cell types, ...).
 
     Raises ValueError for fewer than 3 architectures.
@@ -47,7 +49,7 @@ def agreement(evaluator: Distributions, architectures: NDArray[np.int64], losses
     )
 
 
-def section(last: Distributions, uniform: list[dict[str, Any]]) -> list[str]:
+def section(last: DistributionsProtocol, uniform: list[dict[str, Any]]) -> list[str]:
     """The tables of `agreement` with uniform candidates as paragraphs of Markdown, or why there are none."""
     if len(uniform) < 3:
         return ["Fewer than three uniform candidates were scored."]

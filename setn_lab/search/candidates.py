@@ -77,7 +77,7 @@ def score(
 ) -> list[Candidate]:
     """Draw `count` architectures and score the distinct ones, each once on all of D_val, spread over `workers`.
 
-    Appends one line a candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
+    Appends one line per candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
     scored again. Returns all in the order of their first draw. Raises ShortMemoryError, and RunError where the journal
     holds candidates that this search does not draw.
     """

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from setn_lab.compute.device import _peak_memory, explain_out_of_memory, synchronize
+from setn_lab.compute.device import explain_out_of_memory, peak_memory, synchronize
 from setn_lab.data.batches import scoring_batches
 from setn_lab.search.setup import Search
 from setn_lab.search.steps import Trainer
@@ -58,5 +58,5 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
         candidate=candidate,
         training=search.steps * (config.epochs * weight + trained * evaluation),
         scoring=(config.candidates + config.baseline_candidates) * candidate,
-        memory=_peak_memory(search.device),
+        memory=peak_memory(search.device),
     )

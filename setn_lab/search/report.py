@@ -27,7 +27,7 @@ from setn_lab.space.protocol import Space
 SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
 
 
-class Size(NamedTuple):
+class NetworkSize(NamedTuple):
     """C, N, parameters and multiply-adds of a network for 32 x 32 colour images and 10 classes."""
 
     channels: int
@@ -64,13 +64,13 @@ class SearchRun:
         """What the search has chosen, a genotype of its space."""
         return self.kit.genotype.from_json((self.folder / "genotype.json").read_text())
 
-    def size(self, genotype: Any, channels: int, repeats: int) -> Size:
+    def size(self, genotype: Any, channels: int, repeats: int) -> NetworkSize:
         """Of the genotype's network with C = channels and N = repeats, without an auxiliary head."""
         architecture = self.space.encode(genotype)
         tables = _cost_tables(self.kit, self.space, channels, repeats)  # type: ignore[arg-type]  # spaces are hashable
-        return Size(channels, repeats, *(int(table.of(architecture)) for table in tables))
+        return NetworkSize(channels, repeats, *(int(table.of(architecture)) for table in tables))
 
-    def sizes(self, genotype: Any) -> list[Size]:
+    def sizes(self, genotype: Any) -> list[NetworkSize]:
         """Of the genotype's network at the searched and at the final size."""
         searched = self.config["channels"], self.config["repeats"]
         return [self.size(genotype, *size) for size in (searched, self.kit.final_size)]
@@ -209,7 +209,7 @@ def comparison(run: SearchRun) -> str:
     )
 
 
-def sizes_table(sizes: list[Size]) -> str:
+def sizes_table(sizes: list[NetworkSize]) -> str:
     """Sizes as Markdown."""
     rows = [
         [f"{size.channels}", f"{size.repeats}", f"{size.parameters:,}", f"{size.multiply_adds:,}"] for size in sizes
@@ -220,9 +220,9 @@ def sizes_table(sizes: list[Size]) -> str:
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the run",
     "environment.json": "versions, commit, machine, threads",
-    "metrics.jsonl": "losses and accuracies, a line an epoch",
-    "evaluator.jsonl": "the evaluator's probabilities, a line an epoch",
-    "candidates.jsonl": "a line a scored candidate",
+    "metrics.jsonl": "losses and accuracies, a line per epoch",
+    "evaluator.jsonl": "the evaluator's probabilities, a line per epoch",
+    "candidates.jsonl": "a line per scored candidate",
     "race-000.npz": "with the ones that follow: the scores of a race, a file a batch",
     "baseline.jsonl": "the same for uniform candidates",
     "genotype.json": "the winner",

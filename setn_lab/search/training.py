@@ -21,7 +21,7 @@ class SearchError(RuntimeError):
 def train(search: Search, run: Run, observe: Observer = lambda progress: None) -> list[dict[str, Any]]:
     """Train template and evaluator (the loop of Algorithm 1), from the run's newest checkpoint if it has one.
 
-    Appends a line an epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
+    Appends a line per epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
     the lines of `metrics`. Raises SearchError when a loss is no longer finite; the checkpoints stay.
     """
     config, evaluator = search.config, search.evaluator

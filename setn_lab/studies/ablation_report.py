@@ -22,7 +22,7 @@ CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",
     "runs.json": "the searches' run folders, which hold their templates, evaluators and candidates",
-    "setn*.jsonl": "a line a scored candidate, a file a variant",
+    "setn*.jsonl": "a line per scored candidate, a file a variant",
     "argmax-*.jsonl": "the scored argmax cell of each search",
     "costs.json": "time and memory with 6 and with 8 operations",
     "candidates.svg": "Figure 2",

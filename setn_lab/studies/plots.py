@@ -1,4 +1,4 @@
-"""Figures of the studies: plot_x(data, ax=None) -> ax, as in `plots`, whose colours and conventions hold here."""
+"""Figures of the studies: plot_x(data, ax=None) -> ax, with the colours and conventions of `figures.plots`."""
 
 from collections.abc import Mapping, Sequence
 

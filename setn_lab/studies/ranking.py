@@ -6,7 +6,7 @@ And progressive selection, from the same section: train the best one-shot candid
 import dataclasses
 import json
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from setn_lab.compute.workers import HERE, Workers
 from setn_lab.config import ConfigError, bounded, unhashed
 from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice
-from setn_lab.kits import KITS
+from setn_lab.kits import KITS, Extensions
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
@@ -67,8 +67,8 @@ class RankingConfig(StudyConfig):
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
-        if KITS[self.space].genotype is not Genotype:
-            names = ", ".join(name for name, kit in KITS.items() if kit.genotype is Genotype)
+        if KITS[self.space].networks is None:
+            names = ", ".join(name for name, kit in KITS.items() if kit.networks is not None)
             raise ConfigError(
                 f"space: {self.space!r} given, of which no discrete networks can be trained; one of {names} is allowed"
             )
@@ -76,9 +76,9 @@ class RankingConfig(StudyConfig):
     def recipe(self, epochs: int) -> RetrainConfig:
         """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""
         own = {
-            field.name.removeprefix("retrain_"): getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name.startswith("retrain_")
+            entry.name.removeprefix("retrain_"): getattr(self, entry.name)
+            for entry in dataclasses.fields(self)
+            if entry.name.startswith("retrain_")
         }
         shared = ("dataset", "data_dir", "weight_momentum", "crop_padding", "flip", "precision", "device", "seed")
         same = {name: getattr(self, name) for name in shared}
@@ -91,6 +91,7 @@ class Bench:
 
     config: RetrainConfig
     source: OnDevice
+    extensions: Extensions = field(default_factory=Extensions.here)  # operations that the networks may have
 
     @classmethod
     def of(cls, config: RetrainConfig, search: Search) -> "Bench":
@@ -251,10 +252,11 @@ def finalists(folder: Path) -> list[dict[str, Any]]:
 
 def _arrive(bench: Bench) -> Bench:
     """The bench on the device of the worker that it was sent to."""
+    bench.extensions.register()
     device = choose_device(bench.config.device)
     if device.type == "cpu":
         keep_freed_blocks()
-    return Bench(bench.config, bench.source.to(device))
+    return replace(bench, source=bench.source.to(device))
 
 
 def _train_one(bench: Bench, genotype: Genotype) -> dict[str, Any]:

@@ -32,7 +32,7 @@ CONTENTS = {
     "environment.json": "versions, commit, machine, threads",
     "runs.json": "the search's run folder, which holds template, evaluator and candidates",
     "scored.jsonl": "the one-shot scores, a line an architecture",
-    "trained.jsonl": "what training from scratch came to, a line a network",
+    "trained.jsonl": "what training from scratch came to, a line per network",
     "pairs.json": "the pairs, as line numbers of scored.jsonl",
     "best.json": "the best one-shot candidates of the search",
     "finalists.jsonl": "what training these for longer came to",

@@ -6,7 +6,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
+import cloudpickle
+
 from setn_lab.figures import page
+from setn_lab.kits import Extensions
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import estimate
 from setn_lab.search.setup import prepare_search
@@ -40,7 +43,8 @@ def measure(config: SearchConfig, repetitions: int = 3) -> list[SearchCost]:
     for space in spaces:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, context) as pool:
-            costs.append(pool.submit(_measure, dataclasses.replace(config, space=space), repetitions).result())
+            task = cloudpickle.dumps((Extensions.here(), dataclasses.replace(config, space=space), repetitions))
+            costs.append(pool.submit(_measure, task).result())
     return costs
 
 
@@ -69,7 +73,9 @@ def table(costs: list[SearchCost]) -> str:
     )
 
 
-def _measure(config: SearchConfig, repetitions: int) -> SearchCost:
+def _measure(task: bytes) -> SearchCost:
+    extensions, config, repetitions = cloudpickle.loads(task)
+    extensions.register()
     search = prepare_search(config)
     times = estimate(search, repetitions)
     return SearchCost(

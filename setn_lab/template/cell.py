@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from setn_lab.network.operations import ReLUConvBN, Zero
 from setn_lab.space.protocol import Space
-from setn_lab.template.norm import Scaled, add_up
+from setn_lab.template.norm import BatchNorm, Scaled, add_up
 from setn_lab.template.operations import PoolBN, template_operation
 
 Cache = dict[nn.Module, Any]
@@ -106,11 +107,11 @@ class _SampledResults:
     def _result(self, operation: nn.Module, state: int) -> Tensor | Scaled:
         body: nn.Module
         norm: Any
-        if isinstance(operation, ReLUConvBN):
+        if shares_relu(operation):
             if state not in self.relus:
                 self.relus[state] = F.relu(self.states[state])
             body, norm, x = operation.body, operation.norm, self.relus[state]
-        elif isinstance(operation, PoolBN):
+        elif type(operation) is PoolBN:
             body, norm, x = operation.pool, operation.norm, self.states[state]
         else:
             return operation(self.states[state])
@@ -132,7 +133,7 @@ class _MixedResults:
         """weight times the operation's result on the state; the operation is the index-th of its edge."""
         if state not in self.relus:  # before the first operation: gradients of a state add up in a fixed order
             self.relus[state] = F.relu(self.states[state])
-        if isinstance(operation, ReLUConvBN):
+        if shares_relu(operation):
             return operation.from_relu(self.relus[state], weight)
         if has_weights(operation):
             return weight * operation(self.states[state])
@@ -141,9 +142,14 @@ class _MixedResults:
         return weight * self.shared[state, index]
 
 
+def shares_relu(operation: nn.Module) -> TypeGuard[ReLUConvBN]:
+    """Whether the operation is its ReLU, body and norm by turns; what inherits from it may be something else."""
+    return type(operation) is ReLUConvBN and type(operation.norm) is BatchNorm
+
+
 def has_weights(operation: nn.Module) -> bool:
-    """Whether the operation has parameters of its own, so that it gives another result on each edge."""
-    return next(operation.parameters(), None) is not None
+    """Whether the operation has parameters or buffers of its own, so that it gives another result on each edge."""
+    return any(True for _ in chain(operation.parameters(), operation.buffers()))
 
 
 def cached(cache: Cache | None, compute: Callable[[Any, Any], Any], module: nn.Module, argument: Any) -> Any:

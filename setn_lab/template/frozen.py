@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from setn_lab.network.operations import FactorizedReduce, ReLUConvBN, SkippingDepthwise, Zero
-from setn_lab.template.cell import Cell, has_weights
+from setn_lab.network.operations import FactorizedReduce, SkippingDepthwise, Zero
+from setn_lab.template.cell import Cell, has_weights, shares_relu
 from setn_lab.template.norm import BatchNorm, NodeSum, gradients, normalize
 
 aten = torch.ops.aten
@@ -100,7 +100,7 @@ def chain_of(operation: nn.Module) -> Chain | None:
 
     It is one where it is ReLU, linear maps without bias, the template's batch norm, and so on by turns.
     """
-    if type(operation) is not ReLUConvBN or type(operation.norm) is not BatchNorm:
+    if not shares_relu(operation):
         return None
     body = list(operation.body) if type(operation.body) is nn.Sequential else [operation.body]
     stages: list[list[Any]] = [[]]

@@ -107,7 +107,7 @@ def suits(x: Tensor) -> bool:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Of x (b, C, h, w) the mean and the reciprocal of the standard inv_std, each (C,)."""
+    """Of x (b, C, h, w) the mean and 1 / the standard deviation, each (C,)."""
     wide = _wide(x)
     means, variances = aten.batch_norm_update_stats(wide, None, None, 0.0)
     if wide is x:
@@ -118,7 +118,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalize(x: Tensor, factor: Tensor | None = None, overwrite: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) * inv_std, times the scalar `factor`, and mean and inv_std (C,), its reciprocal, see `moments`.
+    """(x - mean) * inv_std, times the scalar `factor`, and mean and inv_std (C,), see `moments`.
 
     For any tensor (b, C, h, w); has no gradient.
     """

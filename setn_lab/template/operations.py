@@ -15,7 +15,7 @@ from setn_lab.template.norm import BatchNorm
 def template_operation(name: str, channels: int, stride: int) -> nn.Module:
     """The module of one operation in the template, C channels to C channels. Raises KeyError for an unknown name."""
     module = build_operation(name, channels, stride, BatchNorm)
-    return PoolBN(TemplatePool(module.mode, stride), channels) if isinstance(module, Pool) else module
+    return PoolBN(TemplatePool(module.mode, stride), channels) if type(module) is Pool else module
 
 
 class PoolBN(nn.Module):

@@ -1,4 +1,4 @@
-"""Inspectors of a search in ipywidgets, each a thin layer over a picture of `views`; the only ones that import it."""
+"""Inspectors of a search, each a thin layer over a picture of `inspection.pictures`; only they import ipywidgets."""
 
 from setn_lab.extras import needs
 

@@ -180,7 +180,7 @@ IMPORTS = """
 import sys
 sys.modules["fcntl"] = sys.modules["resource"] = None
 import setn_lab.compute.device, setn_lab.runs, setn_lab.search.estimate, torch
-assert setn_lab.compute.device._peak_memory(torch.device("cpu")) is None
+assert setn_lab.compute.device.peak_memory(torch.device("cpu")) is None
 """
 
 

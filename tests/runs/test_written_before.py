@@ -77,8 +77,7 @@ def test_it_is_the_same_run_and_goes_on(folder):
         for key, value in json.loads(before).items():
             if key != "seconds":
                 assert line[key] == pytest.approx(value, rel=0.05)
-    best = search.space.read(json.loads((BEFORE / "candidates.jsonl").read_text().splitlines()[0])["genotype"])
-    assert type(best) is type(chosen.genotype)
+    assert chosen.genotype.to_json() + "\n" == (folder / "genotype.json").read_text()
 
 
 def test_fields_that_came_later_do_not_change_its_folder(folder):

@@ -67,6 +67,8 @@ def test_a_study_runs_with_it(tmp_path, tiny, monkeypatch):
     with Run.open(config, "ablation") as run:
         ablation.collect(config, run)
         assert len(run.read("setn")) > 0
+        ablation.measure_costs(config, run)  # in processes of their own
+        assert (run.folder / "costs.json").exists()
     searched = {path.name for path in (tmp_path / "runs").iterdir()}
     assert len(searched) == 3
 

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from setn_lab import kits
+from setn_lab.compute.spread import spread
+from setn_lab.compute.workers import Workers
 from setn_lab.evaluator.setn import Evaluator
 from setn_lab.figures import cells, looks
-from setn_lab.kits import KITS, register_operation
+from setn_lab.kits import KITS, Extensions, register_operation
 from setn_lab.network import CifarNetwork, cost, operations
 from setn_lab.network.costs import cost_table
-from setn_lab.network.operations import ReLUConvBN, build_operation, initialize
+from setn_lab.network.operations import Pool, ReLUConvBN, build_operation, initialize
 from setn_lab.space import Genotype, genotype
 from setn_lab.space.setn import SMALL, SearchSpace
 from setn_lab.template.frozen import FrozenMixing, chain_of
@@ -53,7 +55,49 @@ def odd_chain(channels, stride, norm):
     return ReLUConvBN(body, channels, norm)
 
 
+class Doubled(ReLUConvBN):
+    """Overrides what a fast pass would go around."""
+
+    def from_relu(self, active, factor=None):
+        return 2 * super().from_relu(active, factor)
+
+
+class Tripled(ReLUConvBN):
+    def forward(self, x):
+        return 3 * super().forward(x)
+
+
+class Buffered(nn.Module):
+    """No parameter, but numbers of its own on each edge."""
+
+    def __init__(self, channels, stride):
+        super().__init__()
+        self.stride = stride
+        self.register_buffer("factor", torch.empty(channels, 1, 1))
+
+    def initialize(self, rng):
+        self.factor.copy_(torch.from_numpy(rng.random(self.factor.shape)))
+
+    def forward(self, x):
+        return x[:, :, :: self.stride, :: self.stride] * self.factor
+
+
+class WidePool(Pool):
+    """5x5 in place of 3x3."""
+
+    def forward(self, x):
+        return F.avg_pool2d(x, 5, self.stride, padding=2)
+
+
+def conv3(channels, stride):
+    return nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+
+
 MINE = {
+    "doubled": lambda channels, stride, norm: Doubled(conv3(channels, stride), channels, norm),
+    "tripled": lambda channels, stride, norm: Tripled(conv3(channels, stride), channels, norm),
+    "buffered": lambda channels, stride, norm: Buffered(channels, stride),
+    "wide_pool": lambda channels, stride, norm: WidePool("avg", stride),
     "gate": lambda channels, stride, norm: nn.Sequential(Gate(channels, stride), norm(channels)),
     "negative": lambda channels, stride, norm: Negative(stride),
     "odd_chain": odd_chain,
@@ -220,6 +264,23 @@ def test_a_search_finds_cells_with_it(tmp_path, tiny, monkeypatch):
         winner = search_candidates(search, run).genotype
     used = {operation for _, cell, _ in winner.cells for node in cell for operation, _ in node}
     assert used <= set(MINE)
+
+
+def built(state, name):
+    """A task of a worker: how many parameters an operation has there, which builds it by its name."""
+    state.register()
+    return sum(parameter.numel() for parameter in build_operation(name, 4, 1).parameters())
+
+
+def test_workers_have_it_too():
+    results = dict(spread(Workers(2), lambda given: given, Extensions.here(), built, ["gate", "odd_chain"]))
+    here = [sum(part.numel() for part in build_operation(name, 4, 1).parameters()) for name in ("gate", "odd_chain")]
+    assert [results[0], results[1]] == here
+
+
+def test_a_pool_of_another_mode_is_refused():
+    with pytest.raises(ValueError, match="mode: 'median'"):
+        Pool("median", 1)
 
 
 def test_what_is_not_known_raises():

@@ -181,6 +181,7 @@ CHAIN = Kit(
     template=NASBench201Template,
     layout=layout,
     draw=draw,
+    networks=None,
     final_size=(4, 1),
     text_form="chain",
 )

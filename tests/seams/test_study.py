@@ -84,7 +84,7 @@ def study(tmp_path, monkeypatch, tiny):
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path, {**tiny, "epochs": 1, "run_dir": str(tmp_path / "study"), "interactive": False}
-    for name in ("spread", "spread_report"):
+    for name in ("spread", "spread_report", "spread_command"):
         sys.modules.pop(name, None)
 
 
@@ -112,6 +112,26 @@ def test_the_two_files_are_a_study(study):
     assert least.heading == "spread"
     with pytest.raises(ConfigError, match="least: 1"):
         spread.SpreadConfig(least=1)
+
+
+def test_a_row_makes_it_a_subcommand(study, monkeypatch, capsys):
+    from setn_lab import cli, commands
+
+    folder, values = study
+    (folder / "spread_command.py").write_text(
+        "import spread\nfrom setn_lab.runs import Run\n\n\ndef run(config, observe):\n"
+        "    with Run.open(config, 'spread') as run:\n        spread.collect(config, run, observe)\n"
+    )
+    row = cli.Command("How far losses spread.", "spread:SpreadConfig", "spread_command:run")
+    monkeypatch.setitem(cli.COMMANDS, "study spread", row)
+    write = lambda run, target, table: importlib.import_module("spread_report").write(run, target)  # noqa: E731
+    monkeypatch.setitem(commands.REPORTS, "spread", write)
+    options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
+    assert cli.main(["study", "spread", *options]) == 0
+    assert cli.main(["report", values["run_dir"], str(folder / "page")]) == 0
+    assert "| uniform | " in (folder / "page" / "README.md").read_text()
+    assert cli.main(["study", "spread", "--least", "1"]) == 2
+    assert "least: 1" in capsys.readouterr().err
 
 
 def test_and_its_notebook_runs(study):

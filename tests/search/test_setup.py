@@ -17,7 +17,7 @@ def images(side, channels=3, count=3):
 
 @pytest.mark.parametrize(("before", "after"), [(8, 4), (9, 3), (8, 3), (5, 1), (6, 6)])
 def test_a_smaller_image_is_the_mean_of_the_pixels_that_each_new_one_covers(before, after, monkeypatch):
-    monkeypatch.setattr("setn_lab.data.images.SHRUNK_TOGETHER", 2)
+    monkeypatch.setattr("setn_lab.data.images.DOWNSAMPLED_TOGETHER", 2)
     given = images(before)
     small = downsample(given, after)
     assert (small.image_size, small.images.dtype, small.classes) == (after, torch.uint8, given.classes)

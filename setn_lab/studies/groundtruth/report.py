@@ -19,7 +19,7 @@ CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",
     "runs.json": "the searches' run folders",
-    "*.candidates.jsonl": "a line a candidate of the evaluator, a file a row and seed",
+    "*.candidates.jsonl": "a line per candidate of the evaluator, a file a row and seed",
     "*.uniform.jsonl": "the same for uniform architectures",
     "*.evaluator.jsonl": "the evaluator's probabilities after each epoch",
     "epochs.svg": "figure",

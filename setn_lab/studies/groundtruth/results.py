@@ -199,7 +199,7 @@ class Study:
 def read(folder: Path, table: str | None = None) -> Study:
     """The rows and seeds that are complete, with the config's table of true accuracies or the one at another place.
 
-    Raises StudyError where there are none, TruthError.
+    Raises StudyError where there are none, TableError.
     """
     config = tables.read_config(GroundTruthConfig, folder)
     truth = replace(config, table=table or config.table).truth()

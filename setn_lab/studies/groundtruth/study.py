@@ -84,7 +84,7 @@ class GroundTruthConfig(StudyConfig):
                 yield row.name, seed, build(SearchConfig, {**own, "seed": seed, **row.changes})
 
     def truth(self) -> BenchmarkTable:
-        """The table of true accuracies. Raises TruthError."""
+        """The table of true accuracies. Raises TableError."""
         if self.table is None:
             raise TableError("table: None given; the CSV file with the true accuracies is needed: -p table PATH")
         return load_table(self.table, self.table_column)

@@ -27,7 +27,7 @@ class TableError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkTable:
-    """The true accuracy [%] of every architecture, by `edge_space.number`: accuracy (15625,)."""
+    """The true accuracy [%] of every architecture, by `space.nasbench201.number`: accuracy (15625,)."""
 
     source: str
     column: str
@@ -47,7 +47,7 @@ def load_table(table: str | Path, column: str = DEFAULT_COLUMN) -> BenchmarkTabl
     """Read a CSV file with the columns `arch` and `column` (accuracies in percent), or the data of nats_bench.
 
     Those are a folder or a .pickle.pbz2 file, for which nats_bench has to be installed and `column` is of the form
-    DATASET_test_EPOCHSep. Raises TruthError unless there is each of the 15,625 architectures once, with an accuracy
+    DATASET_test_EPOCHSep. Raises TableError unless there is each of the 15,625 architectures once, with an accuracy
     between 0 and 100.
     """
     path = Path(table).expanduser()
@@ -70,7 +70,7 @@ def load_table(table: str | Path, column: str = DEFAULT_COLUMN) -> BenchmarkTabl
 def from_api(api: Any, column: str = DEFAULT_COLUMN) -> BenchmarkTable:
     """Ask `nats_bench.create(..., "tss")` for test accuracies: "cifar10_test_200ep" or "..._12ep", the mean over seeds.
 
-    Raises TruthError as `load` does.
+    Raises TableError as `load_table` does.
     """
     match = re.fullmatch("(cifar10|cifar100|ImageNet16-120)_test_(12|200)ep", column)
     if match is None:
@@ -96,7 +96,7 @@ def _api(path: Path) -> Any:
 
 
 def from_columns(source: str, column: str, texts: list[Any], values: list[Any]) -> BenchmarkTable:
-    """The table of these architectures, in any order, and accuracies [%]. Raises TruthError as `load` does."""
+    """The table of these architectures, in any order, and accuracies [%]. Raises TableError as `load_table` does."""
     if len(texts) != COUNT:
         raise TableError(f"{source}: {len(texts)} architectures; the space has {COUNT}, and each is needed once")
     accuracy = np.full(COUNT, np.nan)

@@ -30,7 +30,7 @@ from setn_lab.template.setn import Template
 NASBENCH201_NODES = 4  # of a cell of NAS-Bench-201, its input among them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a row is itself, and a key of what is remembered of it
 class Kit:
     """All that belongs to one search space.
 

@@ -475,7 +475,7 @@ def test_boxes_of_the_network_neither_overlap_nor_leave_the_picture(kind, repeat
 
 def test_a_network_that_cannot_be_is_refused_by_name():
     genotype = ZOO["SETN"].genotype
-    with pytest.raises(ValueError, match=r"kind: 'mnist'.*cifar, imagenet"):
+    with pytest.raises(ValueError, match=r"network: 'mnist'.*cifar, imagenet"):
         draw_network(genotype, 36, 6, "mnist")
     with pytest.raises(ValueError, match=r"channels: 1 .*at least 2"):
         draw_network(genotype, 1, 6, "imagenet")

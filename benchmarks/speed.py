@@ -17,8 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,15 +39,9 @@ from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import Search
 from setn_lab.search.steps import Trainer
-from setn_lab.template import norm
 
 REPORTS = Path(__file__).parent.parent / "reports"
 SCORED = 256  # images of D_val in the scoring row
-PARTS = {  # what a hand-written part gains: the step without it, and with it
-    "frozen_pass": ("Eq. 10 by `template/frozen.py` over autograd with frozen weights", "plain_mixed", "mixed"),
-    "merged_mixed": ("Eq. 10 with batch norms over merged statistics over torch's", "unmerged_mixed", "mixed"),
-    "merged_scoring": ("scoring with batch norms over merged statistics over torch's", "unmerged_score", "score"),
-}
 
 
 @dataclass(frozen=True)
@@ -122,21 +114,6 @@ class Steps:
         objective, _ = self.trainer.gradient(self.images, self.labels, 0)
         objective.backward()
 
-    def plain_mixed(self) -> None:
-        """The same through autograd, with the weights frozen."""
-        self.search.template.requires_grad_(False)
-        self.search.evaluator.zero_grad()
-        logits = self.search.template.mixed(self.images, self.search.evaluator.mixing_weights())
-        F.cross_entropy(logits, self.labels).backward()
-
-    def unmerged_mixed(self) -> None:
-        with unmerged():
-            self.mixed()
-
-    def unmerged_score(self) -> None:
-        with unmerged():
-            self.score()
-
     def field_weights(self) -> None:
         images, labels = next(self.loader)
         choices = self.trainer.architecture(self.next()).tolist()
@@ -183,16 +160,6 @@ class Steps:
 
     def architectures(self) -> np.ndarray:
         return self.search.space.sample(np.random.default_rng(self.next()), candidates.TOGETHER, 2)
-
-
-@contextmanager
-def unmerged() -> Iterator[None]:
-    """torch's own kernels for all batch norms."""
-    least, norm.LEAST = norm.LEAST, sys.maxsize
-    try:
-        yield
-    finally:
-        norm.LEAST = least
 
 
 class Worker:
@@ -279,7 +246,7 @@ def measure_peak(kind: str) -> None:
 
 
 def main() -> None:
-    names = ("mixed_step", "weight_step", "scoring", "batches", *PARTS, "growth", "racing")
+    names = ("mixed_step", "weight_step", "scoring", "batches", "growth", "racing")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="cifar10", help="of the racing row's table")
     parser.add_argument("--rounds", type=int, default=5)
@@ -304,10 +271,6 @@ def main() -> None:
     for name, (what, baseline, mine, times) in pairs.items():
         if name in args.rows:
             rows.append(compare(name, what, (theirs, baseline), (ours, mine), args.rounds, times, machine))
-            print(line(rows[-1]), flush=True)
-    for name, (what, without, mine) in PARTS.items():
-        if name in args.rows:
-            rows.append(compare(name, what, (ours, without), (ours, mine), args.rounds))
             print(line(rows[-1]), flush=True)
     if "growth" in args.rows:  # what 8 operations cost over 6: the "baseline" is the smaller space
         row = compare("growth", "a whole iteration, 8 operations over 6", (ours, "large"), (ours, "small"), args.rounds)
@@ -362,8 +325,6 @@ none.
 |---|---|---|---|---|---|
 {lines}
 
-- `frozen_pass`, `merged_mixed`, `merged_scoring`: what a hand-written part gains by itself; the "baseline" is ours
-  without it.
 - Peak memory of the mixed step: {memory["field_mixed"]:.2f} GiB as the field writes it, {memory["mixed"]:.2f} GiB ours
   ({memory["mixed"] / memory["field_mixed"]:.2f}); of a search step, weights then evaluator: {memory["search"]:.2f} GiB.
 - `growth` is cost, not speed-up: 1.33 (the ratio of operation calls) plus 10%, 1.47, is the most it should be.

@@ -12,7 +12,6 @@ from setn_lab.inspection import pictures
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import read_journal
 from setn_lab.search.config import SearchConfig
-from setn_lab.template import norm
 
 
 def bits(value: object) -> object:
@@ -70,18 +69,3 @@ def coarse_pictures(monkeypatch):
     """The inspectors' pictures in less time."""
     monkeypatch.setattr(pictures, "DPI", 20)
     monkeypatch.setattr(pictures, "Figure", lambda layout, **size: Figure(**size))
-
-
-@pytest.fixture
-def merged(monkeypatch):
-    """Batch norms by merged statistics for small tensors too; the shapes for which they were taken, as they come."""
-    shapes: list[torch.Size] = []
-    real = norm.moments
-
-    def counted(x):
-        shapes.append(x.shape)
-        return real(x)
-
-    monkeypatch.setattr(norm, "LEAST", 0)
-    monkeypatch.setattr(norm, "moments", counted)
-    return shapes

@@ -14,13 +14,12 @@ class Mixture:
 
     def __init__(self, search: Any) -> None:
         self.search = search
-        self.logits = search.template.frozen_mixing()
 
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The loss of the mixture and the penalty of footnote 3; and (loss, accuracy)."""
         self.search.template.requires_grad_(False)
         weights = self.search.evaluator.mixing_weights()
         with autocast(self.search.device, self.search.config.precision):
-            logits = self.logits(images, weights)
+            logits = self.search.template.mixed(images, weights)
             loss = F.cross_entropy(logits, labels)
         return loss + self.search.penalty(weights), outcome(loss, logits, labels)

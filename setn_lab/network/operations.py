@@ -7,25 +7,18 @@ operation joins by `kits.register_operation`.
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class Norm(Protocol):
-    """Makes a batch norm."""
-
-    def __call__(self, channels: int, overwrite: bool = False) -> nn.Module:
-        """overwrite: whether what is normalized may be overwritten, since nothing else reads it."""
-
-
+Norm = Callable[[int], nn.Module]  # of so many channels
 Factory = Callable[[int, int, Norm], nn.Module]
 
 
-def affine_norm(channels: int, overwrite: bool = False) -> nn.Module:
+def affine_norm(channels: int) -> nn.Module:
     """The batch norm of final networks: affine, with running averages."""
     return nn.BatchNorm2d(channels)
 
@@ -39,7 +32,7 @@ class ReLUConvBN(nn.Module):
     def __init__(self, body: nn.Module, channels: int, norm: Norm) -> None:
         super().__init__()
         self.body = body
-        self.norm = norm(channels, overwrite=True)
+        self.norm = norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, h, w) to (b, channels, ceil(h/stride), ceil(w/stride))."""
@@ -156,7 +149,7 @@ def separable_conv(channels: int, kernel: int, stride: int, norm: Norm) -> ReLUC
     body = nn.Sequential(
         depthwise(channels, kernel, stride),
         nn.Conv2d(channels, channels, 1, bias=False),
-        norm(channels, overwrite=True),
+        norm(channels),
         nn.ReLU(inplace=True),
         depthwise(channels, kernel, 1),
         nn.Conv2d(channels, channels, 1, bias=False),

@@ -1,6 +1,7 @@
 """One cell of the template: Eq. 1 and Eq. 10 over all operations on all edges, in whichever search space."""
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, TypeGuard
@@ -13,8 +14,8 @@ from torch.autograd.function import once_differentiable
 
 from setn_lab.network.operations import ReLUConvBN, Zero
 from setn_lab.space.protocol import Space
-from setn_lab.template.norm import BatchNorm, Scaled, add_up
-from setn_lab.template.operations import PoolBN, template_operation
+from setn_lab.template.norm import BatchNorm
+from setn_lab.template.operations import template_operation
 
 Cache = dict[nn.Module, Any]
 
@@ -57,7 +58,7 @@ class Cell(nn.Module):
                 (slot, self.edges[node][state][operation], state) for slot, (operation, state) in enumerate(pairs)
             ]
             terms = [results.term(node, slot, operation, state) for slot, operation, state in _without_zeros(chosen)]
-            states.append(add_up(terms))  # Eq. 1: H = f1(I1) + f2(I2)
+            states.append(functools.reduce(operator.add, terms))  # Eq. 1: H = f1(I1) + f2(I2)
         return states
 
     def mixed_states(self, inputs: list[Tensor], weights: Tensor) -> list[Tensor]:
@@ -86,36 +87,26 @@ class _SampledResults:
     """The results of Eq. 1's operations, without doing twice what architectures or operations share.
 
     Operations that read the same state share its ReLU. Architectures on the same images share the results in `caches`.
-    Without gradients the last batch norm of an operation is left to the node's sum, see `norm.Scaled`.
     """
 
     def __init__(self, states: list[Tensor], drop_path: Tensor | None, caches: Sequence[Cache | None]) -> None:
         self.states, self.drop_path, self.caches = states, drop_path, caches
         self.relus: dict[int, Tensor] = {}
-        self.lazy = drop_path is None and not torch.is_grad_enabled()
 
-    def term(self, node: int, slot: int, operation: nn.Module, state: int) -> Tensor | Scaled:
+    def term(self, node: int, slot: int, operation: nn.Module, state: int) -> Tensor:
         """What the operation adds to the node."""
         cache = self.caches[state] if state < len(self.caches) else None
         term = cached(cache, self._result, operation, state)
-        if isinstance(term, Scaled) and cache is None:
-            return term._replace(spare=True)
         if self.drop_path is not None and not isinstance(operation, nn.Identity):
             return term * self.drop_path[node, slot, :, None, None, None]
         return term
 
-    def _result(self, operation: nn.Module, state: int) -> Tensor | Scaled:
-        body: nn.Module
-        norm: Any
-        if shares_relu(operation):
-            if state not in self.relus:
-                self.relus[state] = F.relu(self.states[state])
-            body, norm, x = operation.body, operation.norm, self.relus[state]
-        elif type(operation) is PoolBN:
-            body, norm, x = operation.pool, operation.norm, self.states[state]
-        else:
+    def _result(self, operation: nn.Module, state: int) -> Tensor:
+        if not shares_relu(operation):
             return operation(self.states[state])
-        return norm.scaled(body(x)) if self.lazy else norm(body(x))
+        if state not in self.relus:
+            self.relus[state] = F.relu(self.states[state])
+        return operation.from_relu(self.relus[state])
 
 
 class _MixedResults:

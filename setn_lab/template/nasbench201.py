@@ -1,6 +1,5 @@
 """The template network of NAS-Bench-201's space: its macro-structure with every operation on every edge."""
 
-from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +13,6 @@ from setn_lab.network.operations import initialize
 from setn_lab.space.nasbench201 import NASBench201Space
 from setn_lab.template.cell import Cache, Cell, cached
 from setn_lab.template.norm import BatchNorm
-from setn_lab.template.setn import Mixing
 
 
 class NASBench201Template(nn.Module):
@@ -59,19 +57,12 @@ class NASBench201Template(nn.Module):
             x = self._between(index, states[-1])
         return self._head(x)
 
-    def mixed(self, images: Tensor, weights: Tensor, mixing: Sequence[Mixing] | None = None) -> Tensor:
-        """Logits (b, classes) with every operation weighed (Eq. 10): weights (1, 6, 5).
-
-        mixing: as in `Template.mixed`.
-        """
+    def mixed(self, images: Tensor, weights: Tensor) -> Tensor:
+        """Logits (b, classes) with every operation weighed (Eq. 10): weights (1, 6, 5)."""
         x = self.stem(images)
-        for index, mix in enumerate(mixing or [cell.mixed_states for cell in self.cells]):
-            x = self._between(index, mix([x], weights[0])[-1])
+        for index, cell in enumerate(self.cells):
+            x = self._between(index, cell.mixed_states([x], weights[0])[-1])
         return self._head(x)
-
-    def frozen_mixing(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """`mixed` itself: its few convolutions gain nothing by the pass of `template.frozen`."""
-        return self.mixed
 
     def per_cell(self, architecture: np.ndarray) -> np.ndarray:
         """One architecture (1, 6) as the (cells, 6) that `sampled` takes."""

@@ -7,7 +7,6 @@ Weights belong to one (cell, node, input, operation). Two ways through them:
 The macro-structure is that of the discrete network for CIFAR, see `network.macro`.
 """
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,7 @@ from setn_lab.space.genotype import INPUTS
 from setn_lab.space.protocol import Space
 from setn_lab.space.setn import SearchSpace
 from setn_lab.template.cell import Cache, Cell, ConcatReLU, cached, pooled
-from setn_lab.template.frozen import FrozenMixing
 from setn_lab.template.norm import BatchNorm
-
-Mixing = Callable[[list[Tensor], Tensor], list[Tensor]]  # `Cell.mixed_states`, or another pass of the same numbers
 
 
 class TemplateCell(Cell):
@@ -53,10 +49,10 @@ class TemplateCell(Cell):
         ]
         return self.sampled_states(inputs, quadruples, drop_path, caches)[INPUTS:]
 
-    def mixed(self, before: Tensor, previous: Tensor, weights: Tensor, mixing: Mixing) -> list[Tensor]:
+    def mixed(self, before: Tensor, previous: Tensor, weights: Tensor) -> list[Tensor]:
         """The nodes by Eq. 10 with `weights` (edges, |O|), see `evaluator.setn.mix`; from the same."""
         inputs = [self.preprocess0.from_relu(before), self.preprocess1.from_relu(previous)]
-        return mixing(inputs, weights)[INPUTS:]
+        return self.mixed_states(inputs, weights)[INPUTS:]
 
 
 class Template(nn.Module):
@@ -113,24 +109,17 @@ class Template(nn.Module):
                 before, previous = previous, ConcatReLU.apply(*nodes)  # the next two cells read it after a ReLU
         return self.classifier(pooled(nodes))
 
-    def mixed(self, images: Tensor, weights: Tensor, mixing: Sequence[Mixing] | None = None) -> Tensor:
+    def mixed(self, images: Tensor, weights: Tensor) -> Tensor:
         """Logits (b, classes) with every operation weighed (Eq. 10).
 
-        images: (b, c, h, w), normalised. weights: (2, edges, |O|), normal cells first. mixing: the pass of each cell,
-        by default `Cell.mixed_states`.
+        images: (b, c, h, w), normalised. weights: (2, edges, |O|), normal cells first.
         """
         before = previous = _stem(self.stem, images)
-        passes = mixing or [cell.mixed_states for cell in self.cells]
-        for index, (spot, cell, mix) in enumerate(zip(self.plan, self.cells, passes, strict=True)):
-            nodes = cell.mixed(before, previous, weights[spot.cell_type], mix)
+        for index, (spot, cell) in enumerate(zip(self.plan, self.cells, strict=True)):
+            nodes = cell.mixed(before, previous, weights[spot.cell_type])
             if index < len(self.cells) - 1:
                 before, previous = previous, ConcatReLU.apply(*nodes)
         return self.classifier(pooled(nodes))
-
-    def frozen_mixing(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """`mixed` for weights that do not require gradients, by the fastest pass; to be made once, after `to`."""
-        on_cpu = self.classifier.weight.device.type == "cpu"  # where alone the pass by hand has been measured
-        return FrozenMixing(self) if on_cpu else self.mixed
 
     def per_cell(self, quadruples: np.ndarray) -> np.ndarray:
         """One architecture (2, B, 4), a normal and a reduction cell, as the (cells, B, 4) that `sampled` takes."""

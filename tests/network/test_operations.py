@@ -255,6 +255,19 @@ def test_the_templates_batch_norm_reads_the_batch_in_training_and_in_evaluation(
     assert not [name for name in norm.state_dict() if "running" in name or "tracked" in name]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_templates_batch_norm_takes_a_factor(dtype):
+    """By the definition, value by value, gradients too: torch's kernel is wrong on a scale that is not contiguous."""
+    x = (noise(4, 3, 5, 5) * 3 + 2).to(dtype).contiguous(memory_format=torch.channels_last)
+    given, wanted = x.clone().requires_grad_(True), x.double().requires_grad_(True)
+    factor, factor_wanted = (torch.tensor(-0.7, dtype=part).requires_grad_(True) for part in (dtype, torch.float64))
+    incoming = noise(4, 3, 5, 5, seed=1)
+    (BatchNorm(3)(given, factor) * incoming.to(dtype)).sum().backward()
+    (factor_wanted * normalized(wanted) * incoming).sum().backward()
+    torch.testing.assert_close(given.grad, wanted.grad.to(dtype), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(factor.grad, factor_wanted.grad.to(dtype), rtol=1e-4, atol=1e-4)
+
+
 def test_a_final_networks_batch_norm_keeps_running_averages():
     norm = affine_norm(3).double()
     x = noise(4, 3, 5, 5) * 3 + 2

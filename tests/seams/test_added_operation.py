@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from setn_lab import kits
 from setn_lab.compute.spread import spread
 from setn_lab.compute.workers import Workers
-from setn_lab.evaluator.setn import Evaluator
 from setn_lab.figures import cells, looks
 from setn_lab.kits import KITS, Extensions, register_operation
 from setn_lab.network import CifarNetwork, cost, operations
@@ -17,8 +16,6 @@ from setn_lab.network.costs import cost_table
 from setn_lab.network.operations import Pool, ReLUConvBN, build_operation, initialize
 from setn_lab.space import Genotype, genotype
 from setn_lab.space.setn import SMALL, SearchSpace
-from setn_lab.template.frozen import FrozenMixing, chain_of
-from setn_lab.template.norm import BatchNorm
 from setn_lab.template.setn import Template
 
 
@@ -46,7 +43,7 @@ class Negative(nn.Module):
 
 
 def odd_chain(channels, stride, norm):
-    """ReLU, conv with bias, ReLU without a norm, dilated and strided conv, norm: all that the frozen pass knows not."""
+    """ReLU, conv with bias, ReLU without a norm, dilated and strided conv, norm."""
     body = nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1),
         nn.ReLU(),
@@ -169,59 +166,6 @@ def test_eq_1_and_eq_10_are_literal_sums(size):
         )
 
     torch.testing.assert_close(network.mixed(x, weights), literal(network, mixed)(x))
-
-
-@pytest.mark.parametrize("size", [8, 7])
-def test_the_frozen_pass_leaves_to_autograd_what_it_does_not_know(size):
-    space, x, labels = SPACE(), images(size), torch.arange(4)
-    network, evaluator = template(space).requires_grad_(False), Evaluator(space).double()
-    for parameter in evaluator.parameters():
-        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(3))
-    found = []
-    for forward in (network.mixed, FrozenMixing(network)):
-        evaluator.zero_grad()
-        logits = forward(x, evaluator.mixing_weights())
-        F.cross_entropy(logits, labels).backward()
-        found.append([logits.detach(), *(parameter.grad.clone() for parameter in evaluator.parameters())])
-    for plain, frozen in zip(*found, strict=True):
-        torch.testing.assert_close(frozen, plain, rtol=1e-8, atol=1e-12)
-
-
-def pieces(*parts):
-    return ReLUConvBN(nn.Sequential(*parts), 4, BatchNorm)
-
-
-def conv(**changes):
-    return nn.Conv2d(4, 4, **{"kernel_size": 3, "padding": 1, "bias": False, **changes})
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [
-        pieces(conv(bias=True)),
-        pieces(conv(), nn.ReLU(), conv()),
-        pieces(conv(), BatchNorm(4), conv()),
-        pieces(conv(padding=2, dilation=2, stride=2)),
-        pieces(conv(padding=0)),
-        pieces(conv(padding="same")),
-        pieces(conv(padding_mode="reflect")),
-        pieces(conv(groups=2)),
-        pieces(conv(), nn.Dropout(0.5)),
-        pieces(conv(), nn.BatchNorm2d(4), nn.ReLU(), conv()),
-        ReLUConvBN(conv(), 4, operations.affine_norm),
-        nn.Sequential(conv(), BatchNorm(4)),
-        Gate(4, 1),
-    ],
-)
-def test_only_what_the_frozen_pass_computes_rightly_is_a_chain(operation):
-    assert chain_of(operation) is None
-
-
-@pytest.mark.parametrize("name", [name for name in operations.FACTORIES if "conv" in name])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_the_known_convolutions_are_chains(name, stride):
-    if (name, stride) != ("nor_conv_1x1", 2):  # which no space has
-        assert chain_of(build_operation(name, 4, stride, BatchNorm)) is not None
 
 
 def test_costs_and_final_networks():

@@ -407,8 +407,7 @@ def test_joined_nodes_keep_the_wider_type():
 
 
 @pytest.mark.parametrize("operations", [SMALL, LARGE])
-def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(operations, merged):
-    """Scoring normalizes within a node's sum, in place where nobody else reads; also what it remembers stays."""
+def test_what_is_remembered_changes_nothing(operations):
     space = SearchSpace(operations, 4)
     template = template_of(space, channels=4).double()
     images, known = pixels().double().contiguous(memory_format=torch.channels_last), {}
@@ -417,4 +416,4 @@ def test_without_gradients_the_same_by_sums_of_what_is_not_normalized_yet(operat
         with torch.no_grad():
             for memory in (None, known, known):
                 torch.testing.assert_close(template.sampled(images, quadruples, cache=memory), expected)
-    assert len(merged) > 100
+    assert len() > 100

@@ -14,6 +14,12 @@ config checks names, types and bounds strictly. A config is declared as
             validate(self)
 
 with annotations among int, float, bool, str, Literal[...] and each of these `| None`.
+
+A field that says where something lies, such as a folder of images, does not say what lies there. Where a run depends on
+that, the class has a method `contents()`: by the name of the field what was found, a mapping with a `digest` and with
+what a person can compare. It takes the field's place in the identity. Fields named in the class's `redone` belong to
+the last part of a run, which is done again where they change: they have no part in its identity. Those in
+`once_named` had one in earlier versions, and are in the names of their folders.
 """
 
 import dataclasses
@@ -43,11 +49,15 @@ def bounded(
     at_most: float | None = None,
     below: float | None = None,
     identity: bool = True,
+    added: bool = False,
 ) -> Any:
-    """A field for a number that must lie within these bounds; not part of `identity` where that is False."""
+    """A field for a number that must lie within these bounds; not part of `identity` where that is False.
+
+    added: see `choice`.
+    """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {name: bound for name, bound in bounds.items() if bound is not None}
-    return dataclasses.field(default=default, metadata={**metadata, "identity": identity})
+    return dataclasses.field(default=default, metadata={**metadata, "identity": identity, "added": added})
 
 
 def choice(default: str, among: Mapping[str, Any], added: bool = False) -> Any:
@@ -102,30 +112,50 @@ def to_json(config: Any) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def values_of(config: Any) -> dict[str, Any]:
+    """All fields."""
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
 def identity(config: Any) -> dict[str, Any]:
     """The fields that decide the result, see `hashed`."""
-    return hashed(type(config), {f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+    return hashed(type(config), values_of(config))
+
+
+def contents(config: Any) -> dict[str, Mapping[str, Any]]:
+    """What was found where the fields say, by field; empty for a class without `contents`."""
+    return config.contents() if hasattr(config, "contents") else {}
 
 
 def hashed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of the values of a config of that class which decide the result.
 
-    Left out are the fields declared with `unhashed` or `identity=False`, and those `added` later that have their
-    default: so the values that an older version wrote, without them, come to the same.
+    Left out are the fields declared with `unhashed` or `identity=False`, those that are `redone`, and those `added`
+    later that have their default: so the values that an older version wrote, without them, come to the same.
     """
     left_out = {
         f.name
         for f in dataclasses.fields(cls)
         if not f.metadata.get("identity", True)
+        or f.name in getattr(cls, "redone", ())
         or (f.metadata.get("added", False) and values.get(f.name, f.default) == f.default)
     }
     return {name: value for name, value in values.items() if name not in left_out}
 
 
-def digest(config: Any) -> str:
-    """10 hexadecimal characters that two configs share when their class and their identity are the same."""
-    text = json.dumps([type(config).__name__, identity(config)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+def digest(config: Any, found: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """10 hexadecimal characters that two configs share when their class and their identity are the same.
+
+    found: the config's `contents`, whose digests take the place of the fields.
+    """
+    found = found or {}
+    replaced = {**identity(config), **{name: facts["digest"] for name, facts in found.items()}}
+    return short_hash([type(config).__name__, replaced])
+
+
+def short_hash(value: Any) -> str:
+    """10 hexadecimal characters that values share when they are the same as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

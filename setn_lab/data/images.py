@@ -156,6 +156,12 @@ def _load_digits(split: str) -> ImageSet:
     return ImageSet(torch.from_numpy(images[chosen]), labels, tuple(map(str, digits.target_names)))
 
 
+def cifar_folder(dataset: str, data_dir: str | None) -> Path:
+    """Where the unpacked files of CIFAR lie."""
+    root = Path(os.path.expanduser(data_dir)) if data_dir else _default_cache()
+    return root / {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[dataset]
+
+
 def _load_cifar(dataset: str, root: Path, split: str) -> ImageSet:
     from torchvision import datasets
 

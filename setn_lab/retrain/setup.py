@@ -12,7 +12,7 @@ from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError
 from setn_lab.data.batches import Augmentation, Normalization, batch_indices
 from setn_lab.data.folders import DataError
-from setn_lab.data.images import BUILT_IN, load_images
+from setn_lab.data.images import load_images
 from setn_lab.data.sources import Decoded, ImageSource, OnDevice, limited
 from setn_lab.network.costs import Cost, cost
 from setn_lab.network.discrete import Network
@@ -127,7 +127,7 @@ def _check_processes(config: RetrainConfig, device: torch.device, count: int) ->
 
 
 def _source(config: RetrainConfig, device: torch.device) -> ImageSource:
-    if config.network == "imagenet" and config.dataset not in BUILT_IN:
+    if config.decodes:
         decoded = Decoded(
             Path(config.dataset).expanduser(),
             config.image_size,

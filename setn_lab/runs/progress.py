@@ -70,9 +70,12 @@ def epoch_line(record: dict[str, Any]) -> str:
         line = f"seed {record['seed']}, epoch {record['epoch']}: loss {record['loss']:.3f}, error {record['error']:.1%}"
         line += f", test loss {record['test_loss']:.3f}, test error {record['test_error']:.2%}"
         return f"{line}, {record['seconds']:.0f} s"
-    line = f"epoch {record['epoch']}: weights {record['weight_loss']:.3f} {record['weight_accuracy']:.1%}"
-    if record["evaluator_loss"] is not None:
-        line += f", evaluator {record['evaluator_loss']:.3f} {record['evaluator_accuracy']:.1%}"
+    parts = [
+        f"{name} {record[f'{key}_loss']:.3f} {record[f'{key}_accuracy']:.1%}"
+        for name, key in (("weights", "weight"), ("evaluator", "evaluator"))
+        if record[f"{key}_loss"] is not None
+    ]
+    line = f"epoch {record['epoch']}: {', '.join(parts)}"
     return f"{line}, entropy {record['entropy']:.2f} nats, {record['seconds']:.0f} s"
 
 

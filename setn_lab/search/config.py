@@ -1,14 +1,19 @@
 """The parameters of a search, the paper's values as defaults."""
 
+import json
 from dataclasses import dataclass
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
-from setn_lab.config import ConfigError, bounded, choice, unhashed, validate
+from setn_lab.config import ConfigError, bounded, build, choice, unhashed, validate
+from setn_lab.data.facts import image_facts
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
+from setn_lab.runs import identity
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+TEMPLATE = "template"  # of a run folder, what `runs.identity` calls the finished one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,7 @@ class TemplateConfig:
     # evaluator
     evaluator_gradient: str = choice("mixture", GRADIENTS, added=True)  # how it is updated, mixture: by Eq. 10
     evaluator_start: int = bounded(0, at_least=0)  # epochs of the template alone before the evaluator joins
+    evaluator_epochs: int = bounded(0, at_least=0, added=True)  # of the evaluator alone, after the template's last one
     evaluator_lr: float = bounded(3e-3, above=0, at_most=1e30)
     evaluator_weight_decay: float = bounded(1e-3, at_least=0)
     cost_weight: float = bounded(0.0, at_least=0)  # of the expected cost in the evaluator's loss, footnote 3
@@ -80,13 +86,29 @@ class TemplateConfig:
                 "or the evaluator would never be trained"
             )
 
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """The images that the data set holds, see `config.contents`. Raises DataError."""
+        return {"dataset": image_facts(self.dataset, self.data_dir)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(TemplateConfig):
     """The parameters of a search: Algorithm 1 from the start to the selected cell. Raises ConfigError."""
 
+    # another T or another way to score takes the same training
+    redone: ClassVar[tuple[str, ...]] = (
+        "candidate_source",
+        "candidates",
+        "baseline_candidates",
+        "select_by",
+        "scoring",
+        "scoring_batch_size",
+        "batch_norm",
+    )
+
     # template
     strategy: Strategy = "setn"  # or a variant of section 4.4
+    template_run: str | None = unhashed(None)  # a search's run folder, whose finished template is taken; None: trained
 
     # candidates
     candidate_source: Literal["evaluator", "uniform", "argmax"] = "evaluator"
@@ -102,8 +124,48 @@ class SearchConfig(TemplateConfig):
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
+        if self.template_run and self.strategy == "setn-non":
+            raise ConfigError(
+                f"template_run: {self.template_run!r} given with strategy 'setn-non', whose template is trained "
+                "through its evaluator: None is allowed with it"
+            )
+        if self.template_run and self.evaluator_epochs == 0 and self.candidate_source != "uniform":
+            raise ConfigError(
+                "evaluator_epochs: 0 given with template_run, so that the evaluator would never be trained; 1 or more "
+                "is allowed with it, or candidate_source 'uniform'"
+            )
         if self.scoring == "racing" and self.batch_norm == "recalibrated":
             raise ConfigError(
                 "scoring: 'racing' given with batch_norm 'recalibrated', which measures statistics anew for each batch "
                 "of a race; batch_norm 'batch' is allowed with it, or scoring 'full'"
             )
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """The images, and the template that is taken. Raises DataError, and ConfigError for no finished template."""
+        found = super().contents()
+        if self.template_run is not None:
+            found["template_run"] = _template(Path(self.template_run).expanduser().resolve())
+        return found
+
+
+def _template(folder: Path) -> dict[str, Any]:
+    """The facts of the finished template in a run folder."""
+    stored = identity.read(folder)
+    digest = None if stored is None else stored["products"].get(TEMPLATE)
+    if digest is None:
+        what = "no run folder of a search" if not (folder / "config.json").exists() else "its training is not over"
+        if stored is None and what.startswith("its"):
+            what = "it is of an older version; resume it once, so that it says what it is made of"
+        raise ConfigError(f"template_run: {str(folder)!r} given: {what}; a folder with a finished template is allowed")
+    return {"digest": digest, "where": str(folder)}
+
+
+def read_config(folder: Path) -> SearchConfig:
+    """The config of a search's run folder, with the folder as its run_dir. Raises ConfigError."""
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return build(SearchConfig, {**stored, "run_dir": str(folder)})
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{folder} was given as a search's run folder; its config.json cannot be read: {error}"
+        ) from error

@@ -52,6 +52,9 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
     images = len(search.valid)
     candidate = batch * len(scoring_batches(images, config.scoring_batch_size))
     trained = config.epochs - config.evaluator_start
+    if config.template_run is not None:
+        weight, trained = 0.0, 0
+    trained += config.evaluator_epochs
     return Estimate(
         weight_step=weight,
         evaluator_step=evaluation,

@@ -260,14 +260,18 @@ def write(folder: Path, target: Path) -> Path:
     config, metrics, found = run.config, run.journal("metrics"), run.genotype()
     (target / "genotype.json").write_text(found.to_json() + "\n")
     first, last = metrics[0], metrics[-1]
+    losses = [
+        f"{name} loss {last[f'{key}_loss']:.3f} (accuracy {last[f'{key}_accuracy']:.1%})"
+        for name, key in (("weights'", "weight"), ("evaluator's", "evaluator"))
+        if last[f"{key}_loss"] is not None
+    ]
     size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
     paragraphs = [
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
         "`config.json` holds every parameter: `papermill -f config.json` repeats the run, a folder of images given by "
         "`-p dataset`.",
-        f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
-        f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
-        f"architecture {first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        f"Last epoch: {', '.join(losses)}, entropy of the architecture "
+        f"{first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
         "![curves](curves.svg)",
         "## Candidates",
         summary_table(run),
@@ -302,6 +306,11 @@ def describe_search(search: Search) -> str:
             f"{template:,} parameters",
             "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
             "device": f"{search.device}",
+            **(
+                {"without effect": "path_dropout and sampling, since SETN-NON's weight step takes every operation"}
+                if config.strategy == "setn-non"
+                else {}
+            ),
         }
     )
 

@@ -2,7 +2,9 @@
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,19 @@ from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.stages import Stages, stages
 from setn_lab.space.protocol import Space
+
+
+@dataclass
+class Held:
+    """What the two networks of a search hold: so many epochs of its training, 0 as they were made, None in between.
+
+    folder: of the run that they were trained in.
+    """
+
+    epochs: int | None = 0
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +48,24 @@ class Search:
     valid: ImageSet
     normalization: Normalization
     cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
+    held: Held = field(default_factory=Held)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training: of the template, and then of the evaluator alone."""
+        return self.config.epochs + self.config.evaluator_epochs
+
+    @cached_property
+    def stages(self) -> Stages:
+        """The digests of its stages."""
+        return stages(self.config)
+
+    def restart(self) -> None:
+        """Give the networks the weights that they were made with."""
+        template, evaluator = _networks(self.config, self.kit, self.space, self.train)
+        self.template.load_state_dict(template.state_dict())
+        self.evaluator.load_state_dict(evaluator.state_dict())
+        self.held.epochs, self.held.folder = 0, None
 
     @property
     def steps(self) -> int:
@@ -74,23 +106,31 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
         batch_indices(len(part), config.batch_size, config.seed, "check", 0)
     kit = KITS[config.space]
     space = kit.space(config.nodes)
-    size = config.channels, config.repeats, images.channels
-    template = kit.template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    template, evaluator = _networks(config, kit, space, images)
     cost = None
     if config.cost_weight > 0:
         cost = _relative_costs(config, kit, space, images, device, run)
-    return Search(
+    search = Search(
         config,
         device,
         kit,
         space,
         template.to(device),
-        kit.evaluator(space).to(device),
+        evaluator.to(device),
         train.to(device),
         valid.to(device),
         Normalization.of(train).to(device),
         cost,
     )
+    assert search.stages  # of the images as they lie there now, while they are loaded
+    return search
+
+
+def _networks(config: SearchConfig, kit: Kit, space: Space, images: ImageSet) -> tuple[Any, Any]:
+    """The template and the evaluator before any training, on the CPU."""
+    size = config.channels, config.repeats, images.channels
+    template = kit.template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    return template, kit.evaluator(space)
 
 
 def _relative_costs(

@@ -115,7 +115,7 @@ def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress
     """Train the search if it is not finished, score the pairs (acc_t), train each network from scratch (acc_r).
 
     The scores go to the journal `scored`, the trained networks to `trained`, a line each: an interrupted study goes on
-    at the next of them. With `finalists`, the search's T candidates are scored in its own run folder, and the best are
+    at the next of them. With `finalists`, the search's T candidates are scored into `candidates`, and the best are
     trained into the journal `finalists`; genotype.json is the best of these, to choose. Raises what `train` and
     `score` raise, ConfigError as `StudyConfig.search` and `Bench.of` do, RunError where a journal holds other networks.
     """
@@ -133,7 +133,7 @@ def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
         scored = score(search, run, config.pair_source, 2 * config.pairs, "scored", observe, config.pool)
         best: list[Genotype] = []
         if config.finalists:
-            candidates = score(search, own, "evaluator", config.candidates, "candidates", observe, config.pool)
+            candidates = score(search, run, "evaluator", config.candidates, "candidates", observe, config.pool)
             ranked = sorted(candidates, key=lambda candidate: (np.isnan(candidate.loss), candidate.loss))[
                 : config.finalists
             ]

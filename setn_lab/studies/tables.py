@@ -59,6 +59,7 @@ def searches(configs: Mapping[Any, SearchConfig]) -> str:
     rows = []
     for name, config in configs.items():
         folder = default_folder(config, "search") if config.run_dir is None else Path(config.run_dir)
-        epochs = len(read_journal(folder / "metrics.jsonl"))
-        rows.append([name, f"`{folder}`", f"{epochs} of {config.epochs} epochs trained"])
+        trained = read_journal(folder / "metrics.jsonl")
+        done, epochs = trained[-1]["epoch"] if trained else 0, config.epochs + config.evaluator_epochs
+        rows.append([name, f"`{folder}`", f"{done} of {epochs} epochs trained"])
     return table(["search", "run folder", "so far"], rows)

@@ -218,8 +218,9 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _compare_config(folder: Path, config: Any) -> None:
-    here = setn_lab.config.identity(config)
-    there = setn_lab.config.hashed(type(config), _read_object(folder / "config.json"))
+    cls = type(config)
+    here = setn_lab.config.decisive(cls, vars(config))
+    there = setn_lab.config.decisive(cls, setn_lab.config.completed(cls, _read_object(folder / "config.json")))
     if lines := setn_lab.config.differences(there, here):
         raise RunError(
             f"{folder} holds a run of another config:\n  "

@@ -1,14 +1,20 @@
 """The parameters of a search, the paper's values as defaults."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from setn_lab.config import ConfigError, bounded, choice, unhashed, validate
+from setn_lab.config import ConfigError, bounded, choice, later, unhashed, validate
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+
+def _head_before(values: Mapping[str, Any]) -> str:
+    """The head of the template in versions without the parameter."""
+    return KITS.get(str(values.get("space")), KITS["small"]).heads[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,7 @@ class TemplateConfig:
     # template
     channels: int = bounded(16, at_least=1)  # C
     repeats: int = bounded(2, at_least=1)  # N
+    template_head: Literal["norm", "mean"] = later("norm", before=_head_before)  # mean: no norm before the classifier
     epochs: int = bounded(400, at_least=1)
     batch_size: int = bounded(64, at_least=2)
     sampling: Literal["uniform", "fair", "connected"] = "uniform"  # fair: each operation of an edge once in every step
@@ -69,6 +76,12 @@ class TemplateConfig:
             KITS[self.space].space(self.nodes)
         except ValueError as error:
             raise ConfigError(f"nodes: {error}") from error
+        if self.template_head not in KITS[self.space].heads:
+            allowed = " or ".join(repr(head) for head in KITS[self.space].heads)
+            raise ConfigError(
+                f"template_head: {self.template_head!r} given; {allowed} is allowed for {self.space}, whose template "
+                "has no other"
+            )
         if self.weight_lr_end > self.weight_lr:
             raise ConfigError(
                 f"weight_lr_end: {self.weight_lr_end} given; a number from 0 to weight_lr ({self.weight_lr}) is "

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
+from setn_lab.config import completed
 from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
 from setn_lab.kits import KITS, Kit
@@ -20,6 +21,7 @@ from setn_lab.network.costs import CostTable, Metric
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
+from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import Estimate
 from setn_lab.search.setup import Search
 from setn_lab.space.protocol import Space
@@ -48,7 +50,7 @@ class SearchRun:
     @classmethod
     def read(cls, folder: Path) -> "SearchRun":
         """Of that folder. Raises OSError, and ValueError or KeyError for a config of another version."""
-        config = json.loads((folder / "config.json").read_text())
+        config = completed(SearchConfig, json.loads((folder / "config.json").read_text()))
         kit = KITS[config["space"]]
         return cls(folder, config, kit, kit.space(config["nodes"]))
 

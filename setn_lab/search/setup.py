@@ -75,7 +75,8 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     kit = KITS[config.space]
     space = kit.space(config.nodes)
     size = config.channels, config.repeats, images.channels
-    template = kit.template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    new_template = kit.headed_template(config.template_head)
+    template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights"))
     cost = None
     if config.cost_weight > 0:
         cost = _relative_costs(config, kit, space, images, device, run)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from setn_lab.compute.workers import Workers
-from setn_lab.config import ConfigError, bounded, build, differences, identity, unhashed
+from setn_lab.config import ConfigError, bounded, build, completed, decisive, differences, unhashed
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig
 
@@ -55,10 +55,11 @@ class StudyConfig(TemplateConfig):
         if folder is None:
             return wanted
         given = _read(Path(folder).expanduser())
-        here = {**identity(wanted), **{name: getattr(given, name) for name in FREE}}
+        there = decisive(SearchConfig, vars(given))
+        here = {**decisive(SearchConfig, vars(wanted)), **{name: getattr(given, name) for name in FREE}}
         if given.baseline_candidates == self.candidates:  # uniform ones, which the study would score otherwise
             here["baseline_candidates"] = given.baseline_candidates
-        if lines := differences(identity(given), here):
+        if lines := differences(there, here):
             raise ConfigError(
                 f"{folder} holds a search of other parameters than this study's:\n  "
                 + "\n  ".join(lines)
@@ -75,7 +76,7 @@ def copy_journal(source: Run, journal: str, target: Run, name: str) -> None:
 def _read(folder: Path) -> SearchConfig:
     try:
         stored = json.loads((folder / "config.json").read_text())
-        return build(SearchConfig, {**stored, "run_dir": str(folder)})
+        return build(SearchConfig, {**completed(SearchConfig, stored), "run_dir": str(folder)})
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{folder} was given as a search's run folder; its config.json cannot be read: {error}"

@@ -226,6 +226,7 @@ def test_another_config_is_refused_with_every_difference(copy, tiny_config):
         "image_size": 7,
         "weight_momentum": 0.5,
         "path_dropout": 0.25,
+        "template_head": "mean",
     }
     del there["scoring"]  # racing is refused with the other batch_norm
     other |= {name: value + 1 for name, value in there.items() if name not in other}

@@ -52,6 +52,7 @@ class TemplateConfig:
 
     # evaluator
     evaluator_gradient: str = choice("mixture", GRADIENTS, added=True)  # how it is updated, mixture: by Eq. 10
+    evaluator_samples: int = bounded(4, at_least=2, added=True)  # architectures drawn for a step of rloo
     evaluator_start: int = bounded(0, at_least=0)  # epochs of the template alone before the evaluator joins
     evaluator_lr: float = bounded(3e-3, above=0, at_most=1e30)
     evaluator_weight_decay: float = bounded(1e-3, at_least=0)
@@ -81,6 +82,11 @@ class TemplateConfig:
             raise ConfigError(
                 f"template_head: {self.template_head!r} given; {allowed} is allowed for {self.space}, whose template "
                 "has no other"
+            )
+        if self.evaluator_gradient == "mixture" and self.evaluator_samples != TemplateConfig.evaluator_samples:
+            raise ConfigError(
+                f"evaluator_samples: {self.evaluator_samples} given with evaluator_gradient 'mixture', which draws "
+                "nothing; it is allowed with 'rloo': give that, or leave evaluator_samples out"
             )
         if self.weight_lr_end > self.weight_lr:
             raise ConfigError(

@@ -13,7 +13,7 @@ from setn_lab.compute.outcome import outcome
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Augmentation, augment, batch_indices, normalize_images
 from setn_lab.data.images import ImageSet
-from setn_lab.evaluator.gradients import GRADIENTS
+from setn_lab.evaluator.gradients import GRADIENTS, Stateful
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import Search
 from setn_lab.template.cell import Cache
@@ -146,12 +146,15 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint holds; no random state is among it."""
-        return {
+        state = {
             "template": self.search.template.state_dict(),
             "evaluator": self.search.evaluator.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "evaluator_optimizer": self.evaluator_optimizer.state_dict(),
         }
+        if isinstance(self.gradient, Stateful):
+            state["gradient"] = self.gradient.state()
+        return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
@@ -159,6 +162,8 @@ class Trainer:
         self.search.evaluator.load_state_dict(state["evaluator"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.evaluator_optimizer.load_state_dict(state["evaluator_optimizer"])
+        if isinstance(self.gradient, Stateful):
+            self.gradient.load_state(state["gradient"])
 
 
 def one_shot(search: Search, images: Tensor, quadruples: np.ndarray, cache: Cache | None = None) -> Tensor:

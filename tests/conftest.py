@@ -36,7 +36,7 @@ def search_outcome(folder) -> dict[str, object]:
     outcome: dict[str, object] = {"step": step, "metrics": [json.dumps({**line, "seconds": 0}) for line in lines]}
     for part in ("template", "evaluator", "weight_optimizer", "evaluator_optimizer"):
         outcome[part] = bits(state.pop(part))
-    for part in ("gradient",):  # of a way to update the evaluator that carries something on
+    for part in ("average", "gradient"):  # what only some searches carry on
         if part in state:
             outcome[part] = bits(state.pop(part))
     assert not state, "a checkpoint has parts that are not compared"

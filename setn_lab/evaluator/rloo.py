@@ -53,7 +53,7 @@ class RLOO:
     @torch.no_grad()
     def _outcomes(self, images: Tensor, labels: Tensor, drawn: NDArray[Any]) -> Tensor:
         """(loss, accuracy) of each architecture on the batch: (K, 2)."""
-        template, cache = self.search.template, Cache()
+        template, cache = self.search.scored_template, Cache()
         found = []
         for architecture in drawn:
             with autocast(self.search.device, self.search.config.precision):

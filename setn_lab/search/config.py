@@ -47,6 +47,7 @@ class TemplateConfig:
     weight_lr_end: float = bounded(0.0, at_least=0)  # to which the rate is annealed; as much as weight_lr keeps it
     weight_momentum: float = bounded(0.9, at_least=0, below=1)
     weight_decay: float = bounded(3e-4, at_least=0)
+    weight_averaging: float = bounded(0.0, at_least=0, below=1, added=True)  # decay a step of averages to score, 0: off
     gradient_clip: float = bounded(10.0, above=0)  # norm, of the evaluator's gradient too
     path_dropout: float = bounded(0.1, at_least=0, below=1)  # rate
 

@@ -34,6 +34,12 @@ class Search:
     valid: ImageSet
     normalization: Normalization
     cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
+    average: Any = None  # the template with its averaged weights, where `weight_averaging` asks for it
+
+    @property
+    def scored_template(self) -> Any:
+        """The template that candidates are scored with and the evaluator learns from."""
+        return self.template if self.average is None else self.average
 
     @property
     def steps(self) -> int:
@@ -53,6 +59,7 @@ class Search:
             device=device,
             template=copy.deepcopy(self.template).to(device),
             evaluator=copy.deepcopy(self.evaluator).to(device),
+            average=None if self.average is None else copy.deepcopy(self.average).to(device),
             train=self.train.to(device),
             valid=self.valid.to(device),
             normalization=self.normalization.to(device),
@@ -76,7 +83,8 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     space = kit.space(config.nodes)
     size = config.channels, config.repeats, images.channels
     new_template = kit.headed_template(config.template_head)
-    template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights")).to(device)
+    average = copy.deepcopy(template).requires_grad_(False) if config.weight_averaging > 0 else None
     cost = None
     if config.cost_weight > 0:
         cost = _relative_costs(config, kit, space, images, device, run)
@@ -85,12 +93,13 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
         device,
         kit,
         space,
-        template.to(device),
+        template,
         kit.evaluator(space).to(device),
         train.to(device),
         valid.to(device),
         Normalization.of(train).to(device),
         cost,
+        average,
     )
 
 

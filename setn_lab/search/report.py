@@ -18,7 +18,7 @@ from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable, Metric
-from setn_lab.runs.progress import duration
+from setn_lab.runs.progress import collapse, duration
 from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
 from setn_lab.search.config import SearchConfig
@@ -262,6 +262,7 @@ def write(folder: Path, target: Path) -> Path:
     config, metrics, found = run.config, run.journal("metrics"), run.genotype()
     (target / "genotype.json").write_text(found.to_json() + "\n")
     first, last = metrics[0], metrics[-1]
+    collapsed = collapse(last["entropy"])
     size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
     paragraphs = [
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
@@ -270,6 +271,7 @@ def write(folder: Path, target: Path) -> Path:
         f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
         f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
         f"architecture {first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        f"The evaluator has {collapsed}: most candidates are the same." if collapsed else "",
         "![curves](curves.svg)",
         "## Candidates",
         summary_table(run),

@@ -15,14 +15,15 @@ from setn_lab.search.steps import Trainer, learning_rate
 
 
 class SearchError(RuntimeError):
-    """The search cannot go on: a loss is not finite."""
+    """The search cannot go on: a loss, a weight or what the evaluator has learned is not finite."""
 
 
 def train(search: Search, run: Run, observe: Observer = lambda progress: None) -> list[dict[str, Any]]:
     """Train template and evaluator (the loop of Algorithm 1), from the run's newest checkpoint if it has one.
 
     Appends a line per epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
-    the lines of `metrics`. Raises SearchError when a loss is no longer finite; the checkpoints stay.
+    the lines of `metrics`. Raises SearchError when a loss or a parameter is no longer finite at the end of an epoch:
+    nothing of that epoch is kept, and the checkpoints before it stay.
     """
     config, evaluator = search.config, search.evaluator
     trainer = Trainer(search)
@@ -37,6 +38,7 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
                     sums[2:] += trainer.evaluator_step(step)
             observe(Progress("train", step + 1, config.epochs * search.steps))
         record = _record(search, epoch, sums, time.perf_counter() - started)
+        _refuse_what_is_not_finite(search, epoch)
         run.append("metrics", record)
         run.append("evaluator", {"epoch": epoch + 1, **evaluator.distributions().to_record()})
         checkpoint.save(run.checkpoints, epoch + 1, trainer.state())
@@ -60,13 +62,7 @@ def _record(search: Search, epoch: int, sums: torch.Tensor, seconds: float) -> d
     """The line of one epoch. Raises SearchError where a loss is not finite."""
     weight_loss, weight_accuracy, evaluator_loss, evaluator_accuracy = (sums / search.steps).tolist()
     if not (math.isfinite(weight_loss) and math.isfinite(evaluator_loss)):
-        last = (epoch + 1) * search.steps
-        rate = learning_rate(search.config, epoch * search.steps, search.config.epochs * search.steps)
-        raise SearchError(
-            f"a loss is not finite in epoch {epoch + 1} (steps {epoch * search.steps + 1} to {last}, weight_lr "
-            f"{search.config.weight_lr}, annealed to {rate:.3g}): weights {weight_loss}, evaluator {evaluator_loss}. "
-            "Checkpoints of earlier epochs are kept. Lower weight_lr or evaluator_lr, which starts a new run."
-        )
+        raise _diverged(search, epoch, "a loss", f"weights {weight_loss}, evaluator {evaluator_loss}")
     trained = epoch >= search.config.evaluator_start
     return {
         "epoch": epoch + 1,
@@ -77,3 +73,21 @@ def _record(search: Search, epoch: int, sums: torch.Tensor, seconds: float) -> d
         "entropy": search.evaluator.distributions().entropy(),
         "seconds": seconds,
     }
+
+
+def _refuse_what_is_not_finite(search: Search, epoch: int) -> None:
+    """Raises SearchError where a parameter is not finite, which the losses of an epoch need not show."""
+    for name, part in (("the template", search.template), ("the evaluator", search.evaluator)):
+        finite = torch.stack([torch.isfinite(parameter).all() for parameter in part.parameters()])
+        if not bool(finite.all()):
+            raise _diverged(search, epoch, "a parameter", f"of {name}")
+
+
+def _diverged(search: Search, epoch: int, what: str, where: str) -> SearchError:
+    steps = search.steps
+    rate = learning_rate(search.config, epoch * steps, search.config.epochs * steps)
+    return SearchError(
+        f"{what} is not finite in epoch {epoch + 1} (steps {epoch * steps + 1} to {(epoch + 1) * steps}, weight_lr "
+        f"{search.config.weight_lr}, annealed to {rate:.3g}): {where}. Checkpoints of earlier epochs are kept. Lower "
+        "weight_lr or evaluator_lr, which starts a new run."
+    )

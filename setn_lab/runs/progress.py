@@ -1,5 +1,6 @@
 """How far a run is: what an observer is told, and how it is written in a line."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+FEW = 10  # architectures: an evaluator that draws no more than so many has all but decided
 UNITS = {"train": "steps", "score": "candidates", "networks": "networks"}
 
 
@@ -75,8 +77,14 @@ def epoch_line(record: dict[str, Any]) -> str:
         for name, key in (("weights", "weight"), ("evaluator", "evaluator"))
         if record[f"{key}_loss"] is not None
     ]
-    line = f"epoch {record['epoch']}: {', '.join(parts)}"
-    return f"{line}, entropy {record['entropy']:.2f} nats, {record['seconds']:.0f} s"
+    collapsed = collapse(record["entropy"])
+    entropy = f"entropy {record['entropy']:.2f} nats" + (f" ({collapsed})" if collapsed else "")
+    return f"epoch {record['epoch']}: {', '.join(parts)}, {entropy}, {record['seconds']:.0f} s"
+
+
+def collapse(entropy: float) -> str:
+    """What the entropy in nats of an architecture says of an evaluator that draws only a few; empty otherwise."""
+    return f"collapsed to about {math.exp(entropy):.1f} architectures" if entropy < math.log(FEW) else ""
 
 
 def duration(seconds: float) -> str:

@@ -295,8 +295,9 @@ def _write_identity(folder: Path, content: dict[str, Any]) -> None:
 def _compare_config(folder: Path, config: Any) -> None:
     if not (folder / "config.json").exists():
         return
-    here = setn_lab.config.identity(config)
-    there = setn_lab.config.hashed(type(config), _read_object(folder / "config.json"))
+    cls = type(config)
+    here = setn_lab.config.decisive(cls, vars(config))
+    there = setn_lab.config.decisive(cls, setn_lab.config.completed(cls, _read_object(folder / "config.json")))
     stored = identity.read(folder)
     if stored is not None:  # what a place holds counts, not how it is written; an older version did not know that
         known = stored["contents"]

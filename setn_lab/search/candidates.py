@@ -334,7 +334,7 @@ def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator
         yield
         return
     (architecture,) = architectures
-    norms = [module for module in search.template.modules() if isinstance(module, BatchNorm)]
+    norms = [module for module in search.scored_template.modules() if isinstance(module, BatchNorm)]
     try:
         for norm in norms:
             norm.collect(search.device)
@@ -348,10 +348,10 @@ def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator
             )
             images = normalize_images(search.train.take(indices).images, search.normalization)
             one_shot(search, images, search.template.per_cell(architecture))
-        search.template.eval()
+        search.scored_template.eval()
         yield
     finally:
-        search.template.train()
+        search.scored_template.train()
         for norm in norms:
             norm.forget()
 

@@ -1,11 +1,12 @@
 """The parameters of a search, the paper's values as defaults."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from setn_lab.config import ConfigError, bounded, build, choice, unhashed, validate
+from setn_lab.config import ConfigError, bounded, build, choice, completed, later, unhashed, validate
 from setn_lab.data.facts import image_facts
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
@@ -14,6 +15,11 @@ from setn_lab.runs import identity
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 TEMPLATE = "template"  # of a run folder, what `runs.identity` calls the finished one
+
+
+def _head_before(values: Mapping[str, Any]) -> str:
+    """The head of the template in versions without the parameter."""
+    return KITS.get(str(values.get("space")), KITS["small"]).heads[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,7 @@ class TemplateConfig:
     # template
     channels: int = bounded(16, at_least=1)  # C
     repeats: int = bounded(2, at_least=1)  # N
+    template_head: Literal["norm", "mean"] = later("norm", before=_head_before)  # mean: no norm before the classifier
     epochs: int = bounded(400, at_least=1)
     batch_size: int = bounded(64, at_least=2)
     sampling: Literal["uniform", "fair", "connected"] = "uniform"  # fair: each operation of an edge once in every step
@@ -45,11 +52,13 @@ class TemplateConfig:
     weight_lr_end: float = bounded(0.0, at_least=0)  # to which the rate is annealed; as much as weight_lr keeps it
     weight_momentum: float = bounded(0.9, at_least=0, below=1)
     weight_decay: float = bounded(3e-4, at_least=0)
+    weight_averaging: float = bounded(0.0, at_least=0, below=1, added=True)  # decay a step of averages to score, 0: off
     gradient_clip: float = bounded(10.0, above=0)  # norm, of the evaluator's gradient too
     path_dropout: float = bounded(0.1, at_least=0, below=1)  # rate
 
     # evaluator
     evaluator_gradient: str = choice("mixture", GRADIENTS, added=True)  # how it is updated, mixture: by Eq. 10
+    evaluator_samples: int = bounded(4, at_least=2, added=True)  # architectures drawn for a step of rloo
     evaluator_start: int = bounded(0, at_least=0)  # epochs of the template alone before the evaluator joins
     evaluator_epochs: int = bounded(0, at_least=0, added=True)  # of the evaluator alone, after the template's last one
     evaluator_lr: float = bounded(3e-3, above=0, at_most=1e30)
@@ -75,6 +84,17 @@ class TemplateConfig:
             KITS[self.space].space(self.nodes)
         except ValueError as error:
             raise ConfigError(f"nodes: {error}") from error
+        if self.template_head not in KITS[self.space].heads:
+            allowed = " or ".join(repr(head) for head in KITS[self.space].heads)
+            raise ConfigError(
+                f"template_head: {self.template_head!r} given; {allowed} is allowed for {self.space}, whose template "
+                "has no other"
+            )
+        if self.evaluator_gradient == "mixture" and self.evaluator_samples != TemplateConfig.evaluator_samples:
+            raise ConfigError(
+                f"evaluator_samples: {self.evaluator_samples} given with evaluator_gradient 'mixture', which draws "
+                "nothing; it is allowed with 'rloo': give that, or leave evaluator_samples out"
+            )
         if self.weight_lr_end > self.weight_lr:
             raise ConfigError(
                 f"weight_lr_end: {self.weight_lr_end} given; a number from 0 to weight_lr ({self.weight_lr}) is "
@@ -164,7 +184,7 @@ def read_config(folder: Path) -> SearchConfig:
     """The config of a search's run folder, with the folder as its run_dir. Raises ConfigError."""
     try:
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return build(SearchConfig, {**stored, "run_dir": str(folder)})
+        return build(SearchConfig, {**completed(SearchConfig, stored), "run_dir": str(folder)})
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{folder} was given as a search's run folder; its config.json cannot be read: {error}"

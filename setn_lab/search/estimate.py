@@ -32,8 +32,8 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
     The memory is the device's peak on CUDA, and elsewhere the peak of this process so far, which Windows does not tell.
     """
     config = search.config
-    template, evaluator = copy.deepcopy(search.template), copy.deepcopy(search.evaluator)
-    trainer = Trainer(replace(search, template=template, evaluator=evaluator))
+    networks = {name: copy.deepcopy(getattr(search, name)) for name in ("template", "evaluator", "average")}
+    trainer = Trainer(replace(search, **networks))
 
     def median(step: Callable[[int], object]) -> float:
         seconds = []

@@ -13,13 +13,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
+from setn_lab.config import completed
 from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable, Metric
-from setn_lab.runs.progress import duration
+from setn_lab.runs.progress import collapse, duration
 from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
+from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import Estimate
 from setn_lab.search.setup import Search
 from setn_lab.space.protocol import Space
@@ -48,7 +50,7 @@ class SearchRun:
     @classmethod
     def read(cls, folder: Path) -> "SearchRun":
         """Of that folder. Raises OSError, and ValueError or KeyError for a config of another version."""
-        config = json.loads((folder / "config.json").read_text())
+        config = completed(SearchConfig, json.loads((folder / "config.json").read_text()))
         kit = KITS[config["space"]]
         return cls(folder, config, kit, kit.space(config["nodes"]))
 
@@ -265,6 +267,7 @@ def write(folder: Path, target: Path) -> Path:
         for name, key in (("weights'", "weight"), ("evaluator's", "evaluator"))
         if last[f"{key}_loss"] is not None
     ]
+    collapsed = collapse(last["entropy"])
     size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
     paragraphs = [
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
@@ -272,6 +275,7 @@ def write(folder: Path, target: Path) -> Path:
         "`-p dataset`.",
         f"Last epoch: {', '.join(losses)}, entropy of the architecture "
         f"{first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        f"The evaluator has {collapsed}: most candidates are the same." if collapsed else "",
         "![curves](curves.svg)",
         "## Candidates",
         summary_table(run),

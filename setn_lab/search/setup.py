@@ -48,7 +48,13 @@ class Search:
     valid: ImageSet
     normalization: Normalization
     cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
+    average: Any = None  # the template with its averaged weights, where `weight_averaging` asks for it
     held: Held = field(default_factory=Held)
+
+    @property
+    def scored_template(self) -> Any:
+        """The template that candidates are scored with and the evaluator learns from."""
+        return self.template if self.average is None else self.average
 
     @property
     def epochs(self) -> int:
@@ -65,6 +71,8 @@ class Search:
         template, evaluator = _networks(self.config, self.kit, self.space, self.train)
         self.template.load_state_dict(template.state_dict())
         self.evaluator.load_state_dict(evaluator.state_dict())
+        if self.average is not None:
+            self.average.load_state_dict(template.state_dict())
         self.held.epochs, self.held.folder = 0, None
 
     @property
@@ -85,6 +93,7 @@ class Search:
             device=device,
             template=copy.deepcopy(self.template).to(device),
             evaluator=copy.deepcopy(self.evaluator).to(device),
+            average=None if self.average is None else copy.deepcopy(self.average).to(device),
             train=self.train.to(device),
             valid=self.valid.to(device),
             normalization=self.normalization.to(device),
@@ -107,6 +116,8 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     kit = KITS[config.space]
     space = kit.space(config.nodes)
     template, evaluator = _networks(config, kit, space, images)
+    template = template.to(device)
+    average = copy.deepcopy(template).requires_grad_(False) if config.weight_averaging > 0 else None
     cost = None
     if config.cost_weight > 0:
         cost = _relative_costs(config, kit, space, images, device, run)
@@ -115,12 +126,13 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
         device,
         kit,
         space,
-        template.to(device),
+        template,
         evaluator.to(device),
         train.to(device),
         valid.to(device),
         Normalization.of(train).to(device),
         cost,
+        average,
     )
     assert search.stages  # of the images as they lie there now, while they are loaded
     return search
@@ -129,7 +141,8 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
 def _networks(config: SearchConfig, kit: Kit, space: Space, images: ImageSet) -> tuple[Any, Any]:
     """The template and the evaluator before any training, on the CPU."""
     size = config.channels, config.repeats, images.channels
-    template = kit.template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    new_template = kit.headed_template(config.template_head)
+    template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights"))
     return template, kit.evaluator(space)
 
 

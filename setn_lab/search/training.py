@@ -19,7 +19,7 @@ from setn_lab.search.steps import Trainer, learning_rate
 
 
 class SearchError(RuntimeError):
-    """The search cannot go on: a loss is not finite."""
+    """The search cannot go on: a loss, a weight or what the evaluator has learned is not finite."""
 
 
 def train(search: Search, run: Run, observe: Observer = lambda progress: None) -> list[dict[str, Any]]:
@@ -29,7 +29,8 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
     was killed.
 
     Appends a line per epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
-    the lines of `metrics`. Raises SearchError when a loss is no longer finite; the checkpoints stay.
+    the lines of `metrics`. Raises SearchError when a loss or a parameter is no longer finite at the end of an epoch:
+    nothing of that epoch is kept, and the checkpoints before it stay.
     """
     config, evaluator, held = search.config, search.evaluator, search.held
     trainer = Trainer(search)
@@ -47,6 +48,7 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
                     sums[2:] += trainer.evaluator_step(step)
             observe(Progress("train", step + 1, total))
         record = {**_record(search, epoch, sums, time.perf_counter() - started), **made_from}
+        _refuse_what_is_not_finite(search, epoch)
         run.append("metrics", record)
         run.append("evaluator", {"epoch": epoch + 1, **evaluator.distributions().to_record(), **made_from})
         checkpoint.save(run.checkpoints, epoch + 1, {**trainer.state(), **made_from})
@@ -88,7 +90,14 @@ def _take_template(search: Search) -> None:
     latest = checkpoint.load_latest(folder / "checkpoints")
     if latest is None:
         raise ConfigError(f"template_run: {str(folder)!r} given, which holds no checkpoint any more: train it again")
-    search.template.load_state_dict(latest[1]["template"])
+    _hold(search, latest[1], "template", "average")
+
+
+def _hold(search: Search, state: dict[str, Any], *parts: str) -> None:
+    """Load those parts of a checkpoint into the search, `average` where it has one."""
+    for part in parts:
+        if getattr(search, part) is not None:
+            getattr(search, part).load_state_dict(state[part])
 
 
 def load_trained(search: Search, run: Run) -> None:
@@ -105,8 +114,7 @@ def load_trained(search: Search, run: Run) -> None:
             f"{run.folder}: {done} of {epochs} epochs are trained; candidates are scored by a template whose training "
             "is over: train it to the end first, which goes on where it was"
         )
-    search.template.load_state_dict(state["template"])
-    search.evaluator.load_state_dict(state["evaluator"])
+    _hold(search, state, "template", "average", "evaluator")
     search.held.epochs, search.held.folder = done, run.folder
 
 
@@ -125,13 +133,7 @@ def _record(search: Search, epoch: int, sums: torch.Tensor, seconds: float) -> d
     """The line of one epoch. Raises SearchError where a loss is not finite."""
     weight_loss, weight_accuracy, evaluator_loss, evaluator_accuracy = (sums / search.steps).tolist()
     if not (math.isfinite(weight_loss) and math.isfinite(evaluator_loss)):
-        last = (epoch + 1) * search.steps
-        rate = learning_rate(search.config, epoch * search.steps, search.config.epochs * search.steps)
-        raise SearchError(
-            f"a loss is not finite in epoch {epoch + 1} (steps {epoch * search.steps + 1} to {last}, weight_lr "
-            f"{search.config.weight_lr}, annealed to {rate:.3g}): weights {weight_loss}, evaluator {evaluator_loss}. "
-            "Checkpoints of earlier epochs are kept. Lower weight_lr or evaluator_lr, which starts a new run."
-        )
+        raise _diverged(search, epoch, "a loss", f"weights {weight_loss}, evaluator {evaluator_loss}")
     weights, trained = epoch < search.config.epochs, epoch >= search.config.evaluator_start
     return {
         "epoch": epoch + 1,
@@ -142,3 +144,21 @@ def _record(search: Search, epoch: int, sums: torch.Tensor, seconds: float) -> d
         "entropy": search.evaluator.distributions().entropy(),
         "seconds": seconds,
     }
+
+
+def _refuse_what_is_not_finite(search: Search, epoch: int) -> None:
+    """Raises SearchError where a parameter is not finite, which the losses of an epoch need not show."""
+    for name, part in (("the template", search.template), ("the evaluator", search.evaluator)):
+        finite = torch.stack([torch.isfinite(parameter).all() for parameter in part.parameters()])
+        if not bool(finite.all()):
+            raise _diverged(search, epoch, "a parameter", f"of {name}")
+
+
+def _diverged(search: Search, epoch: int, what: str, where: str) -> SearchError:
+    steps = search.steps
+    rate = learning_rate(search.config, epoch * steps, search.config.epochs * steps)
+    return SearchError(
+        f"{what} is not finite in epoch {epoch + 1} (steps {epoch * steps + 1} to {(epoch + 1) * steps}, weight_lr "
+        f"{search.config.weight_lr}, annealed to {rate:.3g}): {where}. Checkpoints of earlier epochs are kept. Lower "
+        "weight_lr or evaluator_lr, which starts a new run."
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from setn_lab.compute.workers import Workers
-from setn_lab.config import ConfigError, bounded, differences, identity, unhashed
+from setn_lab.config import ConfigError, bounded, decisive, differences, unhashed
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig, read_config
 
@@ -54,7 +54,9 @@ class StudyConfig(TemplateConfig):
         if folder is None:
             return wanted
         given = read_config(Path(folder).expanduser())
-        there, here = ({**identity(search), "dataset": ""} for search in (given, wanted))  # compared when it is opened
+        there, here = (  # what the data set holds is compared when the run is opened
+            {**decisive(SearchConfig, vars(search)), "dataset": ""} for search in (given, wanted)
+        )
         if lines := differences(there, here):
             raise ConfigError(
                 f"{folder} holds a search of other parameters than this study's:\n  "

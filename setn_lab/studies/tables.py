@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from setn_lab.config import Config, ConfigError, build
+from setn_lab.config import Config, ConfigError, build, completed
 from setn_lab.figures.page import table
 from setn_lab.runs.run import default_folder, read_journal
 from setn_lab.search.config import SearchConfig
@@ -42,8 +42,8 @@ def csv_text(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 def read_config(cls: type[Config], folder: Path) -> Config:
     """The config of the study in that run folder. Raises ConfigError for another folder."""
     try:
-        return build(cls, json.loads((folder / "config.json").read_text()))
-    except (OSError, ValueError) as error:
+        return build(cls, completed(cls, json.loads((folder / "config.json").read_text())))
+    except (OSError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder} is not the run folder of such a study ({cls.__name__}): {error}") from error
 
 

@@ -3,25 +3,28 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from setn_lab.config import build
+from setn_lab.config import ConfigError, build, completed
 from setn_lab.inspection import pictures, reading
-from setn_lab.runs import Run
+from setn_lab.runs import Run, RunError
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import default_folder
 from setn_lab.search import SearchConfig, candidates, prepare_search, report, train
 from setn_lab.search.candidates import score, search_candidates
+from setn_lab.search.config import TemplateConfig
 from setn_lab.search.steps import Trainer
+from setn_lab.studies.ablation import AblationConfig
 
 BEFORE = Path(__file__).parent / "written-before"
 
 
 def config_of(folder):
-    return build(SearchConfig, {**json.loads((BEFORE / "config.json").read_text()), "run_dir": str(folder)})
+    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text()))
+    return build(SearchConfig, {**stored, "run_dir": str(folder)})
 
 
 def shapes(state):
@@ -80,6 +83,21 @@ def test_it_is_the_same_run_and_goes_on(folder):
             if key != "seconds":
                 assert line[key] == pytest.approx(value, rel=0.05)
     assert chosen.genotype.to_json() + "\n" == (folder / "genotype.json").read_text()
+
+
+def test_it_is_not_a_run_with_the_template_of_today(folder):
+    assert config_of(folder).template_head == report.SearchRun.read(folder).config["template_head"] == "mean"
+    with pytest.raises(RunError, match="template_head: 'mean' there, 'norm' here"):
+        Run.open(replace(config_of(folder), template_head="norm"), "search")
+
+
+def test_a_study_takes_it_with_the_parameter_that_it_had_none_of(folder):
+    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text()))
+    values = {field.name: stored[field.name] for field in fields(TemplateConfig) if field.name in stored}
+    study = AblationConfig(**values, candidates=6)
+    assert study.search("setn", str(folder)).template_head == "mean"
+    with pytest.raises(ConfigError, match="template_head: 'mean' there, 'norm' here"):
+        replace(study, template_head="norm").search("setn", str(folder))
 
 
 def test_fields_that_came_later_do_not_change_its_folder(folder, monkeypatch):

@@ -222,6 +222,7 @@ def test_another_config_is_refused_with_every_difference(copy, tiny_config):
         "image_size": 7,
         "weight_momentum": 0.5,
         "path_dropout": 0.25,
+        "template_head": "mean",
     }
     del there["dataset"]  # what it holds counts
     other |= {name: value + 1 for name, value in there.items() if name not in other}
@@ -291,6 +292,27 @@ def test_a_loss_that_turns_infinite_keeps_the_checkpoints(tmp_path, finished, ag
             again(tmp_path)
     assert [path.name[:16] for path in checkpoints(tmp_path)] == ["checkpoint-00001", "checkpoint-00002"]
     assert len(read_journal(tmp_path / "metrics.jsonl")) == 2
+    again(tmp_path)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+@pytest.mark.parametrize("part", ["template", "evaluator"])
+def test_a_parameter_that_is_not_finite_keeps_the_checkpoints(tmp_path, finished, again, outcome, monkeypatch, part):
+    """Poisoned after the last step of an epoch, whose losses do not show it."""
+    real = steps.Trainer.evaluator_step
+
+    def poisoned(self, step):
+        found = real(self, step)
+        if step == 5:
+            next(getattr(self.search, part).parameters()).data.view(-1)[0] = math.nan
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Trainer, "evaluator_step", poisoned)
+        with pytest.raises(SearchError, match=rf"not finite in epoch 3 .*weight_lr 0.025, .*: of the {part}"):
+            again(tmp_path)
+    assert [path.name[:16] for path in checkpoints(tmp_path)] == ["checkpoint-00001", "checkpoint-00002"]
+    assert len(read_journal(tmp_path / "metrics.jsonl")) == len(read_journal(tmp_path / "evaluator.jsonl")) == 2
     again(tmp_path)
     assert outcome(tmp_path) == outcome(finished)
 

@@ -299,7 +299,7 @@ def test_an_evaluator_goes_on_alone_after_the_template(tmp_path):
     joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
     longer = replace(joint, evaluator_epochs=2, run_dir=str(tmp_path / "longer"))
     first, _ = trained(joint)
-    search, folder = trained(longer)
+    search, _ = trained(longer)
     for name, value in first.template.state_dict().items():
         assert value.equal(search.template.state_dict()[name])
     with Run.open(longer, "search") as run:
@@ -335,13 +335,13 @@ def test_a_template_is_taken_from_another_run_and_trained_once(tmp_path, monkeyp
 def test_a_template_that_cannot_be_taken_says_why(tmp_path):
     joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
     taken = replace(joint, template_run=str(tmp_path / "joint"), evaluator_epochs=1, run_dir=str(tmp_path / "taken"))
-    with pytest.raises(ConfigError, match="template_run: .* no run folder"):
+    with pytest.raises(ConfigError, match=r"template_run: .* no run folder"):
         Run.open(taken, "search")
     with Run.open(joint, "search") as run:
         search = prepare_search(joint, run)
         with pytest.raises(StopError):
             train(search, run, stop_after(1))
-    with pytest.raises(ConfigError, match="template_run: .* training is not over"):
+    with pytest.raises(ConfigError, match=r"template_run: .* training is not over"):
         Run.open(taken, "search")
     trained(joint)
     other = replace(taken, weight_lr=0.5)
@@ -349,7 +349,7 @@ def test_a_template_that_cannot_be_taken_says_why(tmp_path):
         trained(other)
     with pytest.raises(ConfigError, match="evaluator_epochs: 0 given with template_run"):
         replace(taken, evaluator_epochs=0)
-    with pytest.raises(ConfigError, match="template_run: .* 'setn-non'"):
+    with pytest.raises(ConfigError, match=r"template_run: .* 'setn-non'"):
         replace(taken, strategy="setn-non")
     uniform = replace(taken, evaluator_epochs=0, candidate_source="uniform", run_dir=str(tmp_path / "uniform"))
     assert (searched(uniform) / "genotype.json").exists()

@@ -43,11 +43,15 @@ def bounded(
     at_most: float | None = None,
     below: float | None = None,
     identity: bool = True,
+    added: bool = False,
 ) -> Any:
-    """A field for a number that must lie within these bounds; not part of `identity` where that is False."""
+    """A field for a number that must lie within these bounds; not part of `identity` where that is False.
+
+    added: as `choice` has it.
+    """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {name: bound for name, bound in bounds.items() if bound is not None}
-    return dataclasses.field(default=default, metadata={**metadata, "identity": identity})
+    return dataclasses.field(default=default, metadata={**metadata, "identity": identity, "added": added})
 
 
 def choice(default: str, among: Mapping[str, Any], added: bool = False) -> Any:

@@ -182,6 +182,16 @@ def test_a_field_that_was_added_counts_where_it_is_not_as_before():
     assert hashed(Now, {"epochs": 3, "way": "new", "unknown": 1}) == {"epochs": 3, "way": "new", "unknown": 1}
 
 
+def test_a_number_that_was_added_counts_where_it_is_not_as_before():
+    @dataclass(frozen=True, kw_only=True)
+    class Now:
+        epochs: int = 3
+        white: int | None = bounded(None, at_least=1, added=True)
+
+    assert identity(Now()) == hashed(Now, {"epochs": 3}) == {"epochs": 3}
+    assert identity(Now(white=7)) == {"epochs": 3, "white": 7}
+
+
 def test_the_digest_tells_values_and_classes_apart():
     class Renamed(Search):
         pass

@@ -23,6 +23,7 @@ class RetrainConfig:
     dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
     data_dir: str | None = unhashed(None)  # where CIFAR lies or is downloaded to
     image_size: int = bounded(224, at_least=32)  # side in pixels of the imagenet network's crops
+    image_range: int | None = bounded(None, at_least=1, at_most=65535, added=True)  # white of 16 bits, None: 65535
     crop_padding: int = bounded(4, at_least=0)  # pixels
     flip: bool = True  # mirror half of the images
     cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off

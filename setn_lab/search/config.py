@@ -22,6 +22,7 @@ class TemplateConfig:
     limit_train: int | None = bounded(None, at_least=2)  # images of D_train, None: all
     limit_valid: int | None = bounded(None, at_least=2)  # images of D_val, None: all
     image_size: int | None = bounded(None, at_least=1)  # a smaller side in pixels to average them down to, None: theirs
+    image_range: int | None = bounded(None, at_least=1, at_most=65535, added=True)  # white of 16 bits, None: 65535
     crop_padding: int = bounded(4, at_least=0)  # pixels
     flip: bool = True  # mirror half of the images
     cutout: int = bounded(0, at_least=0)  # side in pixels, 0: off

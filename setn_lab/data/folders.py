@@ -49,7 +49,7 @@ def load_folder(
     listing = list_images(folder, split)
     paths = [path for path, _ in listing.files]
     # The name is a digest of all that the pixels depend on: a file that was replaced never finds an old cache, whatever
-    # its time and size, and a folder that was moved finds its own. Reading all bytes takes an eighth of decoding them.
+    # its time and size, and a folder that was moved finds its own. Reading all bytes takes a seventh of decoding them.
     identity = json.dumps([DECODING, image_range, _digests(paths)]).encode()
     key = hashlib.blake2b(identity, digest_size=16).hexdigest()
     found = cache.read(key, len(paths))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from setn_lab.config import ConfigError, bounded, unhashed, validate
-from setn_lab.data.facts import image_facts, listed_facts
+from setn_lab.data.contents import image_contents, listed_contents
 from setn_lab.data.images import BUILT_IN
 from setn_lab.space.named import resolve
 
@@ -28,6 +28,7 @@ class RetrainConfig:
     dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
     data_dir: str | None = unhashed(None)  # where CIFAR lies or is downloaded to
     image_size: int = bounded(224, at_least=32)  # side in pixels of the imagenet network's crops
+    image_range: int | None = bounded(None, at_least=1, at_most=65535, added=True)  # white of 16 bits, None: 65535
     crop_padding: int = bounded(4, at_least=0)  # pixels
     flip: bool = True  # mirror half of the images
     cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
@@ -78,8 +79,8 @@ class RetrainConfig:
         """The genotype and the images, of both splits, see `config.contents`. Raises GenotypeError and DataError."""
         text = resolve(self.genotype)[1].to_darts()
         images = (
-            listed_facts(self.dataset, ("train", "val"))
+            listed_contents(self.dataset)
             if self.decodes
-            else image_facts(self.dataset, self.data_dir, ("train", "test"))
+            else image_contents(self.dataset, self.data_dir, self.image_range, with_test=True)
         )
         return {"genotype": {"digest": text, "where": text, "genotype": text}, "dataset": images}

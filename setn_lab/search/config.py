@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from setn_lab.config import ConfigError, bounded, build, choice, completed, later, unhashed, validate
-from setn_lab.data.facts import image_facts
+from setn_lab.data.contents import image_contents
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
 from setn_lab.runs import identity
@@ -33,6 +33,7 @@ class TemplateConfig:
     limit_train: int | None = bounded(None, at_least=2)  # images of D_train, None: all
     limit_valid: int | None = bounded(None, at_least=2)  # images of D_val, None: all
     image_size: int | None = bounded(None, at_least=1)  # a smaller side in pixels to average them down to, None: theirs
+    image_range: int | None = bounded(None, at_least=1, at_most=65535, added=True)  # white of 16 bits, None: 65535
     crop_padding: int = bounded(4, at_least=0)  # pixels
     flip: bool = True  # mirror half of the images
     cutout: int = bounded(0, at_least=0)  # side in pixels, 0: off
@@ -108,7 +109,7 @@ class TemplateConfig:
 
     def contents(self) -> dict[str, dict[str, Any]]:
         """The images that the data set holds, see `config.contents`. Raises DataError."""
-        return {"dataset": image_facts(self.dataset, self.data_dir)}
+        return {"dataset": image_contents(self.dataset, self.data_dir, self.image_range)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,7 +109,8 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     device = choose_device(config.device)
     if device.type == "cpu":
         keep_freed_blocks()
-    images = downsample(load_images(config.dataset, config.data_dir), config.image_size)
+    images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
+    images = downsample(images, config.image_size)
     train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
         batch_indices(len(part), config.batch_size, config.seed, "check", 0)

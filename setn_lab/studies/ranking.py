@@ -80,8 +80,8 @@ class RankingConfig(StudyConfig):
             for entry in dataclasses.fields(self)
             if entry.name.startswith("retrain_")
         }
-        shared = ("dataset", "data_dir", "weight_momentum", "crop_padding", "flip", "precision", "device", "seed")
-        same = {name: getattr(self, name) for name in shared}
+        shared = "dataset", "data_dir", "image_range", "weight_momentum", "crop_padding", "flip", "precision", "device"
+        same = {name: getattr(self, name) for name in (*shared, "seed")}
         return RetrainConfig(**same, **{**own, "epochs": epochs}, test_batch_size=self.scoring_batch_size)
 
 

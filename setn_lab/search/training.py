@@ -72,6 +72,8 @@ def _resume(search: Search, trainer: Trainer, run: Run) -> int:
             search.restart()
         if first:
             _take_template(search)
+            checkpoint.save(run.checkpoints, first, {**trainer.state(), "of": search.stages.evaluator})
+            search.held.epochs, search.held.folder = first, run.folder
     for journal in ("metrics", "evaluator"):  # an epoch is journaled before its checkpoint is written
         run.keep(journal, epoch - first)
     return epoch

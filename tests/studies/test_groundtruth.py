@@ -95,6 +95,36 @@ def test_a_switch_that_is_none_is_refused(switches, reason):
         GroundTruthConfig(switches=switches)
 
 
+@pytest.mark.parametrize("strategies", ["setn, setn", "darts", "", "setn; setn-lr"])
+def test_strategies_that_are_none_are_refused(strategies):
+    with pytest.raises(ConfigError, match=r"strategies: .* given; one or several of setn, setn-lr, setn-non"):
+        GroundTruthConfig(strategies=strategies)
+
+
+def test_a_row_on_the_template_of_another_trains_its_evaluator_alone(config, monkeypatch, tmp_path):
+    """The rows with `evaluator_epochs` equal searches of the same kind made by hand."""
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
+    rows = "evaluator_epochs=2, evaluator_gradient=rloo+evaluator_epochs=2"
+    wanted = replace(config, strategies="setn", seeds=1, switches=rows, switch_seeds=1)
+    folder = run_study("groundtruth", study.collect, wanted)
+    names = json.loads((folder / "runs.json").read_text())
+    assert len(set(names.values())) == 3
+    first = tmp_path / "runs" / names["setn-0"]
+    for name, _, search in list(wanted.searches())[1:]:
+        trained = read_journal(tmp_path / "runs" / names[f"{name}-0"] / "metrics.jsonl")
+        assert [line["weight_loss"] for line in trained] == [None, None]
+        alone = replace(search, template_run=str(first), run_dir=str(tmp_path / name))
+        with Run.open(alone, "search") as run:
+            train(prepare_search(alone, run), run)
+        own, by_hand = (
+            [{**line, "seconds": 0} for line in part]
+            for part in (trained, read_journal(tmp_path / name / "metrics.jsonl"))
+        )
+        assert own == by_hand
+    uniform = [scored(folder, f"{name}-0", "uniform") for name, _, _ in wanted.searches()]
+    assert uniform[0] == uniform[1] == uniform[2]
+
+
 def test_fewer_uniform_architectures_than_candidates_are_refused():
     with pytest.raises(ConfigError, match=r"ranked: 5 given; candidates \(6\) or more are allowed"):
         GroundTruthConfig(ranked=5, candidates=6)
@@ -271,9 +301,8 @@ def test_a_study_that_has_just_begun_says_so_and_one_that_was_interrupted_shows_
 
 def test_another_number_of_ranked_architectures_keeps_the_trained_searches(finished, config, monkeypatch):
     monkeypatch.setenv("SETN_LAB_RUNS", str(finished.parent))
-    monkeypatch.setattr("setn_lab.studies.groundtruth.study.STRATEGIES", ("setn",))
     trained = {path: path.read_bytes() for path in finished.parent.glob("search-*/metrics.jsonl")}
-    more = replace(config, ranked=RANKED + 3, seeds=1, switches="")
+    more = replace(config, ranked=RANKED + 3, seeds=1, switches="", strategies="setn")
     with Run.open(more, "groundtruth") as run:
         study.collect(more, run)
     assert {path: path.read_bytes() for path in finished.parent.glob("search-*/metrics.jsonl")} == trained

@@ -111,8 +111,7 @@ def test_sizes_are_those_of_the_trained_network(finished):
 
 
 def test_finalists_are_the_best_candidates_and_the_best_of_them_is_chosen(finished):
-    search = finished.parent / json.loads((finished / "runs.json").read_text())["setn"]
-    candidates = sorted(read_journal(search / "candidates.jsonl"), key=lambda one: one["loss"])
+    candidates = sorted(read_journal(finished / "candidates.jsonl"), key=lambda one: one["loss"])
     trained = read_journal(finished / "finalists.jsonl")
     assert [one["genotype"] for one in trained] == [one["genotype"] for one in candidates[:2]]
     chosen = max(trained, key=lambda one: one["accuracy"])

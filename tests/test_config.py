@@ -256,12 +256,12 @@ def shell(*cells: str, **names: object) -> SimpleNamespace:
     return SimpleNamespace(user_ns={**user_ns, **names, "In": ["", *cells]})
 
 
-OWN = "# Parameters\nepochs: int = 400\nstrategy: str = 'setn'  # or setn-lr\n"
+OWN = "# Parameters, of this notebook\n" + "".join(f"{f.name}: object = {f.default!r}\n" for f in fields(Search))
 BUILD = "config = None"
 
 
 def test_own_and_injected_parameters_are_one_block():
-    own = OWN + "clip = 2.0"
+    own = OWN.replace("clip: object = None", "clip: float = 2.0")
     notebook = shell("import json", own, "", "# Parameters\nepochs = 3\nweight_lr = 0.5\n", BUILD)
     assert from_notebook(Search, notebook) == Search(epochs=3, weight_lr=0.5, clip=2.0)
 
@@ -275,21 +275,21 @@ def test_a_misspelt_parameter_is_refused():
 
 def test_names_of_other_cells_are_not_parameters():
     other = "helper = 1\nweight_lr = 0.7"
-    assert from_notebook(Search, shell(other, OWN, BUILD, other)) == Search(epochs=400)
+    assert from_notebook(Search, shell(other, OWN, BUILD, "helper = 2")) == Search(epochs=400)
 
 
 def test_only_the_last_block_counts():
-    notebook = shell("# Parameters\nclip = 1.0", BUILD, "# Parameters\nepochs = 5\n", BUILD)
+    notebook = shell(OWN, "# Parameters\nclip = 1.0", BUILD, OWN, "# Parameters\nepochs = 5\n", BUILD)
     assert from_notebook(Search, notebook) == Search(epochs=5)
 
 
 def test_an_annotation_without_a_value_and_nested_assignments_are_no_parameters():
-    cell = "# Parameters\nclip: float\nif True:\n    inner = 1\nepochs = 5\n"
+    cell = OWN + "clip: float\nif True:\n    inner = 1\nepochs = 5\n"
     assert from_notebook(Search, shell(cell)) == Search(epochs=5)
 
 
 def test_a_cell_that_does_not_parse_is_as_if_never_run():
-    notebook = shell("# Parameters\nepochs = 5\n", BUILD, "# Parameters\nepochs = = 6\n", BUILD)
+    notebook = shell(OWN, "# Parameters\nepochs = 5\n", BUILD, "# Parameters\nepochs = = 6\n", BUILD)
     assert from_notebook(Search, notebook) == Search(epochs=5)
 
 
@@ -308,6 +308,37 @@ def test_a_parameters_cell_that_failed_is_named():
 def test_a_wrong_value_from_a_notebook_is_refused():
     with pytest.raises(ConfigError, match="interactive: 'false'"):
         from_notebook(Search, shell("# Parameters\ninteractive = 'false'\n"))
+
+
+INJECTED = "# Parameters\nepochs = 2\n"
+
+
+@pytest.mark.parametrize("first_line", ["", "# My parameters\n", "# parameters for CIFAR\n\n"])
+def test_an_edited_first_line_does_not_hide_the_notebooks_own_values(first_line):
+    own = first_line + OWN.partition("\n")[2].replace("'cifar10'", "'digits'")
+    assert from_notebook(Search, shell(own, BUILD)) == Search(dataset="digits")
+    assert from_notebook(Search, shell(own, INJECTED, BUILD)) == Search(dataset="digits", epochs=2)
+
+
+def test_a_block_that_leaves_parameters_out_is_refused():
+    own = OWN.replace("strategy: object = 'setn'\n", "")
+    for cells in ((own, BUILD), (own, INJECTED, BUILD)):
+        with pytest.raises(ConfigError, match=r"^strategy: not set by the parameter cells.*`setn-lab parameters --wri"):
+            from_notebook(Search, shell(*cells))
+    assert from_notebook(Search, shell(own, "# Parameters\nstrategy = 'setn-lr'\n", BUILD)).strategy == "setn-lr"
+    again = OWN, BUILD, INJECTED, BUILD  # papermill's cell run again, alone
+    more = f"'text'\n{OWN}", INJECTED, BUILD  # a cell that does more than assign
+    for cells in (again, more):
+        with pytest.raises(ConfigError, match=r"^dataset, strategy, weight_lr"):
+            from_notebook(Search, shell(*cells))
+
+
+def test_a_parameter_that_the_notebooks_own_cell_overrides_is_refused():
+    with pytest.raises(ConfigError, match=r"^epochs: 2 was given, but .* sets 400: give that cell the tag"):
+        from_notebook(Search, shell(INJECTED, OWN, BUILD))  # as papermill does without the tag
+    assert from_notebook(Search, shell(INJECTED.replace("2", "400"), OWN, BUILD)) == Search()
+    again = OWN.replace("400", "3")
+    assert from_notebook(Search, shell(OWN, again, BUILD)) == Search(epochs=3)
 
 
 def test_through_a_real_ipython_shell(tmp_path):

@@ -65,7 +65,7 @@ def write(folder, target):
 '''
 
 NOTEBOOK = [
-    ("parameters", "# Parameters\n{parameters}"),
+    ("parameters", "# The parameters of this study\n{parameters}"),
     ("", "import sys\n\nsys.path.insert(0, {folder!r})"),
     (
         "",
@@ -137,13 +137,16 @@ def test_a_row_makes_it_a_subcommand(study, monkeypatch, capsys):
 def test_and_its_notebook_runs(study):
     import papermill
 
+    from setn_lab.parameters import describe
+
     folder, values = study
-    lines = "\n".join(f"{name} = {value!r}" for name, value in values.items() if name != "epochs")
+    known = {one.name: one.default for one in describe(importlib.import_module("spread").SpreadConfig)}
+    lines = "\n".join(f"{name} = {value!r}" for name, value in {**known, **values, "epochs": 5}.items())
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
     )
     for tag, source in NOTEBOOK:
-        source = source.replace("{parameters}", "epochs: int = 5\n" + lines).replace("{folder!r}", repr(str(folder)))
+        source = source.replace("{parameters}", lines).replace("{folder!r}", repr(str(folder)))
         notebook.cells.append(nbformat.v4.new_code_cell(source, metadata={"tags": [tag] if tag else []}))
     nbformat.write(notebook, folder / "spread.ipynb")
     papermill.execute_notebook(folder / "spread.ipynb", folder / "out.ipynb", {"epochs": 1}, progress_bar=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from setn_lab.compute.workers import Workers
-from setn_lab.config import ConfigError, bounded, build, differences, identity, unhashed
+from setn_lab.config import ConfigError, bounded, build, differences, expanded, identity, unhashed
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig
 
@@ -34,11 +34,19 @@ class StudyConfig(TemplateConfig):
         """Check every field."""
         super().__post_init__()
         spread = self.workers > 1 or self.cluster is not None
-        if spread and self.worker_gpus == 0 and self.device.startswith("cuda"):
+        if spread and self.worker_gpus == 0 and self.device.startswith(("auto", "cuda")) and self._on_cuda():
             raise ConfigError(
-                f"worker_gpus: 0 given with workers on {self.device!r}; a number above 0 is allowed with it, for "
-                "example 0.5 where two workers share a GPU"
+                f"worker_gpus: 0 given with workers on {self.device!r}, which hides this machine's GPUs from them; a "
+                "number above 0 is allowed, for example 0.5 where two workers share a GPU, or the device 'cpu'"
             )
+
+    def _on_cuda(self) -> bool:
+        """Whether the device is a GPU of this machine."""
+        if self.device != "auto":
+            return True
+        import torch  # the parameters of a command line are read without it
+
+        return torch.cuda.is_available()
 
     @property
     def pool(self) -> Workers:
@@ -54,7 +62,7 @@ class StudyConfig(TemplateConfig):
         wanted = SearchConfig(**fields, strategy=strategy, candidates=self.candidates)
         if folder is None:
             return wanted
-        given = _read(Path(folder).expanduser())
+        given = _read(expanded(folder, "run_dir of the search"))
         here = {**identity(wanted), **{name: getattr(given, name) for name in FREE}}
         if given.baseline_candidates == self.candidates:  # uniform ones, which the study would score otherwise
             here["baseline_candidates"] = given.baseline_candidates
@@ -74,7 +82,7 @@ def copy_journal(source: Run, journal: str, target: Run, name: str) -> None:
 
 def _read(folder: Path) -> SearchConfig:
     try:
-        stored = json.loads((folder / "config.json").read_text())
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return build(SearchConfig, {**stored, "run_dir": str(folder)})
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import os
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from setn_lab.runs.progress import Meter, Progress
 with needs("notebooks", "setn_lab.notebook"):
     from IPython.display import display
 
+INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel takes by itself
 INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each of them
 
 
@@ -72,7 +74,20 @@ def from_notebook(cls: type[Config], shell: Any) -> Config:
             "NOTEBOOK`"
         )
     _refuse_overridden(block, shell.user_ns, fields)
+    _show_figures(shell)
     return config
+
+
+def _show_figures(shell: Any) -> None:
+    """Show figures below their cells where the kernel was started with another $MPLBACKEND, whose figures vanish.
+
+    A backend that the notebook has chosen itself, as by %matplotlib, stays.
+    """
+    import matplotlib
+
+    exported = os.environ.get("MPLBACKEND", "").lower()
+    if exported not in ("", INLINE, "inline") and matplotlib.rcParams["backend"].lower() == exported:
+        shell.enable_matplotlib("inline")
 
 
 def _sets_fields(tree: ast.Module, fields: list[str]) -> bool:

@@ -2,14 +2,17 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import random
 import struct
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, dataclass, fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
 
+import matplotlib
 import pytest
 import yaml
 
@@ -20,6 +23,7 @@ from setn_lab.config import (
     choice,
     differences,
     digest,
+    expanded,
     hashed,
     identity,
     to_json,
@@ -303,6 +307,34 @@ def test_a_parameters_cell_that_failed_is_named():
     notebook = SimpleNamespace(user_ns={"In": ["", "# Parameters\nepochs = nothing\n"]})
     with pytest.raises(ConfigError, match=r"epochs: not set.*run it again"):
         from_notebook(Search, notebook)
+
+
+@pytest.mark.parametrize("exported", ["agg", "module://matplotlib_inline", "TkAgg"])
+def test_an_exported_backend_hides_no_figures(monkeypatch, exported):
+    monkeypatch.setenv("MPLBACKEND", exported)
+    taken = []
+    notebook = shell(OWN)
+    notebook.enable_matplotlib = taken.append
+    for backend in (exported, "webagg"):  # the second by a notebook's own %matplotlib
+        monkeypatch.setitem(matplotlib.rcParams, "backend", backend)
+        from_notebook(Search, notebook)
+    assert taken == ["inline"]
+    monkeypatch.delenv("MPLBACKEND")
+    from_notebook(Search, notebook)
+    assert taken == ["inline"]
+
+
+@pytest.mark.parametrize("text", ["~no-such-user/x", "~"])
+def test_the_home_of_an_unknown_user_makes_no_folder(monkeypatch, text):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where there is neither HOME nor an entry
+    with pytest.raises(ConfigError, match=f"run_dir: '{text}' given, and no home is known.*set HOME"):
+        expanded(text, "run_dir")
+    assert expanded("a/~/b", "run_dir") == Path("a/~/b")
+
+
+def test_a_number_for_a_text_may_have_lost_zeros():
+    with pytest.raises(ConfigError, match=r"-r run_dir 123456789, as it was typed: .* loses zeros in front"):
+        Search(run_dir=123456789)
 
 
 def test_a_wrong_value_from_a_notebook_is_refused():

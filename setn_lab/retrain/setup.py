@@ -9,7 +9,7 @@ from torch import Tensor
 from setn_lab.compute.device import choose_device, keep_freed_blocks
 from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.streams import generator
-from setn_lab.config import ConfigError
+from setn_lab.config import ConfigError, expanded
 from setn_lab.data.batches import Augmentation, Normalization, batch_indices
 from setn_lab.data.folders import DataError
 from setn_lab.data.images import BUILT_IN, load_images
@@ -37,7 +37,7 @@ class Retraining:
     def folder(self) -> Path:
         """The run folder, which `Run.open` makes."""
         given = self.config.run_dir
-        return default_folder(self.config, "retrain") if given is None else Path(given).expanduser().absolute()
+        return default_folder(self.config, "retrain") if given is None else expanded(given, "run_dir").absolute()
 
     def place(self, images: Tensor) -> Tensor:
         """The images on the device, in the layout that the config asks for."""
@@ -129,7 +129,7 @@ def _check_processes(config: RetrainConfig, device: torch.device, count: int) ->
 def _source(config: RetrainConfig, device: torch.device) -> ImageSource:
     if config.network == "imagenet" and config.dataset not in BUILT_IN:
         decoded = Decoded(
-            Path(config.dataset).expanduser(),
+            expanded(config.dataset, "dataset"),
             config.image_size,
             config.batch_size,
             config.test_batch_size,

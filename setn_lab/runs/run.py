@@ -50,7 +50,9 @@ class Run:
         another run or something else, is damaged, or cannot be written.
         """
         given = getattr(config, "run_dir", None)
-        folder = (default_folder(config, kind) if given is None else Path(given).expanduser()).absolute()
+        folder = (
+            default_folder(config, kind) if given is None else setn_lab.config.expanded(given, "run_dir")
+        ).absolute()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "lock").exists():
@@ -175,9 +177,12 @@ def default_folder(config: Any, kind: str) -> Path:
 
 
 def root_folder() -> Path:
-    """$SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the working folder."""
+    """$SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the working folder.
+
+    Raises ConfigError where that begins with the home of a user that is not known.
+    """
     if root := os.environ.get("SETN_LAB_RUNS"):
-        return Path(root).expanduser()
+        return setn_lab.config.expanded(root, "$SETN_LAB_RUNS")
     return (checkout() or Path()) / "reports" / "runs"
 
 

@@ -19,7 +19,9 @@ BEFORE = Path(__file__).parent / "written-before"
 
 
 def config_of(folder):
-    return build(SearchConfig, {**json.loads((BEFORE / "config.json").read_text()), "run_dir": str(folder)})
+    return build(
+        SearchConfig, {**json.loads((BEFORE / "config.json").read_text(encoding="utf-8")), "run_dir": str(folder)}
+    )
 
 
 def shapes(state):
@@ -40,21 +42,23 @@ def test_the_inspectors_show_it(folder):
     history, scored = reading.read_history(folder), reading.read_candidates(folder)
     assert history.epochs.tolist() == [1, 2, 3]
     assert scored.chosen
-    losses = [json.loads(line)["loss"] for line in (BEFORE / "candidates.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line)["loss"] for line in (BEFORE / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert scored.table["loss"].tolist() == losses
     assert scored.winner == losses.index(min(losses))
     assert pictures.evaluator_picture(history, 1).png()
     run = report.SearchRun.read(folder)
     assert (
         run.space.write(run.genotype())
-        == json.loads((BEFORE / "candidates.jsonl").read_text().splitlines()[scored.winner])["genotype"]
+        == json.loads((BEFORE / "candidates.jsonl").read_text(encoding="utf-8").splitlines()[scored.winner])["genotype"]
     )
 
 
 def test_its_state_is_what_a_search_loads(folder):
     search = prepare_search(config_of(folder))
     state = Trainer(search).state()
-    before = json.loads((BEFORE / "checkpoint.json").read_text())
+    before = json.loads((BEFORE / "checkpoint.json").read_text(encoding="utf-8"))
     assert {name: shapes(state[name]) for name in before} == before
     assert list(state["template"]) == list(before["template"])  # the order in which an optimizer numbers its weights
     assert state.keys() == {"template", "evaluator", "weight_optimizer", "evaluator_optimizer"}
@@ -73,16 +77,16 @@ def test_it_is_the_same_run_and_goes_on(folder):
         metrics = train(search, run)
         chosen = search_candidates(search, run)
     assert load_latest(run.checkpoints)[0] == 3
-    for line, before in zip(metrics, (BEFORE / "metrics.jsonl").read_text().splitlines(), strict=True):
+    for line, before in zip(metrics, (BEFORE / "metrics.jsonl").read_text(encoding="utf-8").splitlines(), strict=True):
         for key, value in json.loads(before).items():
             if key != "seconds":
                 assert line[key] == pytest.approx(value, rel=0.05)
-    assert chosen.genotype.to_json() + "\n" == (folder / "genotype.json").read_text()
+    assert chosen.genotype.to_json() + "\n" == (folder / "genotype.json").read_text(encoding="utf-8")
 
 
 def test_fields_that_came_later_do_not_change_its_folder(folder):
     """Its digest is that of the fields it was written with, but for those that say where things lie."""
-    stored = json.loads((BEFORE / "config.json").read_text())
+    stored = json.loads((BEFORE / "config.json").read_text(encoding="utf-8"))
     decisive = {name: value for name, value in stored.items() if name not in ("data_dir", "run_dir", "interactive")}
     text = json.dumps(["SearchConfig", decisive], sort_keys=True)
     assert digest(config_of(folder)) == hashlib.sha256(text.encode()).hexdigest()[:10]

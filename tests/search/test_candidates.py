@@ -349,7 +349,7 @@ def test_search_candidates_writes_the_chosen_genotype(run, monkeypatch, by):
         assert chosen.accuracy == max(line["accuracy"] for line in lines)
     assert sum(line["draws"] for line in lines) == 12
     assert sum(line["draws"] for line in run.read("baseline")) == 5
-    text = (run.folder / "genotype.json").read_text()
+    text = (run.folder / "genotype.json").read_text(encoding="utf-8")
     assert Genotype.from_json(text) == chosen.genotype
     assert json.loads(text)
     uniform = {search.space.genotype(one) for one in draw(search, "uniform", 5)}

@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_zoo_name(name, here):
-    (here / name).write_text(GIVEN.to_json())
+    (here / name).write_text(GIVEN.to_json(), encoding="utf-8")
     assert resolve(name) == (name, ZOO[name].genotype), "a file of that name does not hide it"
     assert resolve(f"./{name}") == (name, GIVEN)
 
@@ -50,7 +50,7 @@ def test_text_itself(text, here):
 def test_run_folder(here, monkeypatch):
     folder = here / "search-12ab"
     folder.mkdir()
-    (folder / "genotype.json").write_text(GIVEN.to_json() + "\n")
+    (folder / "genotype.json").write_text(GIVEN.to_json() + "\n", encoding="utf-8")
     monkeypatch.setenv("HOME", str(here))
     for text in (str(folder), "search-12ab", "./search-12ab/", "~/search-12ab"):
         assert resolve(text) == ("search-12ab", GIVEN)
@@ -63,7 +63,7 @@ def test_run_folder(here, monkeypatch):
     "text", [GIVEN.to_json(), GIVEN.to_darts(), f"\n{GIVEN.to_darts()}\n\n", GIVEN.to_json() + "\n"]
 )
 def test_file(name, text, here, monkeypatch):
-    (here / name).write_text(text)
+    (here / name).write_text(text, encoding="utf-8")
     monkeypatch.setenv("HOME", str(here))
     for given in (name, f"./{name}", str(here / name), f"~/{name}"):
         assert resolve(given) == ("mine", GIVEN)
@@ -172,9 +172,9 @@ MALFORMED = (
 
 @pytest.mark.parametrize("text", MALFORMED)
 def test_a_malformed_text(text, here):
-    (here / "file.txt").write_text(text)
+    (here / "file.txt").write_text(text, encoding="utf-8")
     (here / "run").mkdir()
-    (here / "run" / "genotype.json").write_text(text)
+    (here / "run" / "genotype.json").write_text(text, encoding="utf-8")
     with pytest.raises(GenotypeError, match=r"^genotype: file\.txt: "):
         resolve("file.txt")
     with pytest.raises(GenotypeError, match=r"^genotype: run.genotype\.json: "):
@@ -217,9 +217,9 @@ BOMBS = (
 
 @pytest.mark.parametrize("text", BOMBS)
 def test_nothing_is_evaluated(text, here):
-    (here / "file").write_text(text)
+    (here / "file").write_text(text, encoding="utf-8")
     (here / "run").mkdir()
-    (here / "run" / "genotype.json").write_text(text)
+    (here / "run" / "genotype.json").write_text(text, encoding="utf-8")
     for given in (text, "file", "run", "run/genotype.json"):
         with pytest.raises(GenotypeError):
             resolve(given)

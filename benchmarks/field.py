@@ -140,6 +140,7 @@ class Network(nn.Module):
             channels *= 2 if reduction else 1
             self.cells.append(Cell(names, nodes, before, previous, channels, reduction, reduction_before))
             before, previous, reduction_before = previous, nodes * channels, reduction
+        self.norm, self.relu = norm(previous), nn.ReLU()
         self.classifier = nn.Linear(previous, classes)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -147,14 +148,14 @@ class Network(nn.Module):
         s0 = s1 = self.stem(x)
         for reduction, cell in zip(self.reductions, self.cells, strict=True):
             s0, s1 = s1, cell(s0, s1, weights[int(reduction)])
-        return self.classifier(s1.mean((2, 3)))
+        return self.classifier(self.relu(self.norm(s1)).mean((2, 3)))
 
     def sampled(self, x: Tensor, choices: list[list[list[int]]]) -> Tensor:
         """One architecture a cell."""
         s0 = s1 = self.stem(x)
         for cell, chosen in zip(self.cells, choices, strict=True):
             s0, s1 = s1, cell.sampled(s0, s1, chosen)
-        return self.classifier(s1.mean((2, 3)))
+        return self.classifier(self.relu(self.norm(s1)).mean((2, 3)))
 
 
 class Alphas(nn.Module):

@@ -74,7 +74,9 @@ def search_of(space: str, images: int = 25_000) -> Search:
         torch.device("cpu"),
         kit,
         operations,
-        kit.template(operations, config.channels, config.repeats, 3, 10, generator(0, "template weights")),
+        kit.headed_template(config.template_head)(
+            operations, config.channels, config.repeats, 3, 10, generator(0, "template weights")
+        ),
         kit.evaluator(operations),
         half,
         half,

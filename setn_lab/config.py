@@ -14,6 +14,12 @@ config checks names, types and bounds strictly. A config is declared as
             validate(self)
 
 with annotations among int, float, bool, str, Literal[...] and each of these `| None`.
+
+A field that says where something lies, such as a folder of images, does not say what lies there. Where a run depends on
+that, the class has a method `contents()`: by the name of the field what was found, a mapping with a `digest` and with
+what a person can compare. It takes the field's place in the identity. Fields named in the class's `redone` belong to
+the last part of a run, which is done again where they change: they have no part in its identity. Those in
+`once_named` had one in earlier versions, and are in the names of their folders.
 """
 
 import dataclasses
@@ -22,7 +28,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -44,20 +50,34 @@ def bounded(
     at_most: float | None = None,
     below: float | None = None,
     identity: bool = True,
+    added: bool = False,
 ) -> Any:
-    """A field for a number that must lie within these bounds; not part of `identity` where that is False."""
+    """A field for a number that must lie within these bounds; not part of `identity` where that is False.
+
+    added: as in `choice`.
+    """
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {name: bound for name, bound in bounds.items() if bound is not None}
-    return dataclasses.field(default=default, metadata={**metadata, "identity": identity})
+    later = _before(default) if added else {}
+    return dataclasses.field(default=default, metadata={**metadata, **later, "identity": identity})
 
 
 def choice(default: str, among: Mapping[str, Any], added: bool = False) -> Any:
     """A field for one of the keys of a mapping, which may grow.
 
-    added: whether a later version added the field with a default that keeps what was done before; then it has a part
-    in `identity` only where it is another, so that older runs stay what they are.
+    added: whether a later version added the field with a default that keeps what was done before, see `later`.
     """
-    return dataclasses.field(default=default, metadata={"among": among, "added": added})
+    metadata = {"among": among, **(_before(default) if added else {})}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def later(default: Any, before: Any | Callable[[Mapping[str, Any]], Any]) -> Any:
+    """A field that a later version added.
+
+    before: what versions without it did, a value or a function of a config's other values. A config.json that lacks the
+    field means that, and at that value the field has no part in `identity`, so that older runs stay what they are.
+    """
+    return dataclasses.field(default=default, metadata=_before(before))
 
 
 def unhashed(default: Any) -> Any:
@@ -117,30 +137,60 @@ def to_json(config: Any) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def values_of(config: Any) -> dict[str, Any]:
+    """All fields."""
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
 def identity(config: Any) -> dict[str, Any]:
     """The fields that decide the result, see `hashed`."""
-    return hashed(type(config), {f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+    return hashed(type(config), values_of(config))
+
+
+def contents(config: Any) -> dict[str, Mapping[str, Any]]:
+    """What was found where the fields say, by field; empty for a class without `contents`."""
+    return config.contents() if hasattr(config, "contents") else {}
 
 
 def hashed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values of a config of that class which decide the result.
+    """Those of the `decisive` values which name the run.
 
-    Left out are the fields declared with `unhashed` or `identity=False`, and those `added` later that have their
-    default: so the values that an older version wrote, without them, come to the same.
+    Left out are fields added later that have the value of versions without them: so the values that an older version
+    wrote come to the same.
     """
-    left_out = {
-        f.name
-        for f in dataclasses.fields(cls)
-        if not f.metadata.get("identity", True)
-        or (f.metadata.get("added", False) and values.get(f.name, f.default) == f.default)
-    }
+    before = _values_before(cls, values)
+    found = decisive(cls, values)
+    return {name: value for name, value in found.items() if name not in before or value != before[name]}
+
+
+def decisive(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config of that class that decide the result.
+
+    Left out are the fields declared with `unhashed` or `identity=False`, and those that are `redone`.
+    """
+    left_out = {f.name for f in dataclasses.fields(cls) if not f.metadata.get("identity", True)}
+    left_out |= set(getattr(cls, "redone", ()))
     return {name: value for name, value in values.items() if name not in left_out}
 
 
-def digest(config: Any) -> str:
-    """10 hexadecimal characters that two configs share when their class and their identity are the same."""
-    text = json.dumps([type(config).__name__, identity(config)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+def completed(cls: type, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config.json says, and for fields that a later version added, what its own version did."""
+    return {**_values_before(cls, stored), **stored}
+
+
+def digest(config: Any, found: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """10 hexadecimal characters that two configs share when their class and their identity are the same.
+
+    found: the config's `contents`, whose digests take the place of the fields.
+    """
+    found = found or {}
+    replaced = {**identity(config), **{name: facts["digest"] for name, facts in found.items()}}
+    return short_hash([type(config).__name__, replaced])
+
+
+def short_hash(value: Any) -> str:
+    """10 hexadecimal characters that values share when they are the same as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -152,6 +202,16 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         if (name in a) != (name in b) or a[name] != b[name] or not same_kind:
             lines.append(f"{name}: {there} there, {here} here")
     return lines
+
+
+def _before(before: Any) -> dict[str, Any]:
+    """The metadata of a field that a later version added."""
+    return {"before": before if callable(before) else lambda values: before}
+
+
+def _values_before(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What versions without them did, for the fields that were added later."""
+    return {f.name: f.metadata["before"](values) for f in dataclasses.fields(cls) if "before" in f.metadata}
 
 
 def _check(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -38,7 +38,9 @@ class Kit:
     genotype: the class of its genotypes, with `from_json` and `to_json`.
     evaluator, distributions: the classes of its evaluator and of its probabilities, see `evaluator.protocol`; the
     latter with `from_record`.
-    template: the class of its weight-sharing network, which offers what `template.setn.Template` does.
+    template: the class of its weight-sharing network, which offers what `template.setn.Template` does; it takes `head`
+    where there are several heads.
+    heads: the values of `template_head` that it knows, first what versions without that parameter did.
     layout: what its networks have beside the operations, for their costs.
     draw: (genotype, caption, beside) to a drawing.
     networks: the classes of its discrete networks by name, which can be trained from scratch; None without any.
@@ -56,6 +58,11 @@ class Kit:
     networks: Mapping[str, Any] | None
     final_size: tuple[int, int]
     text_form: str
+    heads: tuple[str, ...] = ("norm",)
+
+    def headed_template(self, head: str) -> Callable[..., Any]:
+        """`template` with that head."""
+        return self.template if len(self.heads) == 1 else partial(self.template, head=head)
 
     @property
     def cost_table(self) -> Callable[..., CostTable]:
@@ -91,6 +98,7 @@ _SETN = Kit(
     networks=NETWORKS,
     final_size=(36, 6),
     text_form="DARTS text",
+    heads=("mean", "norm"),
 )
 KITS = {
     "small": _SETN,

@@ -83,8 +83,10 @@ def _search(folder: Path, config: dict[str, Any]) -> Listed:
         found = max(whole, key=lambda record: record["accuracy"] if by_accuracy else -record["loss"])
         best = f"loss {found['loss']:.3f}, accuracy {found['accuracy']:.1%}"
     seconds = sum(record["seconds"] for record in metrics)
-    if len(metrics) < config["epochs"]:
-        return Listed(f"epoch {len(metrics)} of {config['epochs']}", "", best, None, seconds)
+    done = metrics[-1]["epoch"] if metrics else 0
+    epochs = config["epochs"] + config.get("evaluator_epochs", 0)
+    if done < epochs:
+        return Listed(f"epoch {done} of {epochs}", "", best, None, seconds)
     reached = f"candidate {len(scored)}"
     if not (folder / "genotype.json").exists():  # stopped here, or a study's search, which chooses none
         return Listed(reached, f"trained, {len(scored)} candidates scored", best, None, seconds)

@@ -36,6 +36,10 @@ def search_outcome(folder) -> dict[str, object]:
     outcome: dict[str, object] = {"step": step, "metrics": [json.dumps({**line, "seconds": 0}) for line in lines]}
     for part in ("template", "evaluator", "weight_optimizer", "evaluator_optimizer"):
         outcome[part] = bits(state.pop(part))
+    outcome["of"] = state.pop("of")
+    for part in ("average", "gradient"):  # what only some searches carry on
+        if part in state:
+            outcome[part] = bits(state.pop(part))
     assert not state, "a checkpoint has parts that are not compared"
     for name in ("evaluator.jsonl", "candidates.jsonl", "baseline.jsonl", "genotype.json"):
         outcome[name] = (folder / name).read_bytes() if (folder / name).exists() else None

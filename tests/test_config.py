@@ -21,11 +21,13 @@ from setn_lab.config import (
     bounded,
     build,
     choice,
+    completed,
     differences,
     digest,
     expanded,
     hashed,
     identity,
+    later,
     to_json,
     unhashed,
     validate,
@@ -184,6 +186,24 @@ def test_a_field_that_was_added_counts_where_it_is_not_as_before():
     assert digest(Now()) == hashlib.sha256(before.encode()).hexdigest()[:10]
     assert hashed(Now, {"epochs": 3, "way": "old"}) == hashed(Now, {"epochs": 3}) == {"epochs": 3}
     assert hashed(Now, {"epochs": 3, "way": "new", "unknown": 1}) == {"epochs": 3, "way": "new", "unknown": 1}
+
+
+def test_a_field_that_changed_what_is_done_means_in_older_configs_what_they_did():
+    @dataclass(frozen=True, kw_only=True)
+    class Now:
+        space: str = "small"
+        rate: float = bounded(0.0, at_least=0, added=True)
+        head: Literal["norm", "mean"] = later(
+            "norm", before=lambda values: "mean" if values["space"] == "small" else "norm"
+        )
+
+    assert identity(Now()) == {"space": "small", "head": "norm"}
+    assert identity(Now(rate=0.5, head="mean")) == {"space": "small", "rate": 0.5}
+    assert identity(Now(space="other")) == {"space": "other"}
+    assert identity(Now(space="other", head="mean")) == {"space": "other", "head": "mean"}
+    assert completed(Now, {"space": "small"}) == {"space": "small", "rate": 0.0, "head": "mean"}
+    assert completed(Now, {"space": "other", "rate": 1.0}) == {"space": "other", "rate": 1.0, "head": "norm"}
+    assert completed(Now, {"space": "small", "head": "norm"})["head"] == "norm"
 
 
 def test_the_digest_tells_values_and_classes_apart():

@@ -119,7 +119,7 @@ def test_a_search_runs_as_long_as_its_process_lives(root):
 
 
 def test_a_run_of_this_process_runs_until_it_is_closed_and_is_not_held_up(root):
-    config = SearchConfig(run_dir=str(root / "mine"))
+    config = SearchConfig(dataset="digits", run_dir=str(root / "mine"))
     with Run.open(config, "search"):
         assert row(root, "mine")["state"] == "running at epoch 0 of 400"
         assert row(root, "mine")["state"] == "running at epoch 0 of 400"

@@ -1,56 +1,77 @@
-"""Folders of images: listing, decoding in threads, and a cache of the decoded pixels."""
+"""Folders of images: which there are, decoding them in threads, and the cache of what was decoded."""
 
 import hashlib
 import json
 import os
-import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # in any case
-GREY_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
-GREY = ("1", "L", *GREY_16_BIT)  # Pillow's modes; all others become RGB
-NO_LEVELS = ("I", "F")  # 32-bit: what is white is not stated in the file, so there is no right scale
+from setn_lab.data.cache import Cache
+from setn_lab.data.pixels import GREY, NO_16_BITS, NO_LEVELS, WHITE, extensions, measured_pixels, opened
+
+DECODING = 2  # the version of the rules by which files become pixels, here and in `pixels`
+HELD_OUT = ("test", "val", "valid", "validation")  # what a folder of test images may be called
+HASHED_TOGETHER = 500  # files in a thread: to hand over each alone takes longer than to read it
 
 
 class DataError(ValueError):
     """Bad data or a bad data parameter; the message names it, what was given, what is allowed and the fix."""
 
 
-def load_folder(folder: Path, split: str, cache: Path) -> tuple[np.ndarray, list[int], tuple[str, ...]]:
-    """The images of `folder`/`split`/<class>/*: uint8 [n, h, w, c], the class of each, and the class names.
+@dataclass(frozen=True)
+class Listing:
+    """The images of one split, in a fixed order.
 
-    Decoded once, then read from a file in `cache`. Raises DataError as `data.load` says.
+    classes: their names; files: the path of each image and the position of its class in `classes`;
+    left_out: what was not taken, as a sentence for the user, or an empty text.
     """
-    folder = folder.resolve()
-    classes, files = list_images(folder, split)
-    paths = [path for path, _ in files]
-    # The name is a digest of all that the images depend on, so a changed folder never finds an old cache.
-    # "1" is the version of the decoding rules below.
-    listing = []
-    for path in paths:
-        with _naming(path):  # a link to nowhere fails here: a silent gap would be worse
-            status = path.stat()
-        listing.append([path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns])
-    identity = json.dumps([1, str(folder), split, listing]).encode()
-    cached = cache / f"{hashlib.blake2b(identity, digest_size=16).hexdigest()}.npz"
-    images = _read_cache(cached, len(paths)) if os.path.lexists(cached) else None
-    if images is None:
-        images = _decode_all(paths)
-        _write_cache(cached, images)
-    return images, [label for _, label in files], classes
+
+    classes: tuple[str, ...]
+    files: list[tuple[Path, int]]
+    left_out: str
 
 
-def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
-    """The class names, and the path and label of each image of `folder`/`split`/<class>/*, in a fixed order.
+def load_folder(
+    folder: Path, split: str, cache: Cache, image_range: int | None = None
+) -> tuple[np.ndarray, list[int], tuple[str, ...]]:
+    """The images of `folder`/`split`/<class>/**: uint8 [n, h, w, c], the class of each, and the class names.
 
-    Raises DataError for a folder that is not so.
+    Decoded once, then read from a file in `cache`. image_range: as `data.load_images` says.
+    Raises DataError as it says; warns of files that are left out, and of an image_range that the images do not have.
+    """
+    listing = list_images(folder, split)
+    paths = [path for path, _ in listing.files]
+    # The name is a digest of all that the pixels depend on: a file that was replaced never finds an old cache, whatever
+    # its time and size, and a folder that was moved finds its own. Reading all bytes takes a seventh of decoding them.
+    identity = json.dumps([DECODING, image_range, _digests(paths)]).encode()
+    key = hashlib.blake2b(identity, digest_size=16).hexdigest()
+    found = cache.read(key, len(paths))
+    if found is None:
+        found = _decode_all(paths, image_range)
+        cache.write(key, *found)
+    images, highest = found
+    for notice in (listing.left_out, range_notice(folder / split, highest, image_range)):
+        if notice:
+            warnings.warn(notice, stacklevel=3)
+    return images, [label for _, label in listing.files], listing.classes
+
+
+def held_out(folder: Path, first: str) -> str:
+    """What the folder of test images is called in `folder`: `first`, or another of HELD_OUT where that is not there."""
+    return next((name for name in (first, *HELD_OUT) if (folder / name).is_dir()), first)
+
+
+def list_images(folder: Path, split: str) -> Listing:
+    """The images of `folder`/`split`/<class>, also those in folders below a class: all that Pillow reads.
+
+    Hidden files and folders are passed over. Raises DataError for a folder that is not so.
     """
     if not (folder / split).is_dir():
         found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
@@ -58,9 +79,8 @@ def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[P
             f"dataset: {folder} has no folder {split!r}; its folders are {_some(found)}. "
             f"Pass a folder that holds {split}/<class>/* images."
         )
-    # iterdir's order differs between file systems: sort, by code points, so that no locale matters either.
-    entries = sorted((folder / split).iterdir(), key=lambda entry: entry.name)
-    class_folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    entries = _entries(folder / split)
+    class_folders = [entry for entry in entries if _is_folder(entry)]
     if len(class_folders) < 2:
         raise DataError(
             f"dataset: {folder / split} has {len(class_folders)} class folders "
@@ -68,16 +88,80 @@ def list_images(folder: Path, split: str) -> tuple[tuple[str, ...], list[tuple[P
             f"Put the images of each class into a folder of its own, {split}/<class>/*."
         )
     files: list[tuple[Path, int]] = []
+    others: Counter[str] = Counter()
     for label, class_folder in enumerate(class_folders):
-        paths = [path for path in class_folder.iterdir() if path.suffix.lower() in EXTENSIONS]
-        paths = sorted((path for path in paths if not path.name.startswith(".")), key=lambda path: path.name)
-        if not paths:
+        before = len(files)
+        for path in _below(Path(class_folder)):
+            kind = path.suffix.lower()
+            if kind in extensions():
+                files.append((path, label))
+            else:
+                others[kind or "without extension"] += 1
+        if len(files) == before:
             raise DataError(
-                f"dataset: the class folder {class_folder} has no images ({', '.join(EXTENSIONS)}). "
+                f"dataset: the class folder {class_folder.path} has no images that Pillow reads. "
                 "Put images into it or remove it."
             )
-        files += [(path, label) for path in paths]
-    return tuple(entry.name for entry in class_folders), files
+    alone = sum(not _is_folder(entry) and Path(entry).suffix.lower() in extensions() for entry in entries)
+    left_out = _left_out(folder / split, others, alone)
+    return Listing(tuple(entry.name for entry in class_folders), files, left_out)
+
+
+def _left_out(folder: Path, others: Counter[str], alone: int) -> str:
+    """The sentence on files that are no images, counted by extension, and images that lie in no class folder."""
+    parts = []
+    if others:
+        kinds = _some([f"{kind} {count}" for kind, count in others.most_common()])
+        parts.append(f"{others.total()} files of other kinds were left out: {kinds}")
+    if alone:
+        parts.append(f"{alone} images were left out that lie beside the class folders, in none of them")
+    return f"dataset: of {folder}, {'; '.join(parts)}." if parts else ""
+
+
+def range_notice(folder: Path, highest: int, image_range: int | None) -> str:
+    """What is wrong with an image_range for 16-bit images that reach that value, as a sentence, or an empty text."""
+    if highest == NO_16_BITS:
+        none = f"image_range: {image_range} given, but {folder} has no grey image of 16 bits, on which it would act."
+        return none if image_range is not None else ""
+    white = image_range or WHITE
+    if highest > white:
+        return f"image_range: {white} given; images of {folder} reach {highest}, and all above the range becomes white."
+    if 10 * highest < white:
+        return (
+            f"image_range: the 16-bit images of {folder} reach {highest} of {white} at most, so that nearly all grey "
+            "levels are lost. Pass what is white in them, such as 4095 for a camera of 12 bits; colours, of which "
+            "Pillow reads the upper 8 bits alone, have to be saved with 8 bits."
+        )
+    return ""
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder and is not hidden.
+
+    The order of a folder differs between file systems: it is sorted by code points, so that no locale matters either.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if entry.name[0] != "."), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"dataset: {folder} cannot be read ({error}). Make it readable or remove it.") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; False for a link in a circle, where `is_dir` alone would raise."""
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
+
+
+def _below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The files in a folder and in those below it, links among them, in the order of their paths."""
+    above = (*above, os.path.realpath(folder))
+    for entry in _entries(folder):
+        if not _is_folder(entry):
+            yield Path(entry)
+        elif entry.is_symlink() and os.path.realpath(entry) in above:
+            raise DataError(f"dataset: {entry.path} is a link to a folder that it lies in. Remove it.")
+        else:
+            yield from _below(Path(entry), above)
 
 
 def _some(names: list[str]) -> str:
@@ -96,8 +180,26 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _decode_all(paths: list[Path]) -> np.ndarray:
-    """Decode to uint8 [n, h, w, c]; the headers come first, so one array of the right size is filled."""
+def _digests(paths: list[Path]) -> list[str]:
+    """A digest of the content of each file."""
+
+    def of(part: list[Path]) -> list[str]:
+        found = []
+        for path in part:
+            with _naming(path):  # a link to nowhere fails here: a silent gap would be worse
+                found.append(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest())
+        return found
+
+    parts = [paths[start : start + HASHED_TOGETHER] for start in range(0, len(paths), HASHED_TOGETHER)]
+    with ThreadPoolExecutor() as pool:  # hides what a disk of the network takes to answer
+        return [digest for digests in pool.map(of, parts) for digest in digests]
+
+
+def _decode_all(paths: list[Path], image_range: int | None) -> tuple[np.ndarray, int]:
+    """Decode to uint8 [n, h, w, c], and the highest value of those of 16 bits.
+
+    The headers come first, so one array of the right size is filled.
+    """
     with ThreadPoolExecutor() as pool:  # Pillow's decoders release the interpreter lock
         headers = list(pool.map(_header, paths))
         (width, height), _ = headers[0]
@@ -115,79 +217,17 @@ def _decode_all(paths: list[Path]) -> np.ndarray:
         channels = 1 if all(mode in GREY for _, mode in headers) else 3
         images = np.empty((len(paths), height, width, channels), dtype=np.uint8)
 
-        def fill(index: int) -> None:
-            images[index] = _decode(paths[index])
+        def fill(index: int) -> int:
+            with _naming(paths[index]), opened(paths[index]) as image:
+                images[index], highest = measured_pixels(image, image_range)  # a grey one among colours is broadcast
+            return highest
 
-        for _ in pool.map(fill, range(len(paths))):
-            pass  # reading the results raises what a thread raised
-    return images
+        return images, max(pool.map(fill, range(len(paths))))
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
     """An image's (width, height) in pixels and Pillow's mode."""
-    with _naming(path), Image.open(path) as image:
+    with _naming(path), opened(path) as image:
         if image.mode in NO_LEVELS:
             raise ValueError(f"32-bit pixels, mode {image.mode!r}")
         return image.size, image.mode
-
-
-def _decode(path: Path) -> np.ndarray:
-    """One image as uint8 [h, w, 1] or [h, w, 3]; a grey one among colours is left to broadcasting."""
-    with _naming(path), Image.open(path) as image:
-        return to_pixels(image)
-
-
-def to_pixels(image: Image.Image) -> np.ndarray:
-    """A Pillow image as uint8 [h, w, 1], if it is grey, or [h, w, 3]. Raises ValueError for 32-bit pixels."""
-    if image.mode in NO_LEVELS:
-        raise ValueError(f"32-bit pixels, mode {image.mode!r}")
-    if image.mode in GREY_16_BIT:  # Pillow would clip at 255; 65535 / 257 = 255, rounded to nearest
-        return ((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8)[..., None]
-    if image.mode in GREY:
-        return np.asarray(image.convert("L"))[..., None]
-    if "transparency" in image.info:  # straight to RGB, Pillow warns about some palettes
-        return np.asarray(image.convert("RGBA"))[..., :3]
-    return np.asarray(image.convert("RGB"))
-
-
-def _read_cache(path: Path, count: int) -> np.ndarray | None:
-    """The cached images, or None with a warning. Nothing in the file is ever executed."""
-    try:
-        # Opened here, as numpy leaves a broken archive open. Zip checksums find changed bytes.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            images = archive["images"]
-        shape = images.shape
-        fits = len(shape) == 4 and shape[0] == count and shape[1] == shape[2] > 0 and shape[3] in (1, 3)
-        if not fits or images.dtype != np.uint8:
-            raise ValueError(f"{images.dtype} {list(shape)} for {count} images")
-        return images
-    except Exception as error:  # a cache can hold anything, and no fault in it may end a run
-        warnings.warn(
-            f"{path} is not a valid cache ({type(error).__name__}: {error}); "
-            "the images are decoded again and it is replaced.",
-            stacklevel=5,
-        )
-        return None
-
-
-def _write_cache(path: Path, images: np.ndarray) -> None:
-    """Write a temporary file and rename it, so that no other process ever sees half a cache."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            np.savez(file, images=images)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        warnings.warn(
-            f"The decoded images could not be cached in {path.parent} ({error}); the next run decodes them "
-            "again. Set SETN_LAB_CACHE to a folder that can be written.",
-            stacklevel=5,
-        )
-    finally:
-        if temporary is not None:  # not only on OSError: an interrupted run leaves no rubbish either
-            Path(temporary).unlink(missing_ok=True)

@@ -5,6 +5,9 @@ A set of CIFAR's size (184 MB) fits on the device whole, so a step needs no load
 """
 
 import difflib
+import functools
+import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +20,10 @@ from torch import Tensor
 
 from setn_lab.compute.device import to_device
 from setn_lab.compute.streams import generator
+from setn_lab.data.cache import Cache
 from setn_lab.data.folders import DataError, load_folder
 
+CACHE_LIMIT = 4.0  # GiB that decoded images may take on the disk
 DOWNSAMPLED_TOGETHER = 4096  # images, whose float copies take 50 MB at CIFAR's size
 BUILT_IN = ("digits", "cifar10", "cifar100")
 
@@ -49,6 +54,31 @@ class ImageSet:
         """1 for grey images, 3 for colour."""
         return self.images.shape[3]
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """32 hexadecimal characters of the pixels, the labels and the names of the classes; computed once.
+
+        Sets share it that hold the same images in the same order, wherever they were read from and whatever device
+        they are on. A set of CIFAR's size takes about a third of a second.
+        """
+        about = json.dumps([list(self.images.shape), self.classes]).encode()
+        found = hashlib.blake2b(about, digest_size=16)
+        found.update(self.images.cpu().contiguous().numpy().data)
+        found.update(self.labels.cpu().numpy().astype("<i8").data)
+        return found.hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """What `facts.changes` compares, for JSON; counts: images of each class, side: in pixels."""
+        counts = torch.bincount(self.labels.cpu(), minlength=len(self.classes)).tolist()
+        return {
+            "digest": self.digest,
+            "images": len(self),
+            "classes": list(self.classes),
+            "counts": counts,
+            "side": self.image_size,
+            "channels": self.channels,
+        }
+
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same set on `device`."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -60,30 +90,62 @@ class ImageSet:
 
 
 def load_images(
-    dataset: str, data_dir: str | None = None, split: str = "train", cache_dir: Path | None = None
+    dataset: str,
+    data_dir: str | None = None,
+    split: str = "train",
+    cache_dir: Path | None = None,
+    image_range: int | None = None,
 ) -> ImageSet:
     """Load one split of a data set into host memory.
 
     dataset: `digits` (scikit-learn's 1,797 grey 8 x 8 images, every fifth one is the test split), `cifar10`,
-    `cifar100`, or a folder (`~` allowed) that holds `<split>/<class>/*` images of one square size. A folder
-    whose images are all grey has one channel; otherwise all become RGB (transparency is dropped). Hidden
-    files and files with other extensions are ignored; classes and files are in the order of their names.
-    data_dir: where CIFAR lies or is downloaded to on first use; the other data sets do not use it.
+    `cifar100`, or a folder (`~` allowed) that holds `<split>/<class>` folders with images of one square size, in them
+    or in folders below them. Every kind of file that Pillow reads is taken, of an animation the first frame, and
+    turned as its EXIF says. A folder whose images are all grey has one channel; otherwise all become RGB
+    (transparency is dropped). Hidden files are passed over, and a warning counts other files that are left out;
+    classes and files are in the order of their names.
+    data_dir: where CIFAR lies or is downloaded to; the other data sets do not use it.
     cache_dir: where the decoded images of a folder are kept. Both default to $SETN_LAB_CACHE, or
-    $XDG_CACHE_HOME/setn_lab, or ~/.cache/setn_lab.
+    $XDG_CACHE_HOME/setn_lab, or ~/.cache/setn_lab. Beyond $SETN_LAB_CACHE_LIMIT GiB (4) the decoded images that were
+    not used for longest are removed.
     split: `train` or `test`, for a folder any sub-folder's name.
+    image_range: the value that is white in grey images of 16 bits, above which all is white; None: 65535. A warning
+    says where it does not fit the images of a folder.
 
     Raises DataError: unknown data set or split, no network, unreadable, mixed or non-square images, fewer
-    than two classes, a class without images.
+    than two classes, a class without images, an image_range for a data set of 8 bits.
     """
     cache = Path(cache_dir) if cache_dir is not None else _default_cache()
-    if dataset not in BUILT_IN:
-        return _load_folder(dataset, split, cache)
+    folder = resolve_dataset(dataset)
+    if isinstance(folder, Path):
+        images, labels, classes = load_folder(folder, split, Cache(cache, _cache_limit()), image_range)
+        return ImageSet(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64), classes)
+    if image_range is not None:
+        raise DataError(f"image_range: {image_range} given; {dataset} has images of 8 bits. Leave it None.")
     if split not in ("train", "test"):
         raise DataError(f"split: {split!r} given; {dataset} has 'train' and 'test'. Pass one of them.")
     if dataset == "digits":
         return _load_digits(split)
     return _load_cifar(dataset, Path(os.path.expanduser(data_dir)) if data_dir else cache, split)
+
+
+def resolve_dataset(dataset: str) -> Path | str:
+    """The name of a built-in data set as it is, or the one path of a folder: absolute, with links followed.
+
+    Raises DataError for what is neither.
+    """
+    if dataset in BUILT_IN:
+        return dataset
+    folder = Path(os.path.expanduser(dataset))
+    if dataset and folder.is_dir():
+        return folder.resolve()
+    near = difflib.get_close_matches(dataset.lower(), BUILT_IN, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = " It is a file: unpack it and pass the folder." if folder.is_file() else hint
+    raise DataError(
+        f"dataset: {dataset!r} is neither {', '.join(map(repr, BUILT_IN))} nor a folder of images "
+        f"(<split>/<class>/*).{hint}"
+    )
 
 
 def downsample(images: ImageSet, side: int | None) -> ImageSet:
@@ -144,6 +206,18 @@ def _default_cache() -> Path:
     return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "setn_lab"
 
 
+def _cache_limit() -> float:
+    """What the cache may take, in bytes."""
+    given = os.environ.get("SETN_LAB_CACHE_LIMIT") or CACHE_LIMIT
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = -1
+    if not limit >= 0:
+        raise DataError(f"SETN_LAB_CACHE_LIMIT: {given!r} given. Set it to a number of GiB, at least 0, or unset it.")
+    return limit * 2**30
+
+
 def _load_digits(split: str) -> ImageSet:
     from sklearn.datasets import load_digits
 
@@ -154,6 +228,12 @@ def _load_digits(split: str) -> ImageSet:
     chosen = held_out if split == "test" else ~held_out
     labels = torch.from_numpy(digits.target[chosen].astype(np.int64))
     return ImageSet(torch.from_numpy(images[chosen]), labels, tuple(map(str, digits.target_names)))
+
+
+def cifar_folder(dataset: str, data_dir: str | None) -> Path:
+    """Where the unpacked files of CIFAR lie."""
+    root = Path(os.path.expanduser(data_dir)) if data_dir else _default_cache()
+    return root / {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[dataset]
 
 
 def _load_cifar(dataset: str, root: Path, split: str) -> ImageSet:
@@ -173,17 +253,3 @@ def _load_cifar(dataset: str, root: Path, split: str) -> ImageSet:
         ) from error
     images = torch.from_numpy(np.ascontiguousarray(cifar.data))
     return ImageSet(images, torch.tensor(cifar.targets, dtype=torch.int64), tuple(cifar.classes))
-
-
-def _load_folder(dataset: str, split: str, cache: Path) -> ImageSet:
-    folder = Path(os.path.expanduser(dataset))
-    if not dataset or not folder.is_dir():
-        near = difflib.get_close_matches(dataset.lower(), BUILT_IN, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        hint = " It is a file: unpack it and pass the folder." if folder.is_file() else hint
-        raise DataError(
-            f"dataset: {dataset!r} is neither {', '.join(map(repr, BUILT_IN))} nor a folder of images "
-            f"(<split>/<class>/*).{hint}"
-        )
-    images, labels, classes = load_folder(folder, split, cache)
-    return ImageSet(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64), classes)

@@ -4,11 +4,13 @@ A source gives the batches of any steps of any seed. What a step reads depends o
 of processes that share it: each takes an equal part of the global batch, in order.
 """
 
+import contextlib
 import os
+import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +22,13 @@ from torchvision.transforms import v2
 from setn_lab.compute.distributed import Shard
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Augmentation, Normalization, augment, batch_indices, normalize_images, scoring_batches
-from setn_lab.data.folders import DataError, list_images, to_pixels
+from setn_lab.data.facts import facts_of_files
+from setn_lab.data.folders import DataError, held_out, list_images, range_notice
 from setn_lab.data.images import ImageSet
+from setn_lab.data.pixels import GREY_16_BIT, NO_16_BITS, has_deep_colour, measured_pixels, opened, to_pixels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as the field normalizes with
-
-
+LOOKED_AT = 32  # training images whose levels are looked at before a training
 NONE_BAD = -1
 Item = TypeVar("Item")
 
@@ -43,7 +46,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class OnDevice:
-    """Image sets that live on the device as bytes."""
+    """Image sets that live on the device as bytes. test_split: what the test images' folder is called."""
 
     training: ImageSet
     testing: ImageSet
@@ -51,6 +54,25 @@ class OnDevice:
     augmentation: Augmentation
     batch_size: int
     test_batch_size: int
+    test_split: str = "test"
+    image_range: int | None = None  # as the images were read with
+    resize: ClassVar[int | None] = None  # an image to be classified has the size of these
+
+    @property
+    def augmented(self) -> str:
+        """What becomes of training images, in words."""
+        how = self.augmentation
+        return ", ".join(
+            [
+                f"crops after {how.padding} black pixels on each side" if how.padding else "no crops",
+                "flips" if how.flip else "no flips",
+                f"cutout of {how.cutout} pixels" if how.cutout else "no cutout",
+            ]
+        )
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """The facts of the training and the test images, see `ImageSet.facts`."""
+        return {"train": self.training.facts(), "test": self.testing.facts()}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,17 +136,33 @@ class OnDevice:
         return f"{split} image {image}"
 
 
-class Decoded:
-    """Folders `train/<class>/*` and `val/<class>/*` of images of any size, decoded by worker processes.
+def centred(shorter: int, image_size: int, mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
+    """From a Pillow image, RGB, to what a network is tested on, (3, image_size, image_size).
 
+    The shorter side becomes that many pixels, the centre is cropped, and the pixels, scaled to 0 .. 1, normalised.
+    """
+    return v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(image_size), *_normalize(mean, std)])
+
+
+def _normalize(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
+    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+
+
+class Decoded:
+    """Folders `train/<class>` and `val/<class>` of images of any size, decoded by worker processes.
+
+    Where there is no `val`, another folder of HELD_OUT is the test, which `test_split` says. Which files are images is
+    as `list_images` says, and a warning counts those that are left out.
     Training: random resized crop, flip, colour jitter. Test: the shorter side to 256/224 of the image size, centre
     crop. bad_images: an image that cannot be read ends the training ("fail"), or is left out and counted ("skip").
-    Raises DataError for a folder that is not so, or classes of `val` that are not those of `train`.
+    image_range: the value that is white in grey images of 16 bits; a warning says where it does not fit some of them.
+    Raises DataError for a folder that is not so, or test classes that are not those of `train`.
     """
 
     image_channels = 3
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+    augmented = "random resized crops, flips and colour jitter, without crop_padding and cutout"
 
     def __init__(
         self,
@@ -137,28 +175,42 @@ class Decoded:
         limit_train: int | None = None,
         limit_test: int | None = None,
         pin_memory: bool = False,
+        image_range: int | None = None,
     ) -> None:
         if not folder.is_dir():
             raise DataError(
                 f"dataset: {folder} is no folder; one that holds train/<class>/* and val/<class>/* is allowed"
             )
-        self.classes, training = list_images(folder, "train")
-        classes, testing = list_images(folder, "val")
-        if classes != self.classes:
-            different = sorted(set(classes) ^ set(self.classes))
-            raise DataError(f"dataset: {folder}/train and {folder}/val differ in their classes: {different[:10]}")
-        self.image_size, self.batch_size = image_size, batch_size
+        self.folder, self.test_split = folder, held_out(folder, "val")
+        training, testing = list_images(folder, "train"), list_images(folder, self.test_split)
+        self.classes = training.classes
+        if testing.classes != self.classes:
+            different = sorted(set(testing.classes) ^ set(self.classes))
+            raise DataError(
+                f"dataset: {folder}/train and {folder}/{self.test_split} differ in their classes: {different[:10]}"
+            )
+        self.image_size, self.batch_size, self.image_range = image_size, batch_size, image_range
+        self.resize = image_size * 256 // 224
         self.workers = min(workers, os.cpu_count() or 1)  # torch warns of more
         self.test_batch_size, self.pin_memory = test_batch_size, pin_memory
-        normalize = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
         crop = v2.RandomResizedCrop(image_size, antialias=True)
-        augmented = v2.Compose([crop, v2.RandomHorizontalFlip(), v2.ColorJitter(0.4, 0.4, 0.4, 0.2), *normalize])
-        centred = v2.Compose(
-            [v2.Resize(image_size * 256 // 224, antialias=True), v2.CenterCrop(image_size), *normalize]
-        )
-        self.training = _Files(limited(training, limit_train), augmented, bad_images)
-        self.testing = _Files(limited(testing, limit_test), centred, bad_images)
+        jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
+        augmented = v2.Compose([crop, v2.RandomHorizontalFlip(), jitter, *_normalize(MEAN, STD)])
+        tested = centred(self.resize, image_size, MEAN, STD)
+        self.training = _Files(limited(training.files, limit_train), augmented, bad_images, image_range)
+        self.testing = _Files(limited(testing.files, limit_test), tested, bad_images, image_range)
         self.steps = len(self.training) // batch_size
+        levels = range_notice(folder / "train", self.training.highest(), image_range)
+        for notice in (training.left_out, testing.left_out, levels):
+            if notice:
+                warnings.warn(notice, stacklevel=2)
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """The facts of the training and the test images, see `facts_of_files`."""
+        return {
+            name: facts_of_files(self.folder / split, self.classes, part.files)
+            for name, split, part in (("train", "train", self.training), ("test", self.test_split, self.testing))
+        }
 
     def train(self, seed: int, steps: range, share: Shard) -> Generator[Batch, None, None]:
         """This process's part of the batches of global steps, augmented.
@@ -210,9 +262,25 @@ class _Files(Dataset[tuple[Tensor, int, int]]):
     """Images by (index, seed, place in the stream of samples)."""
 
     def __init__(
-        self, files: Sequence[tuple[Path, int]], transform: v2.Transform, bad_images: Literal["fail", "skip"]
+        self,
+        files: Sequence[tuple[Path, int]],
+        transform: v2.Transform,
+        bad_images: Literal["fail", "skip"],
+        image_range: int | None,
     ) -> None:
-        self.files, self.transform, self.bad_images = files, transform, bad_images
+        self.files, self.transform, self.bad_images, self.image_range = files, transform, bad_images, image_range
+
+    def highest(self) -> int:
+        """The highest value among those with 16 bits of LOOKED_AT images, from all classes; NO_16_BITS without any.
+
+        Others are not decoded, and one that cannot be read is named when it is.
+        """
+        highest = NO_16_BITS
+        for path, _ in limited(self.files, LOOKED_AT):
+            with contextlib.suppress(Exception), opened(path) as image:
+                if image.mode in GREY_16_BIT or has_deep_colour(image):
+                    highest = max(highest, measured_pixels(image)[1])
+        return highest
 
     def __len__(self) -> int:
         return len(self.files)
@@ -223,8 +291,8 @@ class _Files(Dataset[tuple[Tensor, int, int]]):
         for offset in range(len(self.files)):
             path, label = self.files[(index + offset) % len(self.files)]
             try:
-                with Image.open(path) as image:
-                    pixels = to_pixels(image)
+                with opened(path) as image:
+                    pixels = to_pixels(image, self.image_range)
                 picture = Image.fromarray(np.repeat(pixels, 3, 2) if pixels.shape[2] == 1 else pixels)
             except Exception as error:  # decoders of broken files raise nearly anything
                 if self.bad_images == "fail":

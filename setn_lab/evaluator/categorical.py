@@ -1,9 +1,13 @@
-"""Categorical distributions along the last axis of an array: drawing, tempering, entropy."""
+"""Categorical distributions along the last axis of an array: drawing, log-probability, tempering, entropy."""
 
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from setn_lab.compute.device import to_device
 
 
 def categorical(p: NDArray[np.float64], rng: np.random.Generator, count: int) -> NDArray[np.int64]:
@@ -11,6 +15,17 @@ def categorical(p: NDArray[np.float64], rng: np.random.Generator, count: int) ->
     bounds = np.cumsum(p, axis=-1)
     point = rng.random((count, *p.shape[:-1], 1)) * bounds[..., -1:]
     return (point >= bounds).sum(-1)
+
+
+def log_probability(logits: Tensor, drawn: NDArray[np.int64]) -> Tensor:
+    """The logarithm of the softmax of logits (..., n) at each of the draws (count, ...), differentiable: (count, ...).
+
+    A logit may be -inf where nothing was drawn.
+    """
+    chosen = torch.from_numpy(np.arange(logits.shape[-1]) == drawn[..., None])
+    logarithms = logits.log_softmax(-1)
+    # not gathered: on CUDA the gradients of equal draws would add up in any order
+    return torch.where(to_device(chosen, logits.device), logarithms, torch.zeros_like(logarithms)).sum(-1)
 
 
 def tempered(p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

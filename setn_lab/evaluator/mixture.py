@@ -17,9 +17,9 @@ class Mixture:
 
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The loss of the mixture and the penalty of footnote 3; and (loss, accuracy)."""
-        self.search.template.requires_grad_(False)
+        template = self.search.scored_template.requires_grad_(False)
         weights = self.search.evaluator.mixing_weights()
         with autocast(self.search.device, self.search.config.precision):
-            logits = self.search.template.mixed(images, weights)
+            logits = template.mixed(images, weights)
             loss = F.cross_entropy(logits, labels)
         return loss + self.search.penalty(weights), outcome(loss, logits, labels)

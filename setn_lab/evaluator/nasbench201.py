@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from setn_lab.evaluator.categorical import categorical, entropy, tempered
+from setn_lab.evaluator.categorical import categorical, entropy, log_probability, tempered
 from setn_lab.figures.panels import Panel, mixing_panel
 from setn_lab.space.names import edge_names
 from setn_lab.space.nasbench201 import Edges, NASBench201Space
@@ -29,6 +29,10 @@ class NASBench201Evaluator(nn.Module):
     def mixing_weights(self) -> Tensor:
         """The probabilities, with which Eq. 10 mixes the operations of each edge, differentiable: (1, 6, 5)."""
         return self.alpha.softmax(-1)
+
+    def draw_log_probability(self, drawn: Edges) -> Tensor:
+        """The logarithm of the probability of each draw, differentiable; (n, 1, 6) to (n,)."""
+        return log_probability(self.alpha, drawn).sum((1, 2))
 
     def distributions(self) -> "NASBench201Distributions":
         """The probabilities as they are now, on the host, for drawing, reading and storing."""

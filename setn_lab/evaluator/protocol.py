@@ -67,5 +67,11 @@ class EvaluatorProtocol(Protocol):
     def mixing_weights(self) -> Tensor:
         """As `DistributionsProtocol.mixing_weights`, differentiable."""
 
+    def draw_log_probability(self, drawn: NDArray[np.int64]) -> Tensor:
+        """The logarithm of the probability of each of `sample`'s draws, as encoded, differentiable: (count,).
+
+        Asked for by `evaluator_gradient` rloo alone.
+        """
+
     def distributions(self) -> DistributionsProtocol:
         """The probabilities as they are now."""

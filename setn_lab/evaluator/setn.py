@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from setn_lab.evaluator.categorical import categorical, entropy, tempered
+from setn_lab.evaluator.categorical import categorical, entropy, log_probability, tempered
 from setn_lab.figures.panels import Panel, mixing_panel
 from setn_lab.space.names import label, state_name
 from setn_lab.space.setn import Quadruples, SearchSpace, pair_index, pair_operations
@@ -45,13 +45,27 @@ class Evaluator(nn.Module):
 
     def probabilities(self) -> tuple[Tensor, Tensor, Tensor]:
         """The softmax-normalised f, g (Eq. 4) and h (Eq. 7), differentiable; shapes as the logits'."""
-        f, g = (logits.masked_fill(~self.readable, -math.inf).softmax(-1) for logits in (self.f, self.g))
+        f, g = (logits.softmax(-1) for logits in self._input_logits())
         return f, g, self.h.softmax(-1)
 
     def mixing_weights(self) -> Tensor:
         """The weights of `mix` as they are now, differentiable: (2, edges, |O|)."""
         f, g, h = self.probabilities()
         return mix(f, g, h, self.readable, self.first.to(h.dtype), self.second.to(h.dtype))
+
+    def draw_log_probability(self, drawn: Quadruples) -> Tensor:
+        """The logarithm of the probability of each draw of t, u and r, differentiable; (n, 2, B, 4) to (n,).
+
+        Of the draw as it is, where `Distributions.log_probability` adds both encodings of an architecture.
+        """
+        r1, r2, t, u = np.moveaxis(drawn, -1, 0)
+        f, g = self._input_logits()
+        terms = [log_probability(*of) for of in ((f, t), (g, u), (self.h, pair_index(r1, r2)))]
+        return torch.stack(terms).sum((0, 2, 3))
+
+    def _input_logits(self) -> list[Tensor]:
+        """f and g, -inf for states that a node does not read."""
+        return [logits.masked_fill(~self.readable, -math.inf) for logits in (self.f, self.g)]
 
     def distributions(self) -> "Distributions":
         """The probabilities as they are now, on the host, for drawing, reading and storing."""

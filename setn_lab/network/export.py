@@ -10,9 +10,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transform
+from torchvision.transforms.v2.functional import to_pil_image
 
-from setn_lab.data.folders import GREY, to_pixels
+from setn_lab.data.batches import Normalization, normalize_images
+from setn_lab.data.pixels import GREY, to_pixels
+from setn_lab.data.sources import centred
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork, Network
 from setn_lab.space.genotype import Genotype
 
@@ -26,9 +28,12 @@ class TrainedError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network in evaluation mode, the names of its classes, and the pixels it expects.
+    """A network in evaluation mode, the names of its classes, and how it was tested.
 
-    mean, std: of each channel, of pixels scaled to 0 .. 1. channels, repeats: C and N.
+    mean, std: of each channel, of pixels scaled to 0 .. 1. channels, repeats: C and N. resize: the pixels that the
+    shorter side of an image of any size is brought to, whose centre of image_size x image_size is then seen; None: an
+    image has that size. image_range: the value that is white in a grey image of 16 bits, None: 65535.
+    Raises ValueError for a resize that leaves less than image_size.
     """
 
     network: Network
@@ -39,29 +44,48 @@ class Trained:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    resize: int | None = None  # neither is in files of earlier versions
+    image_range: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the file of a network may say."""
+        if self.resize is not None and not (isinstance(self.resize, int) and self.resize >= self.image_size):
+            raise ValueError(f"resize {self.resize!r} for crops of {self.image_size} pixels")
 
     @torch.no_grad()
     def probabilities(self, image: Image.Image | Tensor) -> Tensor:
         """The probability of each class (classes,) for a Pillow image, or uint8 pixels (c, h, w).
 
-        Raises TrainedError for an image of another size or another number of channels.
+        The image becomes what the network was tested on, a Pillow image first what its EXIF says that it shows.
+        Raises TrainedError for an image of another size, where the network takes but one, or of other channels.
         """
+        channels, side = self.network.image_channels, self.image_size
         if isinstance(image, Tensor):
             pixels = image
         else:
-            grey = self.network.image_channels == 1 and image.mode not in GREY
-            pixels = torch.from_numpy(to_pixels(image.convert("L") if grey else image).copy()).permute(2, 0, 1)
-            if len(pixels) < self.network.image_channels:  # a grey one among colours
-                pixels = pixels.expand(self.network.image_channels, -1, -1)
-        wanted = self.network.image_channels, self.image_size, self.image_size
-        if tuple(pixels.shape) != wanted or pixels.dtype != torch.uint8:
-            raise TrainedError(
-                f"image: {tuple(pixels.shape)} of {pixels.dtype} given; (c, h, w) = {wanted} of uint8 is allowed, "
-                "the size that the network was trained on: resize or crop it"
-            )
-        device = self.network.classifier.weight.device
-        pixels = transform.normalize(pixels.to(device).float() / 255, list(self.mean), list(self.std))
-        return self.network(pixels[None]).logits.softmax(1)[0].cpu()
+            grey = channels == 1 and image.mode not in GREY
+            values = to_pixels(image.convert("L") if grey else image, self.image_range)
+            pixels = torch.from_numpy(values.copy()).permute(2, 0, 1)
+            if len(pixels) < channels:  # a grey one among colours
+                pixels = pixels.expand(channels, -1, -1)
+        fits = pixels.dim() == 3 and len(pixels) == channels and pixels.dtype == torch.uint8
+        if self.resize is None:
+            if not fits or tuple(pixels.shape[1:]) != (side, side):
+                raise TrainedError(
+                    f"image: {tuple(pixels.shape)} of {pixels.dtype} given; (c, h, w) = {(channels, side, side)} of "
+                    f"uint8 is allowed, the size that the network was trained on: resize or crop it to {side} pixels a "
+                    "side"
+                )
+            normalization = Normalization(torch.tensor(self.mean), torch.tensor(self.std))
+            batch = normalize_images(pixels.cpu().permute(1, 2, 0)[None].contiguous(), normalization)
+        else:
+            if not fits or not pixels.numel():
+                raise TrainedError(
+                    f"image: {tuple(pixels.shape)} of {pixels.dtype} given; (c, h, w) with c = {channels} of uint8 is "
+                    "allowed, of any height and width"
+                )
+            batch = centred(self.resize, side, self.mean, self.std)(to_pil_image(pixels.cpu()))[None]
+        return self.network(batch.to(self.network.classifier.weight.device)).logits.softmax(1)[0].cpu()
 
     def classify(self, image: Image.Image | Tensor) -> str:
         """The name of the most probable class; raises what `probabilities` raises."""
@@ -69,7 +93,7 @@ class Trained:
 
     def to_bytes(self) -> bytes:
         """The file that `load` reads. The auxiliary head, which only training needs, is left out."""
-        fields = ("kind", "channels", "repeats", "classes", "image_size", "mean", "std")
+        fields = ("kind", "channels", "repeats", "classes", "image_size", "mean", "std", "resize", "image_range")
         about = {name: getattr(self, name) for name in fields}
         about |= {"genotype": self.network.genotype.to_json(), "image_channels": self.network.image_channels}
         values = {

@@ -1,9 +1,12 @@
 """The parameters of a training, section 5.2's for CIFAR as defaults."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from setn_lab.config import ConfigError, bounded, unhashed, validate
+from setn_lab.data.contents import image_contents, listed_contents
+from setn_lab.data.images import BUILT_IN
+from setn_lab.space.named import resolve
 
 SMALLEST = {"cifar": 29, "imagenet": 193}  # side in pixels for which the auxiliary head's pool and convolution fit
 
@@ -11,6 +14,8 @@ SMALLEST = {"cifar": 29, "imagenet": 193}  # side in pixels for which the auxili
 @dataclass(frozen=True, kw_only=True)
 class RetrainConfig:
     """The parameters of a training, section 5.2's for CIFAR as defaults. Raises ConfigError."""
+
+    once_named: ClassVar[tuple[str, ...]] = ("workers",)
 
     # network
     genotype: str = "SETN"  # a published name, a search's run folder, a file, or a DARTS text
@@ -23,6 +28,7 @@ class RetrainConfig:
     dataset: str = "cifar10"  # cifar10, cifar100, digits, or a folder of images
     data_dir: str | None = unhashed(None)  # where CIFAR lies or is downloaded to
     image_size: int = bounded(224, at_least=32)  # side in pixels of the imagenet network's crops
+    image_range: int | None = bounded(None, at_least=1, at_most=65535, added=True)  # white of 16 bits, None: 65535
     crop_padding: int = bounded(4, at_least=0)  # pixels
     flip: bool = True  # mirror half of the images
     cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
@@ -44,7 +50,7 @@ class RetrainConfig:
     label_smoothing: float = bounded(0.0, at_least=0, below=1)
 
     # machine
-    workers: int = bounded(4, at_least=0)  # processes that decode images
+    workers: int = bounded(4, at_least=0, identity=False)  # processes that decode images
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True
     synchronized_batch_norm: bool = False  # over the processes, on CUDA
@@ -63,3 +69,18 @@ class RetrainConfig:
             raise ConfigError(
                 f"warmup_epochs: {self.warmup_epochs} given; an integer below epochs ({self.epochs}) is allowed"
             )
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the images are decoded step by step, of any size, by worker processes."""
+        return self.network == "imagenet" and self.dataset not in BUILT_IN
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """The genotype and the images, of both splits, see `config.contents`. Raises GenotypeError and DataError."""
+        text = resolve(self.genotype)[1].to_darts()
+        images = (
+            listed_contents(self.dataset)
+            if self.decodes
+            else image_contents(self.dataset, self.data_dir, self.image_range, with_test=True)
+        )
+        return {"genotype": {"digest": text, "where": text, "genotype": text}, "dataset": images}

@@ -83,13 +83,14 @@ def describe_retraining(setup: Retraining) -> str:
     )
     images = (
         f"{source.image_size} x {source.image_size}, {source.image_channels} channels, {len(source.classes)} classes, "
-        f"{source.steps} steps of {config.batch_size} an epoch"
+        f"{source.steps} steps of {config.batch_size} an epoch, tested on `{source.test_split}`"
     )
     return page.facts(
         {
             "genotype": f"{setup.name}: `{setup.genotype.to_darts()}`",
             "network": size_text,
             "images": images,
+            "augmentation": source.augmented,
             "seeds": f"{seeds}; {config.epochs} epochs each",
             "device": f"{setup.device}",
             "run folder": f"`{setup.folder}`",

@@ -1,5 +1,6 @@
 """From parameters to everything a training works on: the genotype, the images, the network."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError, expanded
 from setn_lab.data.batches import Augmentation, Normalization, batch_indices
-from setn_lab.data.folders import DataError
-from setn_lab.data.images import BUILT_IN, load_images
+from setn_lab.data.folders import DataError, held_out
+from setn_lab.data.images import load_images, resolve_dataset
 from setn_lab.data.sources import Decoded, ImageSource, OnDevice, limited
 from setn_lab.network.costs import Cost, cost
 from setn_lab.network.discrete import Network
@@ -21,6 +22,12 @@ from setn_lab.retrain.config import SMALLEST, RetrainConfig
 from setn_lab.runs.run import default_folder
 from setn_lab.space.genotype import Genotype
 from setn_lab.space.named import resolve
+
+# What has no effect, and which values beside the default only say so.
+UNUSED: dict[str, dict[str, tuple[object, ...]]] = {
+    "images of any size": {"crop_padding": (0,), "flip": (), "cutout": (0,)},
+    "images of one size": {"image_size": (), "bad_images": ()},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +75,16 @@ class Retraining:
         """The network as it is exported."""
         config, source = self.config, self.source
         size = config.network, config.channels, config.repeats
-        return Trained(network, *size, source.classes, source.image_size, source.mean, source.std)
+        return Trained(
+            network,
+            *size,
+            source.classes,
+            source.image_size,
+            source.mean,
+            source.std,
+            resize=source.resize,
+            image_range=source.image_range,
+        )
 
 
 def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -> Retraining:
@@ -126,8 +142,22 @@ def _check_processes(config: RetrainConfig, device: torch.device, count: int) ->
         )
 
 
+def _check_effects(config: RetrainConfig, kind: str) -> None:
+    """Raises ConfigError for each parameter with a value of its own that has no effect on that kind of images."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    lines = [
+        f"{name}: {getattr(config, name)!r} given for {kind}, on which it has no effect; {defaults[name]!r}, the "
+        "default, is allowed: leave it out"
+        for name, harmless in UNUSED[kind].items()
+        if getattr(config, name) not in (defaults[name], *harmless)
+    ]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
 def _source(config: RetrainConfig, device: torch.device) -> ImageSource:
-    if config.network == "imagenet" and config.dataset not in BUILT_IN:
+    if config.decodes:
+        _check_effects(config, "images of any size")
         decoded = Decoded(
             expanded(config.dataset, "dataset"),
             config.image_size,
@@ -138,16 +168,22 @@ def _source(config: RetrainConfig, device: torch.device) -> ImageSource:
             config.limit_train,
             config.limit_test,
             pin_memory=device.type == "cuda",
+            image_range=config.image_range,
         )
         batch_indices(len(decoded.training), config.batch_size, 0, "check", 0)  # fails where there are too few
         return decoded
-    training = load_images(config.dataset, config.data_dir)
-    testing = load_images(config.dataset, config.data_dir, "test")
+    _check_effects(config, "images of one size")
+    folder = resolve_dataset(config.dataset)
+    split = held_out(folder, "test") if isinstance(folder, Path) else "test"
+    training, testing = (
+        load_images(config.dataset, config.data_dir, name, image_range=config.image_range) for name in ("train", split)
+    )
     for what in ("classes", "channels", "image_size"):
         there, here = getattr(training, what), getattr(testing, what)
         if there != here:
             raise DataError(
-                f"dataset: {config.dataset} has the {what} {there} in train and {here} in test; they must be the same"
+                f"dataset: {config.dataset} has the {what} {there} in train and {here} in {split}; they must be the "
+                "same"
             )
     training, testing = (
         images.take(torch.tensor(limited(range(len(images)), limit)))
@@ -161,4 +197,6 @@ def _source(config: RetrainConfig, device: torch.device) -> ImageSource:
         Augmentation(config.crop_padding, config.flip, config.cutout),
         config.batch_size,
         config.test_batch_size,
+        split,
+        config.image_range,
     )

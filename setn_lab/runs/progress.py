@@ -1,5 +1,6 @@
 """How far a run is: what an observer is told, and how it is written in a line."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+FEW = 10  # architectures: an evaluator that draws no more than so many has all but decided
 UNITS = {"train": "steps", "score": "candidates", "networks": "networks"}
 
 
@@ -70,10 +72,19 @@ def epoch_line(record: dict[str, Any]) -> str:
         line = f"seed {record['seed']}, epoch {record['epoch']}: loss {record['loss']:.3f}, error {record['error']:.1%}"
         line += f", test loss {record['test_loss']:.3f}, test error {record['test_error']:.2%}"
         return f"{line}, {record['seconds']:.0f} s"
-    line = f"epoch {record['epoch']}: weights {record['weight_loss']:.3f} {record['weight_accuracy']:.1%}"
-    if record["evaluator_loss"] is not None:
-        line += f", evaluator {record['evaluator_loss']:.3f} {record['evaluator_accuracy']:.1%}"
-    return f"{line}, entropy {record['entropy']:.2f} nats, {record['seconds']:.0f} s"
+    parts = [
+        f"{name} {record[f'{key}_loss']:.3f} {record[f'{key}_accuracy']:.1%}"
+        for name, key in (("weights", "weight"), ("evaluator", "evaluator"))
+        if record[f"{key}_loss"] is not None
+    ]
+    collapsed = collapse(record["entropy"])
+    entropy = f"entropy {record['entropy']:.2f} nats" + (f" ({collapsed})" if collapsed else "")
+    return f"epoch {record['epoch']}: {', '.join(parts)}, {entropy}, {record['seconds']:.0f} s"
+
+
+def collapse(entropy: float) -> str:
+    """What the entropy in nats of an architecture says of an evaluator that draws only a few; empty otherwise."""
+    return f"collapsed to about {math.exp(entropy):.1f} architectures" if entropy < math.log(FEW) else ""
 
 
 def duration(seconds: float) -> str:

@@ -1,18 +1,22 @@
 """The run folder: the record of one run, written by one process at a time.
 
-It holds `config.json` (a parameters file for `papermill -f`), `environment.json`, journals (`*.jsonl`, one
-record a line), products, `checkpoints/` and the lock. A resumed run and every figure are made from it alone.
+It holds `config.json` (a parameters file for `papermill -f`), `identity.json` (what the run is made of),
+`environment.json`, journals (`*.jsonl`, one record a line), products, `checkpoints/` and the lock. A resumed run and
+every figure are made from it alone.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import setn_lab.config
+from setn_lab.runs import identity
 from setn_lab.runs.environment import checkout, environment
 from setn_lab.runs.files import SYNCS_FOLDERS, FolderSyncError, replace_file, sync_folder
 from setn_lab.runs.lock import MARKER, Lock, LockError, take_lock
@@ -34,10 +38,13 @@ class Run:
     folder: Path
     config: Any
     resumed: bool
+    contents: dict[str, Mapping[str, Any]]  # what was found where the config points to, see `config.contents`
 
-    def __init__(self, folder: Path, config: Any, resumed: bool, lock: Lock) -> None:
+    def __init__(
+        self, folder: Path, config: Any, resumed: bool, contents: dict[str, Mapping[str, Any]], lock: Lock
+    ) -> None:
         """For `open` alone."""
-        self.folder, self.config, self.resumed = folder, config, resumed
+        self.folder, self.config, self.resumed, self.contents = folder, config, resumed, contents
         self._lock: Lock | None = lock
 
     @classmethod
@@ -47,12 +54,17 @@ class Run:
         The folder is `config.run_dir` or else `default_folder`. A holder of the lock is waited for
         `lock_wait` seconds: a killed kernel lives on for a few. A torn last line of a journal is cut. Warns
         when the start before was in another environment. Raises RunError when the folder is in use, holds
-        another run or something else, is damaged, or cannot be written.
+        another run or something else, is damaged, or cannot be written, and where what the config points to has
+        changed since the run was made of it; and what the config's `contents` raises.
         """
         given = getattr(config, "run_dir", None)
-        folder = (
-            default_folder(config, kind) if given is None else setn_lab.config.expanded(given, "run_dir")
-        ).absolute()
+        chosen = None if given is None else setn_lab.config.expanded(given, "run_dir")
+        if chosen is not None:  # before the images are read, which may be others
+            _compare_config(chosen, config)
+        found = setn_lab.config.contents(config)
+        folder = (chosen or default_folder(config, kind, found)).absolute()
+        if chosen is None and not folder.exists():
+            _refuse_changed(folder.parent, kind, config, found)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "lock").exists():
@@ -62,9 +74,12 @@ class Run:
                 resumed = (folder / "config.json").exists()
                 if resumed:
                     _compare_config(folder, config)
+                    _compare_contents(folder, found)
                 else:
                     _refuse_foreign(folder)
                     replace_file(folder / "config.json", setn_lab.config.to_json(config).encode())
+                if identity.read(folder) is None:
+                    _write_identity(folder, identity.record(config, found))
                 for leftover in folder.glob(".*.tmp"):
                     leftover.unlink()
                 _record_environment(folder, kind)
@@ -85,7 +100,7 @@ class Run:
             ) from error
         if not SYNCS_FOLDERS:
             warnings.warn(_ON_WINDOWS, stacklevel=2)
-        return cls(folder, config, resumed, lock)
+        return cls(folder, config, resumed, found, lock)
 
     def close(self) -> None:
         """Free the folder for others; a second call does nothing."""
@@ -165,15 +180,56 @@ class Run:
             raise _write_error(path, error) from error
         return path
 
+    def replace_config(self, config: Any) -> None:
+        """Write config.json again, with other values of the fields that are `redone`."""
+        self.config = config
+        self.write("config.json", setn_lab.config.to_json(config))
+
+    def put_aside(self, journal: str) -> Path | None:
+        """Give a journal another name, JOURNAL-1.jsonl and so on; None where it is not there."""
+        path = self._path(f"{journal}.jsonl")
+        if not path.exists():
+            return None
+        aside = next(
+            name for number in itertools.count(1) if not (name := path.with_name(f"{journal}-{number}.jsonl")).exists()
+        )
+        try:
+            path.rename(aside)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise _write_error(path, error) from error
+        return aside
+
+    def made_from(self, product: str) -> str | None:
+        """What `note` last said of a product."""
+        return self._identity()["products"].get(product)
+
+    def note(self, product: str, made_from: str) -> None:
+        """Keep of a product, or of a stage of the run, the digest of what it was made from."""
+        stored = self._identity()
+        if stored["products"].get(product) != made_from:
+            stored["products"][product] = made_from
+            self.write(identity.NAME, json.dumps(stored, indent=1) + "\n")
+
+    def _identity(self) -> dict[str, Any]:
+        return identity.read(self.folder) or identity.record(self.config, self.contents)
+
     def _path(self, name: str) -> Path:
         if self._lock is None:
             raise RunError(f"{self.folder / name}: the run is closed, so another may write here: open it again")
         return self.folder / name
 
 
-def default_folder(config: Any, kind: str) -> Path:
-    """`<root>/<kind>-<digest of the config>`: the same config comes back to it and another never touches it."""
-    return root_folder() / f"{kind}-{setn_lab.config.digest(config)}"
+def default_folder(config: Any, kind: str, found: dict[str, Mapping[str, Any]] | None = None) -> Path:
+    """`<root>/<kind>-<digest>` of the config and its contents, `found` where they are known.
+
+    The same config on the same images comes back to it, and another never touches it. Where an older version has left
+    a folder of this config, it is that one.
+    """
+    found = setn_lab.config.contents(config) if found is None else found
+    folder = root_folder() / f"{kind}-{setn_lab.config.digest(config, found)}"
+    older = root_folder() / f"{kind}-{identity.older_digest(config)}"
+    return older if not folder.exists() and (older / "config.json").exists() else folder
 
 
 def root_folder() -> Path:
@@ -222,15 +278,50 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def _refuse_changed(root: Path, kind: str, config: Any, found: dict[str, Mapping[str, Any]]) -> None:
+    """Refuse a new run where one of the same parameters was made from what lay in the same place before."""
+    if found and (other := identity.elsewhere(root, kind, config, found)):
+        folder, lines = other
+        raise RunError(_changed(folder, lines) + ", or give a run_dir of its own to a run of what is there now")
+
+
+def _changed(folder: Path, lines: str) -> str:
+    return (
+        f"what {folder} was made of has changed since:\n  {lines}\nThe run cannot go on with it, nor be told from it. "
+        "Put back what was there"
+    )
+
+
+def _write_identity(folder: Path, content: dict[str, Any]) -> None:
+    replace_file(folder / identity.NAME, (json.dumps(content, indent=1) + "\n").encode())
+
+
 def _compare_config(folder: Path, config: Any) -> None:
-    here = setn_lab.config.identity(config)
-    there = setn_lab.config.hashed(type(config), _read_object(folder / "config.json"))
+    if not (folder / "config.json").exists():
+        return
+    cls = type(config)
+    here = setn_lab.config.decisive(cls, vars(config))
+    there = setn_lab.config.decisive(cls, setn_lab.config.completed(cls, _read_object(folder / "config.json")))
+    stored = identity.read(folder)
+    if stored is not None:  # what a place holds counts, not how it is written; an older version did not know that
+        known = stored["contents"]
+        here, there = ({name: value for name, value in part.items() if name not in known} for part in (here, there))
     if lines := setn_lab.config.differences(there, here):
         raise RunError(
             f"{folder} holds a run of another config:\n  "
             + "\n  ".join(lines)
             + "\nGive another run_dir, or leave run_dir out so that the folder is named from the config"
         )
+
+
+def _compare_contents(folder: Path, found: dict[str, Mapping[str, Any]]) -> None:
+    stored = identity.read(folder)
+    if stored is None:
+        return
+    known = stored["contents"]
+    changed = {name: identity.changes(known.get(name, {}), found.get(name, {})) for name in {**known, **found}}
+    if lines := [f"{name}: {text}" for name, text in changed.items() if text]:
+        raise RunError(_changed(folder, "\n  ".join(lines)) + ", or give another run_dir")
 
 
 def _record_environment(folder: Path, kind: str) -> None:

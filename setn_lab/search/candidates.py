@@ -1,11 +1,13 @@
 """Algorithm 1, second half: draw T candidates, score each with the template's weights, select one."""
 
 import io
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
 
@@ -21,16 +23,19 @@ from setn_lab.compute.streams import generator
 from setn_lab.compute.workers import HERE, Workers
 from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
 from setn_lab.runs.progress import Observer, Progress
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.search.config import SearchConfig
 from setn_lab.search.racing import race
 from setn_lab.search.setup import Search
+from setn_lab.search.stages import stages
 from setn_lab.search.steps import one_shot
-from setn_lab.search.training import SearchError
+from setn_lab.search.training import SearchError, load_trained
 from setn_lab.space.setn import Quadruples
 from setn_lab.template.cell import Cache
 from setn_lab.template.norm import BatchNorm
 
 CandidateSource = Literal["evaluator", "uniform", "argmax"]
+WINNER = "genotype.json"
 TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
 RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
 
@@ -78,25 +83,33 @@ def score(
     """Draw `count` architectures and score the distinct ones, each once on all of D_val, spread over `workers`.
 
     Appends one line per candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
-    scored again. Returns all in the order of their first draw. Raises ShortMemoryError, and RunError where the journal
-    holds candidates that this search does not draw.
+    scored again. A journal of other candidates, of another T for example, is put aside, and what was scored by the same
+    template in the same way is taken from it and from all journals of this run and of the search's own. Returns all in
+    the order of their first draw. Raises ShortMemoryError, and SearchError where the training is not over.
     """
+    load_trained(search, run)
     entries = _entries(search, source, count)
-    done = _done(search, run, journal, entries)
+    made_from = search.stages.scores
+    done = _done(search, run, journal, entries, made_from)
+    known = _known(search, run, made_from)
     groups = [entries[start : start + TOGETHER] for start in range(len(done), len(entries), TOGETHER)]
-    tasks = [[entry.architecture for entry in group] for group in groups]
+    missing = [[entry for entry in group if entry.genotype not in known] for group in groups]
+    tasks = [[entry.architecture for entry in group] for group in missing if group]
     shared = search if workers.here else search.to(torch.device("cpu"))
     with (
         explain_out_of_memory("scoring_batch_size"),
         closing(spread(workers, _arrive, shared, evaluate, tasks)) as results,
     ):
-        for group, scores in zip(groups, in_order(results), strict=True):
-            scored = [entry.scored(*score, len(search.valid)) for entry, score in zip(group, scores, strict=True)]
+        ordered = in_order(results)
+        for group, new in zip(groups, missing, strict=True):
+            if new:
+                known |= {entry.genotype: score for entry, score in zip(new, next(ordered), strict=True)}
+            scored = [entry.scored(*known[entry.genotype], len(search.valid)) for entry in group]
             for candidate in scored:
-                run.append(journal, _to_record(search, candidate))
+                run.append(journal, _to_record(search, candidate, made_from))
             for candidate in scored:
                 done.append(candidate)
-                observe(Progress("score", len(done), len(entries), _to_record(search, candidate)))
+                observe(Progress("score", len(done), len(entries), _to_record(search, candidate, made_from)))
     return done
 
 
@@ -116,8 +129,10 @@ def score_by_racing(
     kept batch by batch in the run folder's files race-NNN.npz, so that an interrupted race goes on. Returns all in the
     order of their first draw, as the journal `candidates` has them. Raises what `score` raises.
     """
+    load_trained(search, run)
     entries = _entries(search, source, count)
-    done = _done(search, run, "candidates", entries)
+    made_from = search.stages.candidates  # what is left of a race depends on all of it
+    done = _done(search, run, "candidates", entries, made_from)
     if len(done) == len(entries):
         return done
     batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
@@ -137,8 +152,9 @@ def score_by_racing(
         images = int(result.images[index])
         loss, accuracy = sums[:, index] / images
         done.append(entries[index].scored(float(loss), float(accuracy), images))
-        run.append("candidates", _to_record(search, done[-1]))
-        observe(Progress("score", len(entries), len(entries), _to_record(search, done[-1])))
+        record = _to_record(search, done[-1], made_from)
+        run.append("candidates", record)
+        observe(Progress("score", len(entries), len(entries), record))
     return done
 
 
@@ -146,15 +162,15 @@ def _race_batch(
     search: Search, run: Run, architectures: list[Quadruples], batch: int, indices: Tensor
 ) -> NDArray[np.float32]:
     """Losses and correct answers (2, racers, images) on one batch, from the run folder if they lie there."""
-    kept = run.folder / f"race-{batch:03}.npz"
+    kept, made_from = run.folder / f"race-{batch:03}.npz", search.stages.scores
     missing_or_damaged = (OSError, EOFError, KeyError, ValueError, BadZipFile)
     with suppress(*missing_or_damaged), kept.open("rb") as file, np.load(file) as stored:
-        if np.array_equal(stored["architectures"], architectures):
+        if str(stored["of"]) == made_from and np.array_equal(stored["architectures"], architectures):
             return stored["scores"]
     with explain_out_of_memory("scoring_batch_size"):
         scores = batch_scores(search, architectures, indices).cpu().numpy()
     buffer = io.BytesIO()
-    np.savez(buffer, architectures=architectures, scores=scores)
+    np.savez(buffer, architectures=architectures, scores=scores, of=np.array(made_from))
     run.write(kept.name, buffer.getvalue())
     return scores
 
@@ -184,20 +200,57 @@ def _entries(search: Search, source: CandidateSource, count: int) -> list[_Entry
     ]
 
 
-def _done(search: Search, run: Run, journal: str, entries: list[_Entry]) -> list[Candidate]:
-    """The candidates that the journal has already, the first of the entries. Raises RunError where it has others."""
+def _done(search: Search, run: Run, journal: str, entries: list[_Entry], made_from: str) -> list[Candidate]:
+    """The candidates that the journal has already, the first of the entries; a journal of others is put aside.
+
+    Raises RunError for lines that are no candidates of this space.
+    """
+    _sign(search, run)
+    records = run.read(journal)
+    done = _read(search, run.folder / f"{journal}.jsonl", records)
+    expected = [(entry.genotype, entry.draws) for entry in entries[: len(done)]]
+    ours = all(record.get("of", made_from) == made_from for record in records)
+    if ours and [(candidate.genotype, candidate.draws) for candidate in done] == expected:
+        return done
+    run.put_aside(journal)
+    return []
+
+
+def _known(search: Search, run: Run, made_from: str) -> dict[Any, tuple[float, float]]:
+    """Loss and accuracy of what was scored on all of D_val by the same template in the same way, by genotype."""
+    folders = {run.folder, search.held.folder or run.folder}
+    known = {}
+    for path in sorted(path for folder in folders for path in folder.glob("*.jsonl")):
+        records = [record for record in read_journal(path) if record.get("of") == made_from]
+        for candidate in _read(search, path, records):
+            known[candidate.genotype] = candidate.loss, candidate.accuracy
+    return known
+
+
+def _sign(search: Search, run: Run) -> None:
+    """Give the lines that an older version wrote the digest of what they were made from, by the folder's config."""
+    stored = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    if not set(SearchConfig.redone) <= stored.keys():
+        return  # of a study, whose own config says how its candidates are scored
+    names = {name: stored[name] for name in SearchConfig.redone}
+    made_from = stages(replace(search.config, **names))
+    for journal in ("candidates", "baseline", "argmax"):
+        records = run.read(journal)
+        if all("of" in record for record in records):
+            continue
+        raced = journal == "candidates" and stored["scoring"] == "racing"
+        of = made_from.candidates if raced else made_from.scores
+        run.write(f"{journal}.jsonl", "".join(json.dumps({"of": of, **record}) + "\n" for record in records))
+
+
+def _read(search: Search, path: Path, records: list[dict[str, Any]]) -> list[Candidate]:
     try:
-        done = [_from_record(search, record) for record in run.read(journal)]
-        expected = [(entry.genotype, entry.draws) for entry in entries[: len(done)]]
-        fits = [(candidate.genotype, candidate.draws) for candidate in done] == expected
-    except (KeyError, TypeError, ValueError):
-        fits = False
-    if not fits:
+        return [_from_record(search, record) for record in records]
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{run.folder / journal}.jsonl: holds candidates that this search does not draw; it was edited or belongs "
-            "to another run: move it away to score again"
-        )
-    return done
+            f"{path}: holds lines that are no candidates of this search ({error!r}): it was edited or belongs to "
+            "another run; move it away to score again"
+        ) from error
 
 
 @torch.no_grad()
@@ -248,17 +301,29 @@ def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Cand
 def search_candidates(search: Search, run: Run, observe: Observer = lambda progress: None) -> Candidate:
     """The second half of Algorithm 1 as the config says: score T candidates, select one, write genotype.json.
 
-    Scores `baseline_candidates` uniform ones with the same template too, into the journal `baseline`.
+    Scores `baseline_candidates` uniform ones with the same template too, into the journal `baseline`. A folder that
+    held candidates of another T, source or way to score then holds these, and its config.json says so. Raises what
+    `score` raises.
     """
     config = search.config
+    load_trained(search, run)
+    _sign(search, run)
+    racing = config.scoring == "racing"
+    made_from = search.stages.candidates
+    if run.made_from(WINNER) != made_from:  # nothing of other candidates may be taken for these, should this be killed
+        (run.folder / WINNER).unlink(missing_ok=True)
+        entries = _entries(search, config.candidate_source, config.candidates)
+        _done(search, run, "candidates", entries, made_from if racing else search.stages.scores)
+        run.replace_config(config)
     if config.baseline_candidates:
         score(search, run, "uniform", config.baseline_candidates, "baseline", observe)
-    if config.scoring == "racing":
+    if racing:
         scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
     else:
         scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
     chosen = select([candidate for candidate in scored if candidate.images == len(search.valid)], config.select_by)
-    run.write("genotype.json", chosen.genotype.to_json() + "\n")
+    run.write(WINNER, chosen.genotype.to_json() + "\n")
+    run.note(WINNER, made_from)
     return chosen
 
 
@@ -269,7 +334,7 @@ def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator
         yield
         return
     (architecture,) = architectures
-    norms = [module for module in search.template.modules() if isinstance(module, BatchNorm)]
+    norms = [module for module in search.scored_template.modules() if isinstance(module, BatchNorm)]
     try:
         for norm in norms:
             norm.collect(search.device)
@@ -283,18 +348,19 @@ def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator
             )
             images = normalize_images(search.train.take(indices).images, search.normalization)
             one_shot(search, images, search.template.per_cell(architecture))
-        search.template.eval()
+        search.scored_template.eval()
         yield
     finally:
-        search.template.train()
+        search.scored_template.train()
         for norm in norms:
             norm.forget()
 
 
-def _to_record(search: Search, candidate: Candidate) -> dict[str, Any]:
+def _to_record(search: Search, candidate: Candidate, made_from: str) -> dict[str, Any]:
     record = {name: getattr(candidate, name) for name in ("loss", "accuracy", "images", "draws", "log_probability")}
-    return {"genotype": search.space.write(candidate.genotype), **record}
+    return {"genotype": search.space.write(candidate.genotype), **record, "of": made_from}
 
 
 def _from_record(search: Search, record: dict[str, Any]) -> Candidate:
-    return Candidate(**{**record, "genotype": search.space.read(record["genotype"])})
+    values = {name: value for name, value in record.items() if name != "of"}
+    return Candidate(**{**values, "genotype": search.space.read(record["genotype"])})

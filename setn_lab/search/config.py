@@ -1,14 +1,25 @@
 """The parameters of a search, the paper's values as defaults."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
-from setn_lab.config import ConfigError, bounded, choice, unhashed, validate
+from setn_lab.config import ConfigError, bounded, build, choice, completed, later, unhashed, validate
+from setn_lab.data.contents import image_contents
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
+from setn_lab.runs import identity
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+TEMPLATE = "template"  # of a run folder, what `runs.identity` calls the finished one
+
+
+def _head_before(values: Mapping[str, Any]) -> str:
+    """The head of the template in versions without the parameter."""
+    return KITS.get(str(values.get("space")), KITS["small"]).heads[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +33,7 @@ class TemplateConfig:
     limit_train: int | None = bounded(None, at_least=2)  # images of D_train, None: all
     limit_valid: int | None = bounded(None, at_least=2)  # images of D_val, None: all
     image_size: int | None = bounded(None, at_least=1)  # a smaller side in pixels to average them down to, None: theirs
+    image_range: int | None = bounded(None, at_least=1, at_most=65535, added=True)  # white of 16 bits, None: 65535
     crop_padding: int = bounded(4, at_least=0)  # pixels
     flip: bool = True  # mirror half of the images
     cutout: int = bounded(0, at_least=0)  # side in pixels, 0: off
@@ -33,6 +45,7 @@ class TemplateConfig:
     # template
     channels: int = bounded(16, at_least=1)  # C
     repeats: int = bounded(2, at_least=1)  # N
+    template_head: Literal["norm", "mean"] = later("norm", before=_head_before)  # mean: no norm before the classifier
     epochs: int = bounded(400, at_least=1)
     batch_size: int = bounded(64, at_least=2)
     sampling: Literal["uniform", "fair", "connected"] = "uniform"  # fair: each operation of an edge once in every step
@@ -40,12 +53,15 @@ class TemplateConfig:
     weight_lr_end: float = bounded(0.0, at_least=0)  # to which the rate is annealed; as much as weight_lr keeps it
     weight_momentum: float = bounded(0.9, at_least=0, below=1)
     weight_decay: float = bounded(3e-4, at_least=0)
+    weight_averaging: float = bounded(0.0, at_least=0, below=1, added=True)  # decay a step of averages to score, 0: off
     gradient_clip: float = bounded(10.0, above=0)  # norm, of the evaluator's gradient too
     path_dropout: float = bounded(0.1, at_least=0, below=1)  # rate
 
     # evaluator
     evaluator_gradient: str = choice("mixture", GRADIENTS, added=True)  # how it is updated, mixture: by Eq. 10
+    evaluator_samples: int = bounded(4, at_least=2, added=True)  # architectures drawn for a step of rloo
     evaluator_start: int = bounded(0, at_least=0)  # epochs of the template alone before the evaluator joins
+    evaluator_epochs: int = bounded(0, at_least=0, added=True)  # of the evaluator alone, after the template's last one
     evaluator_lr: float = bounded(3e-3, above=0, at_most=1e30)
     evaluator_weight_decay: float = bounded(1e-3, at_least=0)
     cost_weight: float = bounded(0.0, at_least=0)  # of the expected cost in the evaluator's loss, footnote 3
@@ -69,6 +85,17 @@ class TemplateConfig:
             KITS[self.space].space(self.nodes)
         except ValueError as error:
             raise ConfigError(f"nodes: {error}") from error
+        if self.template_head not in KITS[self.space].heads:
+            allowed = " or ".join(repr(head) for head in KITS[self.space].heads)
+            raise ConfigError(
+                f"template_head: {self.template_head!r} given; {allowed} is allowed for {self.space}, whose template "
+                "has no other"
+            )
+        if self.evaluator_gradient == "mixture" and self.evaluator_samples != TemplateConfig.evaluator_samples:
+            raise ConfigError(
+                f"evaluator_samples: {self.evaluator_samples} given with evaluator_gradient 'mixture', which draws "
+                "nothing; it is allowed with 'rloo': give that, or leave evaluator_samples out"
+            )
         if self.weight_lr_end > self.weight_lr:
             raise ConfigError(
                 f"weight_lr_end: {self.weight_lr_end} given; a number from 0 to weight_lr ({self.weight_lr}) is "
@@ -80,13 +107,29 @@ class TemplateConfig:
                 "or the evaluator would never be trained"
             )
 
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """The images that the data set holds, see `config.contents`. Raises DataError."""
+        return {"dataset": image_contents(self.dataset, self.data_dir, self.image_range)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(TemplateConfig):
     """The parameters of a search: Algorithm 1 from the start to the selected cell. Raises ConfigError."""
 
+    # another T or another way to score takes the same training
+    redone: ClassVar[tuple[str, ...]] = (
+        "candidate_source",
+        "candidates",
+        "baseline_candidates",
+        "select_by",
+        "scoring",
+        "scoring_batch_size",
+        "batch_norm",
+    )
+
     # template
     strategy: Strategy = "setn"  # or a variant of section 4.4
+    template_run: str | None = unhashed(None)  # a search's run folder, whose finished template is taken; None: trained
 
     # candidates
     candidate_source: Literal["evaluator", "uniform", "argmax"] = "evaluator"
@@ -102,8 +145,48 @@ class SearchConfig(TemplateConfig):
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
+        if self.template_run and self.strategy == "setn-non":
+            raise ConfigError(
+                f"template_run: {self.template_run!r} given with strategy 'setn-non', whose template is trained "
+                "through its evaluator: None is allowed with it"
+            )
+        if self.template_run and self.evaluator_epochs == 0 and self.candidate_source != "uniform":
+            raise ConfigError(
+                "evaluator_epochs: 0 given with template_run, so that the evaluator would never be trained; 1 or more "
+                "is allowed with it, or candidate_source 'uniform'"
+            )
         if self.scoring == "racing" and self.batch_norm == "recalibrated":
             raise ConfigError(
                 "scoring: 'racing' given with batch_norm 'recalibrated', which measures statistics anew for each batch "
                 "of a race; batch_norm 'batch' is allowed with it, or scoring 'full'"
             )
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """The images, and the template that is taken. Raises DataError, and ConfigError for no finished template."""
+        found = super().contents()
+        if self.template_run is not None:
+            found["template_run"] = _template(Path(self.template_run).expanduser().resolve())
+        return found
+
+
+def _template(folder: Path) -> dict[str, Any]:
+    """The facts of the finished template in a run folder."""
+    stored = identity.read(folder)
+    digest = None if stored is None else stored["products"].get(TEMPLATE)
+    if digest is None:
+        what = "no run folder of a search" if not (folder / "config.json").exists() else "its training is not over"
+        if stored is None and what.startswith("its"):
+            what = "it is of an older version; resume it once, so that it says what it is made of"
+        raise ConfigError(f"template_run: {str(folder)!r} given: {what}; a folder with a finished template is allowed")
+    return {"digest": digest, "where": str(folder)}
+
+
+def read_config(folder: Path) -> SearchConfig:
+    """The config of a search's run folder, with the folder as its run_dir. Raises ConfigError."""
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return build(SearchConfig, {**completed(SearchConfig, stored), "run_dir": str(folder)})
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{folder} was given as a search's run folder; its config.json cannot be read: {error}"
+        ) from error

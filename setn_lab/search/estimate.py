@@ -32,8 +32,8 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
     The memory is the device's peak on CUDA, and elsewhere the peak of this process so far, which Windows does not tell.
     """
     config = search.config
-    template, evaluator = copy.deepcopy(search.template), copy.deepcopy(search.evaluator)
-    trainer = Trainer(replace(search, template=template, evaluator=evaluator))
+    networks = {name: copy.deepcopy(getattr(search, name)) for name in ("template", "evaluator", "average")}
+    trainer = Trainer(replace(search, **networks))
 
     def median(step: Callable[[int], object]) -> float:
         seconds = []
@@ -52,6 +52,9 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
     images = len(search.valid)
     candidate = batch * len(scoring_batches(images, config.scoring_batch_size))
     trained = config.epochs - config.evaluator_start
+    if config.template_run is not None:
+        weight, trained = 0.0, 0
+    trained += config.evaluator_epochs
     return Estimate(
         weight_step=weight,
         evaluator_step=evaluation,

@@ -13,14 +13,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
+from setn_lab.config import completed
 from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable, Metric
 from setn_lab.runs.files import replace_file
-from setn_lab.runs.progress import duration
+from setn_lab.runs.progress import collapse, duration
 from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
+from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import Estimate
 from setn_lab.search.setup import Search
 from setn_lab.space.protocol import Space
@@ -49,7 +51,7 @@ class SearchRun:
     @classmethod
     def read(cls, folder: Path) -> "SearchRun":
         """Of that folder. Raises OSError, and ValueError or KeyError for a config of another version."""
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = completed(SearchConfig, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         kit = KITS[config["space"]]
         return cls(folder, config, kit, kit.space(config["nodes"]))
 
@@ -278,14 +280,20 @@ def write(folder: Path, target: Path) -> Path:
     config, metrics, found = run.config, run.journal("metrics"), run.genotype()
     replace_file(target / "genotype.json", (found.to_json() + "\n").encode())
     first, last = metrics[0], metrics[-1]
+    losses = [
+        f"{name} loss {last[f'{key}_loss']:.3f} (accuracy {last[f'{key}_accuracy']:.1%})"
+        for name, key in (("weights'", "weight"), ("evaluator's", "evaluator"))
+        if last[f"{key}_loss"] is not None
+    ]
+    collapsed = collapse(last["entropy"])
     size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
     paragraphs = [
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
         "`config.json` holds every parameter: `papermill -f config.json` repeats the run, a folder of images given by "
         "`-p dataset`.",
-        f"Last epoch: weights' loss {last['weight_loss']:.3f} (accuracy {last['weight_accuracy']:.1%}), evaluator's "
-        f"loss {last['evaluator_loss']:.3f} (accuracy {last['evaluator_accuracy']:.1%}), entropy of the "
-        f"architecture {first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        f"Last epoch: {', '.join(losses)}, entropy of the architecture "
+        f"{first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        f"The evaluator has {collapsed}: most candidates are the same." if collapsed else "",
         "![curves](curves.svg)",
         "## Candidates",
         summary_table(run),
@@ -320,6 +328,11 @@ def describe_search(search: Search) -> str:
             f"{template:,} parameters",
             "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
             "device": f"{search.device}",
+            **(
+                {"without effect": "path_dropout and sampling, since SETN-NON's weight step takes every operation"}
+                if config.strategy == "setn-non"
+                else {}
+            ),
         }
     )
 

@@ -2,7 +2,9 @@
 
 import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,19 @@ from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.stages import Stages, stages
 from setn_lab.space.protocol import Space
+
+
+@dataclass
+class Held:
+    """What the two networks of a search hold: so many epochs of its training, 0 as they were made, None in between.
+
+    folder: of the run that they were trained in.
+    """
+
+    epochs: int | None = 0
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +48,32 @@ class Search:
     valid: ImageSet
     normalization: Normalization
     cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
+    average: Any = None  # the template with its averaged weights, where `weight_averaging` asks for it
+    held: Held = field(default_factory=Held)
+
+    @property
+    def scored_template(self) -> Any:
+        """The template that candidates are scored with and the evaluator learns from."""
+        return self.template if self.average is None else self.average
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training: of the template, and then of the evaluator alone."""
+        return self.config.epochs + self.config.evaluator_epochs
+
+    @cached_property
+    def stages(self) -> Stages:
+        """The digests of its stages."""
+        return stages(self.config)
+
+    def restart(self) -> None:
+        """Give the networks the weights that they were made with."""
+        template, evaluator = _networks(self.config, self.kit, self.space, self.train)
+        self.template.load_state_dict(template.state_dict())
+        self.evaluator.load_state_dict(evaluator.state_dict())
+        if self.average is not None:
+            self.average.load_state_dict(template.state_dict())
+        self.held.epochs, self.held.folder = 0, None
 
     @property
     def steps(self) -> int:
@@ -53,6 +93,7 @@ class Search:
             device=device,
             template=copy.deepcopy(self.template).to(device),
             evaluator=copy.deepcopy(self.evaluator).to(device),
+            average=None if self.average is None else copy.deepcopy(self.average).to(device),
             train=self.train.to(device),
             valid=self.valid.to(device),
             normalization=self.normalization.to(device),
@@ -68,29 +109,42 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     device = choose_device(config.device)
     if device.type == "cpu":
         keep_freed_blocks()
-    images = downsample(load_images(config.dataset, config.data_dir), config.image_size)
+    images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
+    images = downsample(images, config.image_size)
     train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
         batch_indices(len(part), config.batch_size, config.seed, "check", 0)
     kit = KITS[config.space]
     space = kit.space(config.nodes)
-    size = config.channels, config.repeats, images.channels
-    template = kit.template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    template, evaluator = _networks(config, kit, space, images)
+    template = template.to(device)
+    average = copy.deepcopy(template).requires_grad_(False) if config.weight_averaging > 0 else None
     cost = None
     if config.cost_weight > 0:
         cost = _relative_costs(config, kit, space, images, device, run)
-    return Search(
+    search = Search(
         config,
         device,
         kit,
         space,
-        template.to(device),
-        kit.evaluator(space).to(device),
+        template,
+        evaluator.to(device),
         train.to(device),
         valid.to(device),
         Normalization.of(train).to(device),
         cost,
+        average,
     )
+    assert search.stages  # of the images as they lie there now, while they are loaded
+    return search
+
+
+def _networks(config: SearchConfig, kit: Kit, space: Space, images: ImageSet) -> tuple[Any, Any]:
+    """The template and the evaluator before any training, on the CPU."""
+    size = config.channels, config.repeats, images.channels
+    new_template = kit.headed_template(config.template_head)
+    template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    return template, kit.evaluator(space)
 
 
 def _relative_costs(

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from setn_lab.compute.device import autocast, to_device
 from setn_lab.compute.outcome import outcome
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Augmentation, augment, batch_indices, normalize_images
 from setn_lab.data.images import ImageSet
-from setn_lab.evaluator.gradients import GRADIENTS
+from setn_lab.evaluator.gradients import GRADIENTS, Stateful
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import Search
 from setn_lab.template.cell import Cache
@@ -70,6 +71,7 @@ class Trainer:
         for group in self.weight_optimizer.param_groups:
             group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)
         self._update(self.weight_optimizer, template)
+        self._average(step)
         return torch.stack(outcomes).mean(0)
 
     def evaluator_step(self, step: int) -> Tensor:
@@ -90,6 +92,22 @@ class Trainer:
     def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
         torch.nn.utils.clip_grad_norm_(module.parameters(), self.search.config.gradient_clip)
         optimizer.step()
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Take the weights after that step into their average: the mean of those so far, decay^k for k steps before.
+
+        So the weights before the first step have no part in it, and a short training no more of its start than that.
+        Buffers, which operations of a user may have, are copied.
+        """
+        average, decay = self.search.average, self.search.config.weight_averaging
+        if average is None:
+            return
+        share = (1 - decay) / (1 - decay ** (step + 1))
+        mean = get_ema_multi_avg_fn(1 - share)  # not AveragedModel, whose counter makes the host wait for the device
+        mean(list(average.parameters()), list(self.search.template.parameters()), step)
+        for kept, buffer in zip(average.buffers(), self.search.template.buffers(), strict=True):
+            kept.copy_(buffer)
 
     def batch(self, images: ImageSet, stream: str, step: int) -> tuple[Tensor, Tensor]:
         """The augmented images and labels of one step, each (b, ...); made for `TOGETHER` steps at once."""
@@ -146,12 +164,17 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that a checkpoint holds; no random state is among it."""
-        return {
+        state = {
             "template": self.search.template.state_dict(),
             "evaluator": self.search.evaluator.state_dict(),
             "weight_optimizer": self.weight_optimizer.state_dict(),
             "evaluator_optimizer": self.evaluator_optimizer.state_dict(),
         }
+        if self.search.average is not None:
+            state["average"] = self.search.average.state_dict()
+        if isinstance(self.gradient, Stateful):
+            state["gradient"] = self.gradient.state()
+        return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
@@ -159,12 +182,16 @@ class Trainer:
         self.search.evaluator.load_state_dict(state["evaluator"])
         self.weight_optimizer.load_state_dict(state["weight_optimizer"])
         self.evaluator_optimizer.load_state_dict(state["evaluator_optimizer"])
+        if self.search.average is not None:
+            self.search.average.load_state_dict(state["average"])
+        if isinstance(self.gradient, Stateful):
+            self.gradient.load_state(state["gradient"])
 
 
 def one_shot(search: Search, images: Tensor, quadruples: np.ndarray, cache: Cache | None = None) -> Tensor:
-    """Logits (b, classes) in float32 of one architecture (cells, B, 4) with the template's weights.
+    """Logits (b, classes) in float32 of one architecture (cells, B, 4), by `Search.scored_template`.
 
     images: (b, c, h, w), normalised. cache: see `Template.sampled`.
     """
     with autocast(search.device, search.config.precision):
-        return search.template.sampled(images, quadruples, cache=cache).float()
+        return search.scored_template.sampled(images, quadruples, cache=cache).float()

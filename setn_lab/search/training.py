@@ -2,78 +2,163 @@
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from setn_lab.compute.device import explain_out_of_memory
+from setn_lab.config import ConfigError, contents, differences
 from setn_lab.runs import checkpoint
 from setn_lab.runs.progress import Observer, Progress
-from setn_lab.runs.run import Run
+from setn_lab.runs.run import Run, RunError
+from setn_lab.search.config import TEMPLATE, read_config
 from setn_lab.search.setup import Search
+from setn_lab.search.stages import template_parameters
 from setn_lab.search.steps import Trainer, learning_rate
 
 
 class SearchError(RuntimeError):
-    """The search cannot go on: a loss is not finite."""
+    """The search cannot go on: a loss, a weight or what the evaluator has learned is not finite."""
 
 
 def train(search: Search, run: Run, observe: Observer = lambda progress: None) -> list[dict[str, Any]]:
-    """Train template and evaluator (the loop of Algorithm 1), from the run's newest checkpoint if it has one.
+    """Train template and evaluator (the loop of Algorithm 1), from the run's newest checkpoint, else from the start.
+
+    What the networks held before does not matter: a training that was broken off in this process goes on as one that
+    was killed.
 
     Appends a line per epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
-    the lines of `metrics`. Raises SearchError when a loss is no longer finite; the checkpoints stay.
+    the lines of `metrics`. Raises SearchError when a loss or a parameter is no longer finite at the end of an epoch:
+    nothing of that epoch is kept, and the checkpoints before it stay.
     """
-    config, evaluator = search.config, search.evaluator
+    config, evaluator, held = search.config, search.evaluator, search.held
     trainer = Trainer(search)
     begin = _resume(search, trainer, run)
-    for epoch in range(begin, config.epochs):
+    made_from, total = {"of": search.stages.evaluator}, search.epochs * search.steps
+    for epoch in range(begin, search.epochs):
         started = time.perf_counter()
+        held.epochs, held.folder = None, run.folder
         sums = torch.zeros(4, device=search.device)  # losses and correct answers; read once, after the epoch
         for step in range(epoch * search.steps, (epoch + 1) * search.steps):
             with explain_out_of_memory("batch_size"):
-                sums[:2] += trainer.weight_step(step)
+                if epoch < config.epochs:
+                    sums[:2] += trainer.weight_step(step)
                 if epoch >= config.evaluator_start:
                     sums[2:] += trainer.evaluator_step(step)
-            observe(Progress("train", step + 1, config.epochs * search.steps))
-        record = _record(search, epoch, sums, time.perf_counter() - started)
+            observe(Progress("train", step + 1, total))
+        record = {**_record(search, epoch, sums, time.perf_counter() - started), **made_from}
+        _refuse_what_is_not_finite(search, epoch)
         run.append("metrics", record)
-        run.append("evaluator", {"epoch": epoch + 1, **evaluator.distributions().to_record()})
-        checkpoint.save(run.checkpoints, epoch + 1, trainer.state())
-        observe(Progress("train", (epoch + 1) * search.steps, config.epochs * search.steps, record))
+        run.append("evaluator", {"epoch": epoch + 1, **evaluator.distributions().to_record(), **made_from})
+        checkpoint.save(run.checkpoints, epoch + 1, {**trainer.state(), **made_from})
+        held.epochs = epoch + 1
+        observe(Progress("train", (epoch + 1) * search.steps, total, record))
+    run.note(TEMPLATE, search.stages.template)
     return run.read("metrics")
 
 
 def _resume(search: Search, trainer: Trainer, run: Run) -> int:
     """Load the newest good checkpoint, cut the journals to it, and return the number of epochs it has done."""
-    latest = checkpoint.load_latest(run.checkpoints)
-    epoch = 0
+    latest = _latest(search, run)
+    first = 0 if search.config.template_run is None else search.config.epochs
+    epoch = first
     if latest is not None:
         epoch, state = latest
         trainer.load_state(state)
+        search.held.epochs, search.held.folder = epoch, run.folder
+    else:
+        if search.held.epochs != 0:
+            search.restart()
+        if first:
+            _take_template(search)
     for journal in ("metrics", "evaluator"):  # an epoch is journaled before its checkpoint is written
-        run.keep(journal, epoch)
+        run.keep(journal, epoch - first)
     return epoch
+
+
+def _take_template(search: Search) -> None:
+    """The weights of the finished template in `template_run`. Raises ConfigError for one of other parameters."""
+    folder = Path(str(search.config.template_run)).expanduser()
+    if contents(search.config)["template_run"]["digest"] != search.stages.template:
+        here, there = (template_parameters(config) for config in (search.config, read_config(folder)))
+        raise ConfigError(
+            f"template_run: {str(folder)!r} given, whose template is another than this search's:\n  "
+            + "\n  ".join(differences(there, here) or ["other images"])
+            + "\nGive the search those parameters, or leave template_run out"
+        )
+    latest = checkpoint.load_latest(folder / "checkpoints")
+    if latest is None:
+        raise ConfigError(f"template_run: {str(folder)!r} given, which holds no checkpoint any more: train it again")
+    _hold(search, latest[1], "template", "average")
+
+
+def _hold(search: Search, state: dict[str, Any], *parts: str) -> None:
+    """Load those parts of a checkpoint into the search, `average` where it has one."""
+    for part in parts:
+        if getattr(search, part) is not None:
+            getattr(search, part).load_state_dict(state[part])
+
+
+def load_trained(search: Search, run: Run) -> None:
+    """Have the networks hold what they came to at the end of the training, from the run folder unless they do.
+
+    Raises SearchError where epochs are missing.
+    """
+    epochs = search.epochs
+    if search.held.epochs == epochs:
+        return
+    done, state = _latest(search, run) or (0, {})
+    if done < epochs:
+        raise SearchError(
+            f"{run.folder}: {done} of {epochs} epochs are trained; candidates are scored by a template whose training "
+            "is over: train it to the end first, which goes on where it was"
+        )
+    _hold(search, state, "template", "average", "evaluator")
+    search.held.epochs, search.held.folder = done, run.folder
+
+
+def _latest(search: Search, run: Run) -> tuple[int, dict[str, Any]] | None:
+    """The newest good checkpoint of the run. Raises RunError for one that was made from something else."""
+    latest = checkpoint.load_latest(run.checkpoints)
+    if latest is not None and latest[1].get("of", search.stages.evaluator) != search.stages.evaluator:
+        raise RunError(
+            f"{run.checkpoints}: holds the checkpoint of another search, of other images or other parameters: put the "
+            "folder's own back, or give another run_dir"
+        )
+    return latest
 
 
 def _record(search: Search, epoch: int, sums: torch.Tensor, seconds: float) -> dict[str, Any]:
     """The line of one epoch. Raises SearchError where a loss is not finite."""
     weight_loss, weight_accuracy, evaluator_loss, evaluator_accuracy = (sums / search.steps).tolist()
     if not (math.isfinite(weight_loss) and math.isfinite(evaluator_loss)):
-        last = (epoch + 1) * search.steps
-        rate = learning_rate(search.config, epoch * search.steps, search.config.epochs * search.steps)
-        raise SearchError(
-            f"a loss is not finite in epoch {epoch + 1} (steps {epoch * search.steps + 1} to {last}, weight_lr "
-            f"{search.config.weight_lr}, annealed to {rate:.3g}): weights {weight_loss}, evaluator {evaluator_loss}. "
-            "Checkpoints of earlier epochs are kept. Lower weight_lr or evaluator_lr, which starts a new run."
-        )
-    trained = epoch >= search.config.evaluator_start
+        raise _diverged(search, epoch, "a loss", f"weights {weight_loss}, evaluator {evaluator_loss}")
+    weights, trained = epoch < search.config.epochs, epoch >= search.config.evaluator_start
     return {
         "epoch": epoch + 1,
-        "weight_loss": weight_loss,
-        "weight_accuracy": weight_accuracy,
+        "weight_loss": weight_loss if weights else None,
+        "weight_accuracy": weight_accuracy if weights else None,
         "evaluator_loss": evaluator_loss if trained else None,
         "evaluator_accuracy": evaluator_accuracy if trained else None,
         "entropy": search.evaluator.distributions().entropy(),
         "seconds": seconds,
     }
+
+
+def _refuse_what_is_not_finite(search: Search, epoch: int) -> None:
+    """Raises SearchError where a parameter is not finite, which the losses of an epoch need not show."""
+    for name, part in (("the template", search.template), ("the evaluator", search.evaluator)):
+        finite = torch.stack([torch.isfinite(parameter).all() for parameter in part.parameters()])
+        if not bool(finite.all()):
+            raise _diverged(search, epoch, "a parameter", f"of {name}")
+
+
+def _diverged(search: Search, epoch: int, what: str, where: str) -> SearchError:
+    steps = search.steps
+    rate = learning_rate(search.config, epoch * steps, search.config.epochs * steps)
+    return SearchError(
+        f"{what} is not finite in epoch {epoch + 1} (steps {epoch * steps + 1} to {(epoch + 1) * steps}, weight_lr "
+        f"{search.config.weight_lr}, annealed to {rate:.3g}): {where}. Checkpoints of earlier epochs are kept. Lower "
+        "weight_lr or evaluator_lr, which starts a new run."
+    )

@@ -13,22 +13,21 @@ from setn_lab.search.config import STRATEGIES, SearchConfig, Strategy
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.studies import scalability
-from setn_lab.studies.config import StudyConfig, copy_journal
+from setn_lab.studies.config import StudyConfig
 
 
 class Variant(NamedTuple):
-    """One sub-figure: whose template, where the candidates come from, and their journal in the search's run folder."""
+    """One sub-figure: whose template, and where the candidates come from."""
 
     strategy: Strategy
     source: CandidateSource
-    journal: str
 
 
 VARIANTS = {
-    "setn": Variant("setn", "evaluator", "candidates"),
-    "setn-rand": Variant("setn", "uniform", "baseline"),
-    "setn-lr": Variant("setn-lr", "evaluator", "candidates"),
-    "setn-non": Variant("setn-non", "evaluator", "candidates"),
+    "setn": Variant("setn", "evaluator"),
+    "setn-rand": Variant("setn", "uniform"),
+    "setn-lr": Variant("setn-lr", "evaluator"),
+    "setn-non": Variant("setn-non", "evaluator"),
 }
 
 
@@ -72,9 +71,10 @@ class AblationConfig(StudyConfig):
 def collect(config: AblationConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train the searches that are not finished, score the T candidates of each variant and the argmax of each search.
 
-    All of it is kept in the searches' own run folders, from where an interrupted study goes on, and which the search
-    notebook shares. Copies the scores into `run`: VARIANT.jsonl, argmax-STRATEGY.jsonl (T = 1), and runs.json, which
-    names the folders. Raises what `train` and `score` raise, and ConfigError as `StudyConfig.search` does.
+    The trainings are kept in the searches' own run folders, which the search notebook shares, and what was scored there
+    is taken. The scores go to the journals of `run`, VARIANT and argmax-STRATEGY (T = 1), from where an interrupted
+    study goes on; runs.json names the folders. Raises what `train` and `score` raise, and ConfigError as
+    `StudyConfig.search` does.
     """
     with session(config.pool):
         _collect(config, run, observe)
@@ -88,10 +88,8 @@ def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
             train(search, own, observe)
             for name, variant in VARIANTS.items():
                 if variant.strategy == strategy:
-                    score(search, own, variant.source, config.candidates, variant.journal, observe, config.pool)
-                    copy_journal(own, variant.journal, run, name)
-            score(search, own, "argmax", 1, "argmax", observe, config.pool)
-            copy_journal(own, "argmax", run, f"argmax-{strategy}")
+                    score(search, run, variant.source, config.candidates, name, observe, config.pool)
+            score(search, run, "argmax", 1, f"argmax-{strategy}", observe, config.pool)
             folders[strategy] = own.folder.name
     run.write("runs.json", json.dumps(folders, indent=1) + "\n")
 

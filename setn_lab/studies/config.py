@@ -3,14 +3,11 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from setn_lab.compute.workers import Workers
-from setn_lab.config import ConfigError, bounded, build, differences, expanded, identity, unhashed
+from setn_lab.config import ConfigError, bounded, decisive, differences, expanded, unhashed
 from setn_lab.runs.run import Run
-from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig
-
-FREE = ("candidate_source", "select_by")  # of a given run: no part in what a study takes from it
+from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig, read_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,35 +53,26 @@ class StudyConfig(TemplateConfig):
     def search(self, strategy: Strategy, folder: str | None = None) -> SearchConfig:
         """The search of that strategy with this study's parameters: that of a given run folder, or the study's own.
 
-        Raises ConfigError for a folder without a config, and for one of other parameters, naming those that differ.
+        It is scored as the study says, whatever the run was scored by. Raises ConfigError for a folder without a
+        config, and for one of other parameters, naming those that differ.
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(TemplateConfig)}
         wanted = SearchConfig(**fields, strategy=strategy, candidates=self.candidates)
         if folder is None:
             return wanted
-        given = _read(expanded(folder, "run_dir of the search"))
-        here = {**identity(wanted), **{name: getattr(given, name) for name in FREE}}
-        if given.baseline_candidates == self.candidates:  # uniform ones, which the study would score otherwise
-            here["baseline_candidates"] = given.baseline_candidates
-        if lines := differences(identity(given), here):
+        given = read_config(expanded(folder, "run_dir of the search"))
+        there, here = (  # what the data set holds is compared when the run is opened
+            {**decisive(SearchConfig, vars(search)), "dataset": ""} for search in (given, wanted)
+        )
+        if lines := differences(there, here):
             raise ConfigError(
                 f"{folder} holds a search of other parameters than this study's:\n  "
                 + "\n  ".join(lines)
                 + "\nGive the study those of the run, or leave the run out: the study makes its own"
             )
-        return given
+        return dataclasses.replace(wanted, run_dir=given.run_dir, template_run=given.template_run)
 
 
 def copy_journal(source: Run, journal: str, target: Run, name: str) -> None:
     """Copy a journal of a search's run into a study's, so that the study's report needs no other folder."""
     target.write(f"{name}.jsonl", "".join(json.dumps(record) + "\n" for record in source.read(journal)))
-
-
-def _read(folder: Path) -> SearchConfig:
-    try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return build(SearchConfig, {**stored, "run_dir": str(folder)})
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{folder} was given as a search's run folder; its config.json cannot be read: {error}"
-        ) from error

@@ -91,8 +91,8 @@ class RankingConfig(StudyConfig):
             for entry in dataclasses.fields(self)
             if entry.name.startswith("retrain_")
         }
-        shared = ("dataset", "data_dir", "weight_momentum", "crop_padding", "flip", "precision", "device", "seed")
-        same = {name: getattr(self, name) for name in shared}
+        shared = "dataset", "data_dir", "image_range", "weight_momentum", "crop_padding", "flip", "precision", "device"
+        same = {name: getattr(self, name) for name in (*shared, "seed")}
         return RetrainConfig(**same, **{**own, "epochs": epochs}, test_batch_size=self.scoring_batch_size)
 
 
@@ -126,7 +126,7 @@ def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress
     """Train the search if it is not finished, score the pairs (acc_t), train each network from scratch (acc_r).
 
     The scores go to the journal `scored`, the trained networks to `trained`, a line each: an interrupted study goes on
-    at the next of them. With `finalists`, the search's T candidates are scored in its own run folder, and the best are
+    at the next of them. With `finalists`, the search's T candidates are scored into `candidates`, and the best are
     trained into the journal `finalists`; genotype.json is the best of these, to choose. Raises what `train` and
     `score` raise, ConfigError as `StudyConfig.search` and `Bench.of` do, RunError where a journal holds other networks.
     """
@@ -144,7 +144,7 @@ def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
         scored = score(search, run, config.pair_source, 2 * config.pairs, "scored", observe, config.pool)
         best: list[Genotype] = []
         if config.finalists:
-            candidates = score(search, own, "evaluator", config.candidates, "candidates", observe, config.pool)
+            candidates = score(search, run, "evaluator", config.candidates, "candidates", observe, config.pool)
             finite = [candidate for candidate in candidates if np.isfinite(candidate.loss)]
             ranked = sorted(finite, key=lambda candidate: candidate.loss)[: config.finalists]
             best = [candidate.genotype for candidate in ranked]

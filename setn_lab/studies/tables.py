@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from setn_lab.config import Config, ConfigError, build
+from setn_lab.config import Config, ConfigError, build, completed
 from setn_lab.figures.page import table
 from setn_lab.runs.run import default_folder, read_journal
 from setn_lab.search.config import SearchConfig
@@ -42,8 +42,8 @@ def csv_text(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 def read_config(cls: type[Config], folder: Path) -> Config:
     """The config of the study in that run folder. Raises ConfigError for another folder."""
     try:
-        return build(cls, json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return build(cls, completed(cls, json.loads((folder / "config.json").read_text(encoding="utf-8"))))
+    except (OSError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder} is not the run folder of such a study ({cls.__name__}): {error}") from error
 
 
@@ -59,6 +59,7 @@ def searches(configs: Mapping[Any, SearchConfig]) -> str:
     rows = []
     for name, config in configs.items():
         folder = default_folder(config, "search") if config.run_dir is None else Path(config.run_dir)
-        epochs = len(read_journal(folder / "metrics.jsonl"))
-        rows.append([name, f"`{folder}`", f"{epochs} of {config.epochs} epochs trained"])
+        trained = read_journal(folder / "metrics.jsonl")
+        done, epochs = trained[-1]["epoch"] if trained else 0, config.epochs + config.evaluator_epochs
+        rows.append([name, f"`{folder}`", f"{done} of {epochs} epochs trained"])
     return table(["search", "run folder", "so far"], rows)

@@ -183,6 +183,11 @@ class ConcatReLU(torch.autograd.Function):
         return tuple(torch.ops.aten.threshold_backward(part, active, 0).to(dtype) for part, active, dtype in parts)
 
 
-def pooled(nodes: Sequence[Tensor]) -> Tensor:
-    """The last cell's output, averaged over the image: (b, B C). Adaptive pooling is not deterministic on CUDA."""
-    return torch.cat([node.mean((2, 3)) for node in nodes], dim=1)
+def pooled(nodes: Sequence[Tensor], norm: BatchNorm | None = None) -> Tensor:
+    """The last cell's nodes (b, C, h, w), averaged over the image: (b, B C); with a norm, after it and a ReLU.
+
+    Adaptive pooling is not deterministic on CUDA.
+    """
+    if norm is None:
+        return torch.cat([node.mean((2, 3)) for node in nodes], dim=1)
+    return F.relu(norm(torch.cat(list(nodes), dim=1))).mean((2, 3))

@@ -7,7 +7,7 @@ Weights belong to one (cell, node, input, operation). Two ways through them:
 The macro-structure is that of the discrete network for CIFAR, see `network.macro`.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -58,6 +58,9 @@ class TemplateCell(Cell):
 class Template(nn.Module):
     """The weight-sharing network of the paper's space, for images of `image_channels` and `num_classes` classes.
 
+    head: what comes before the classifier, the mean over the image alone or after a batch norm and a ReLU, as in the
+    template that the authors released.
+
     Weights are filled from `rng` alone. They are kept channels-last, the layout in which depthwise convolutions
     are fast on every device.
     """
@@ -72,6 +75,7 @@ class Template(nn.Module):
         image_channels: int,
         num_classes: int,
         rng: np.random.Generator,
+        head: Literal["norm", "mean"] = "norm",
     ) -> None:
         super().__init__()
         self.space = space
@@ -79,7 +83,9 @@ class Template(nn.Module):
             self.plan = plan(channels, repeats, (space.nodes, space.nodes))
             self.stem = stem(image_channels, channels, BatchNorm)
             self.cells = nn.ModuleList(TemplateCell(space, spot) for spot in self.plan)
-            self.classifier = nn.Linear(space.nodes * self.plan[-1].channels, num_classes)
+            features = space.nodes * self.plan[-1].channels
+            self.norm = BatchNorm(features) if head == "norm" else None
+            self.classifier = nn.Linear(features, num_classes)
         self.to_empty(device="cpu")
         initialize(self, rng)
         self.to(memory_format=torch.channels_last)
@@ -107,7 +113,7 @@ class Template(nn.Module):
             )
             if index < len(self.cells) - 1:
                 before, previous = previous, ConcatReLU.apply(*nodes)  # the next two cells read it after a ReLU
-        return self.classifier(pooled(nodes))
+        return self.classifier(pooled(nodes, self.norm))
 
     def mixed(self, images: Tensor, weights: Tensor) -> Tensor:
         """Logits (b, classes) with every operation weighed (Eq. 10).
@@ -119,7 +125,7 @@ class Template(nn.Module):
             nodes = cell.mixed(before, previous, weights[spot.cell_type])
             if index < len(self.cells) - 1:
                 before, previous = previous, ConcatReLU.apply(*nodes)
-        return self.classifier(pooled(nodes))
+        return self.classifier(pooled(nodes, self.norm))
 
     def per_cell(self, quadruples: np.ndarray) -> np.ndarray:
         """One architecture (2, B, 4), a normal and a reduction cell, as the (cells, B, 4) that `sampled` takes."""

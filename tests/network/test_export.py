@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +192,69 @@ def test_images_that_the_network_does_not_take(image):
 def test_a_colour_tensor_for_a_grey_network():
     with pytest.raises(TrainedError, match=r"\(3, 8, 8\) of torch.uint8 .*\(1, 8, 8\)"):
         trained(image_channels=1).classify(image_of(3, 8))
+
+
+# --- images of any size -----------------------------------------------------------------------------------
+
+
+def test_an_image_of_any_size_is_resized_and_cropped(path):
+    path.write_bytes(replace(trained("imagenet"), resize=36).to_bytes())
+    read = load(path)
+    assert read.resize == 36
+    for width, height in ((50, 41), (36, 90), (7, 9), (32, 32), (1, 1)):
+        pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels)
+        scale = 36 / min(width, height)
+        seen = image.resize((int(width * scale), int(height * scale)), Image.Resampling.BILINEAR)
+        left, top = round((seen.width - 32) / 2), round((seen.height - 32) / 2)
+        seen = np.asarray(seen.crop((left, top, left + 32, top + 32)), dtype=np.float64) / 255
+        with torch.no_grad():
+            expected = read.network(
+                torch.from_numpy(((seen - MEAN) / STD).transpose(2, 0, 1)).float()[None]
+            ).logits.softmax(1)[0]
+        for one in (image, torch.from_numpy(pixels).permute(2, 0, 1)):
+            torch.testing.assert_close(read.probabilities(one), expected, rtol=1e-4, atol=1e-5)
+    for wrong in (image_of(1, 40), image_of(3, 40)[0], image_of(3, 40).float(), image_of(3, 40)[:, :0]):
+        with pytest.raises(TrainedError, match=r"with c = 3 of uint8 is allowed, of any height and width"):
+            read.classify(wrong)
+
+
+def test_an_image_is_classified_as_its_exif_shows_it(tmp_path):
+    for kind, resize, size in (("cifar", None, (8, 8)), ("imagenet", 36, (50, 41))):
+        given = replace(trained(kind), resize=resize)
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.save(tmp_path / "photo.png", exif=exif)
+        expected = given.probabilities(image.transpose(Image.Transpose.ROTATE_270))
+        with Image.open(tmp_path / "photo.png") as photo:
+            assert torch.equal(given.probabilities(photo), expected)
+        assert not torch.equal(given.probabilities(image), expected)
+
+
+def test_sixteen_bits_have_the_range_of_the_training(path):
+    path.write_bytes(replace(trained(), image_range=4095).to_bytes())
+    read = load(path)
+    levels = np.random.default_rng(0).integers(0, 4096, (8, 8), dtype=np.uint16)
+    eight = np.floor(levels.astype(float) * 255 / 4095 + 0.5).astype(np.uint8)
+    assert torch.equal(read.probabilities(Image.fromarray(levels)), read.probabilities(Image.fromarray(eight)))
+
+
+@pytest.mark.parametrize("resize", [7, -1, "9", 9.0, [9]])
+def test_a_resize_that_is_none(path, resize):
+    tensors, about = parts(trained().to_bytes())
+    refused(path, safetensors.torch.save(tensors, {"setn_lab": json.dumps({**about, "resize": resize})}))
+
+
+def test_a_file_of_an_earlier_version_takes_images_of_its_size(path):
+    tensors, about = parts(trained("imagenet").to_bytes())
+    for name in ("resize", "image_range"):
+        assert about.pop(name) is None
+    path.write_bytes(safetensors.torch.save(tensors, {"setn_lab": json.dumps(about)}))
+    read = load(path)
+    assert read.classify(image_of(3, 32)) in CLASSES
+    with pytest.raises(TrainedError, match="resize or crop it to 32 pixels a side"):
+        read.classify(image_of(3, 33))
 
 
 # --- files that are none ----------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from setn_lab.data.batches import augment, batch_indices, normalize_images
 from setn_lab.data.folders import DataError
 from setn_lab.network.export import load
 from setn_lab.retrain.config import RetrainConfig
+from setn_lab.retrain.report import describe_retraining
 from setn_lab.retrain.setup import prepare_retraining
 from setn_lab.retrain.training import RetrainError, learning_rate, results, retrain, summary
 from setn_lab.runs import checkpoint
@@ -331,6 +332,113 @@ def test_bad_parameters_are_refused_before_anything_is_written(tmp_path, values,
     assert not (tmp_path / "run").exists()
 
 
+# Images of any size, and folders that are called otherwise
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of images of any size: of 40 pixels a side, and some of 50 x 60."""
+    folder = tmp_path / "pictures"
+    write_folder(folder, {"a": 4, "b": 4}, 40)
+    write_folder(folder, {"a": 3, "b": 2}, 40, split="val", seed=1)
+    for path in folder.glob("*/b/*.png"):
+        Image.open(path).resize((50, 60)).save(path)
+    return folder
+
+
+def of_pictures(folder, **values):
+    """The parameters of a short training on a folder of images of any size, beside TINY's."""
+    own = {"dataset": str(folder), "network": "imagenet", "image_size": 32, "workers": 0, "epochs": 1, "batch_size": 4}
+    own |= {"crop_padding": 4, "flip": True, "cutout": 0, "limit_train": None, "limit_test": None, "test_batch_size": 1}
+    return {**own, **values}
+
+
+def test_a_photo_is_classified_as_the_test_images_are(pictures, tmp_path):
+    config = build(RetrainConfig, {**TINY, **of_pictures(pictures)})
+    job = prepare_retraining(config)
+    network = job.network(0).eval()
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(job.trained(network).to_bytes())
+    read, tested = load(path), list(job.source.test(ALONE.share))
+    assert (read.resize, read.image_size, len(tested)) == (36, 32, 5)
+    for number, batch in enumerate(tested):
+        with torch.no_grad():
+            expected = network(batch.images).logits.softmax(1)[0]
+        with Image.open(job.source.name("test", number)) as photo:
+            torch.testing.assert_close(read.probabilities(photo), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_an_image_of_the_trained_size_is_classified_as_the_test_images_are(tmp_path):
+    job = prepare_retraining(build(RetrainConfig, TINY))
+    network = job.network(0).eval()
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(job.trained(network).to_bytes())
+    (batch,) = job.source.test(ALONE.share)
+    with torch.no_grad():
+        expected = network(batch.images).logits.softmax(1)
+    for pixels, row in zip(job.source.testing.images, expected, strict=True):
+        given = load(path).probabilities(pixels.permute(2, 0, 1))
+        torch.testing.assert_close(given, row, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"crop_padding": 2}, {"flip": False}, {"cutout": 8}, {"cutout": 8, "flip": False}],
+    ids=lambda values: "-".join(values),
+)
+def test_what_has_no_effect_on_images_of_any_size_is_refused(pictures, values):
+    with pytest.raises(ConfigError) as error:
+        prepare_retraining(build(RetrainConfig, {**TINY, **of_pictures(pictures, **values)}))
+    lines = str(error.value).splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == sorted(values)
+    assert all("for images of any size, on which it has no effect" in line for line in lines)
+
+
+def test_what_only_says_so_is_taken(pictures):
+    config = build(RetrainConfig, {**TINY, **of_pictures(pictures, crop_padding=0, cutout=16)})
+    text = describe_retraining(prepare_retraining(config))
+    assert "random resized crops, flips and colour jitter, without crop_padding and cutout" in text
+    assert "tested on `val`" in text
+
+
+@pytest.mark.parametrize("values", [{"image_size": 32}, {"bad_images": "skip"}], ids=lambda values: "-".join(values))
+@pytest.mark.parametrize("network", ["cifar", "imagenet"])
+def test_what_has_no_effect_on_images_of_one_size_is_refused(values, network):
+    with pytest.raises(ConfigError, match=rf"^{next(iter(values))}: .* for images of one size, on which it has no ef"):
+        prepare_retraining(build(RetrainConfig, {**TINY, "network": network, **values}))
+
+
+def test_a_folder_with_val_is_tested_on_it(tmp_path):
+    write_folder(tmp_path, {"a": 4, "b": 4}, 8)
+    pixels = write_folder(tmp_path, {"a": 1, "b": 2}, 8, split="val", seed=1)
+    values = {**TINY, "dataset": str(tmp_path), "batch_size": 4, "limit_train": None, "limit_test": None}
+    job = prepare_retraining(build(RetrainConfig, values))
+    assert np.array_equal(job.source.testing.images, pixels)
+    text = describe_retraining(job)
+    assert "tested on `val`" in text
+    assert "crops after 1 black pixels on each side, no flips, cutout of 2 pixels" in text
+    write_folder(tmp_path, {"a": 1, "b": 1}, 8, split="test", seed=2)
+    job = prepare_retraining(build(RetrainConfig, values))
+    assert len(job.source.testing) == 2
+    assert "tested on `test`" in describe_retraining(job)
+
+
+def test_the_range_of_sixteen_bits_reaches_both_kinds_and_the_exported_network(tmp_path):
+    levels = np.linspace(0, 4095, 1600).astype(np.uint16).reshape(40, 40)
+    for split in ("train", "test"):
+        for label in "ab":
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(levels).save(tmp_path / split / label / f"{number}.png")
+    one_size = {"dataset": str(tmp_path), "batch_size": 4, "limit_train": None, "limit_test": None, "image_range": 4095}
+    for values in (one_size, of_pictures(tmp_path, image_range=4095)):
+        job = prepare_retraining(build(RetrainConfig, {**TINY, **values}))
+        (batch, *_) = job.source.test(ALONE.share)
+        seen = batch.images[0, 0] * job.source.std[0] + job.source.mean[0]
+        assert seen.max() > 0.8
+        assert job.trained(job.network(0)).image_range == 4095
+
+
 def test_short_memory_names_the_batch_size(tmp_path, monkeypatch):
     def short(*arguments, **named):
         raise MemoryError("no")
@@ -427,8 +535,7 @@ def test_processes_list_the_bad_images_of_all(tmp_path):
     bad = [tmp_path / "images" / f"{name}.JPEG" for name in names]
     for path in bad:
         path.write_bytes(path.read_bytes()[:300])
-    values = {"dataset": str(tmp_path / "images"), "network": "imagenet", "image_size": 32, "limit_train": None}
-    values |= {"limit_test": None, "batch_size": 16, "test_batch_size": 2, "workers": 0, "epochs": 1}
+    values = of_pictures(tmp_path / "images", batch_size=16, test_batch_size=2)
     text, code = launch(tmp_path / "failing", **values)
     assert code != 0
     assert any(f"the image {path} cannot be read" in text for path in bad)

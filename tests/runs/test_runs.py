@@ -59,7 +59,7 @@ def test_a_new_folder_gets_config_and_environment(tmp_path):
     assert build(Search, yaml.safe_load(text)) == config
     record = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     assert record == {"kind": "search", **ENVIRONMENT, "resumed_in": []}
-    assert content(run.folder).keys() == {"config.json", "environment.json", "lock"}
+    assert content(run.folder).keys() == {"config.json", "environment.json", "identity.json", "lock"}
 
 
 def test_the_same_config_resumes(tmp_path):

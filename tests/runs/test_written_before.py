@@ -3,25 +3,28 @@
 import hashlib
 import json
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from setn_lab.config import build, digest
+from setn_lab.config import ConfigError, build, completed
 from setn_lab.inspection import pictures, reading
-from setn_lab.runs import Run
+from setn_lab.runs import Run, RunError
 from setn_lab.runs.checkpoint import load_latest
-from setn_lab.search import SearchConfig, prepare_search, report, train
-from setn_lab.search.candidates import search_candidates
+from setn_lab.runs.run import default_folder
+from setn_lab.search import SearchConfig, candidates, prepare_search, report, train
+from setn_lab.search.candidates import score, search_candidates
+from setn_lab.search.config import TemplateConfig
 from setn_lab.search.steps import Trainer
+from setn_lab.studies.ablation import AblationConfig
 
 BEFORE = Path(__file__).parent / "written-before"
 
 
 def config_of(folder):
-    return build(
-        SearchConfig, {**json.loads((BEFORE / "config.json").read_text(encoding="utf-8")), "run_dir": str(folder)}
-    )
+    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text(encoding="utf-8")))
+    return build(SearchConfig, {**stored, "run_dir": str(folder)})
 
 
 def shapes(state):
@@ -84,9 +87,45 @@ def test_it_is_the_same_run_and_goes_on(folder):
     assert chosen.genotype.to_json() + "\n" == (folder / "genotype.json").read_text(encoding="utf-8")
 
 
-def test_fields_that_came_later_do_not_change_its_folder(folder):
+def test_it_is_not_a_run_with_the_template_of_today(folder):
+    assert config_of(folder).template_head == report.SearchRun.read(folder).config["template_head"] == "mean"
+    with pytest.raises(RunError, match="template_head: 'mean' there, 'norm' here"):
+        Run.open(replace(config_of(folder), template_head="norm"), "search")
+
+
+def test_a_study_takes_it_with_the_parameter_that_it_had_none_of(folder):
+    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text(encoding="utf-8")))
+    values = {field.name: stored[field.name] for field in fields(TemplateConfig) if field.name in stored}
+    study = AblationConfig(**values, candidates=6)
+    assert study.search("setn", str(folder)).template_head == "mean"
+    with pytest.raises(ConfigError, match="template_head: 'mean' there, 'norm' here"):
+        replace(study, template_head="norm").search("setn", str(folder))
+
+
+def test_fields_that_came_later_do_not_change_its_folder(folder, monkeypatch):
     """Its digest is that of the fields it was written with, but for those that say where things lie."""
     stored = json.loads((BEFORE / "config.json").read_text(encoding="utf-8"))
     decisive = {name: value for name, value in stored.items() if name not in ("data_dir", "run_dir", "interactive")}
     text = json.dumps(["SearchConfig", decisive], sort_keys=True)
-    assert digest(config_of(folder)) == hashlib.sha256(text.encode()).hexdigest()[:10]
+    older = folder.parent / f"search-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    monkeypatch.setenv("SETN_LAB_RUNS", str(folder.parent))
+    config = replace(config_of(folder), run_dir=None)
+    assert default_folder(config, "search") != older
+    folder.rename(older)
+    assert default_folder(config, "search") == older
+
+
+@pytest.mark.parametrize("batch", [256, 16])
+def test_what_was_scored_before_is_taken_where_it_was_scored_alike(folder, batch):
+    """Its candidates carry no digest; its config says how they were scored: in batches of 256."""
+    config = replace(config_of(folder), scoring_batch_size=batch)
+    with pytest.warns(UserWarning, match="another environment"):
+        run = Run.open(config, "search")
+    with run:
+        search = prepare_search(config, run)
+        search.held.epochs = config.epochs
+        score(search, run, "uniform", 3)
+        (record, *_) = run.read("candidates-1")
+        genotype = search.space.read(record["genotype"])
+        known = candidates._known(search, run, search.stages.scores)
+        assert (known.get(genotype) == (record["loss"], record["accuracy"])) == (batch == 256)

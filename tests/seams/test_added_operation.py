@@ -134,7 +134,7 @@ def literal(network, weigh):
             for node in range(network.space.nodes):
                 states.append(weigh(number, spot.cell_type, node, states))
             before, previous = previous, torch.cat(states[2:], 1)
-        return network.classifier(previous.mean((2, 3)))
+        return network.classifier(network.norm(previous).relu().mean((2, 3)))
 
     return logits
 

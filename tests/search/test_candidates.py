@@ -29,6 +29,7 @@ def search_of(scale=1.0, **changes):
     """A search whose evaluator prefers some architectures, so that some are drawn often."""
     search = prepare_search(SearchConfig(**{**SMALL, **changes}))
     randomized(search.evaluator, 0, scale)
+    search.held.epochs = search.config.epochs  # scoring asks for a finished training
     return search
 
 
@@ -114,20 +115,43 @@ def test_scored_candidates_are_not_scored_again(run, fake):
     assert len(fake) == asked + len(first) - 4
 
 
-def test_journal_of_other_candidates_is_refused(run, fake):
+def test_other_candidates_are_scored_anew_and_the_same_are_taken_over(run, fake):
     search = search_of(nodes=2)
-    score(search, run, "uniform", 5)
+    first = score(search, run, "uniform", 5)
     before = (run.folder / "candidates.jsonl").read_bytes()
-    for source, count in (("evaluator", 5), ("uniform", 2), ("argmax", 1)):
-        with pytest.raises(RunError, match=r"candidates\.jsonl"):
-            score(search, run, source, count)
+    for number, (source, count) in enumerate((("uniform", 9), ("evaluator", 5), ("uniform", 2), ("argmax", 1))):
+        fake.clear()
+        known = {one.genotype for path in run.folder.glob("*.jsonl") for one in read(search, path)}
+        scored = score(search, run, source, count)
+        assert (run.folder / f"candidates-{number + 1}.jsonl").exists()
+        assert len(fake) == len({one.genotype for one in scored} - known)
+        for one in scored:
+            assert one.loss == float(search.space.encode(one.genotype).sum()) + 0.5
+    assert (run.folder / "candidates-1.jsonl").read_bytes() == before
+    fake.clear()
+    assert score(search, run, "uniform", 5) == first
+    assert fake == []
     lines = before.splitlines(keepends=True)
     (run.folder / "candidates.jsonl").write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
-    with pytest.raises(RunError, match="does not draw"):
-        score(search, run, "uniform", 5)
+    assert score(search, run, "uniform", 5) == first
+
+
+def read(search, path):
+    return [module._from_record(search, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("changes", [{"scoring_batch_size": 8}, {"batch_norm": "recalibrated"}, {"seed": 1}])
+def test_scores_made_in_another_way_are_not_taken(run, fake, changes):
+    score(search_of(nodes=2), run, "uniform", 5)
+    fake.clear()
+    score(search_of(nodes=2, **changes), run, "uniform", 5)
     assert len(fake) == 5
-    (run.folder / "candidates.jsonl").write_bytes(before)
-    assert len(score(search, run, "uniform", 5)) == 5
+
+
+def test_a_journal_of_something_else_is_refused(run, fake):
+    run.append("candidates", {"genotype": "no genotype"})
+    with pytest.raises(RunError, match=r"candidates\.jsonl"):
+        score(search_of(), run, "uniform", 5)
 
 
 def test_scoring_batches_cover_all_images_in_nearly_equal_batches():
@@ -607,11 +631,16 @@ def test_a_race_reports_who_dropped_out_and_then_each_candidate(run):
     assert [report.done for report in reports] == dropped + [RACERS] * RACERS
 
 
-def test_a_race_refuses_the_journal_of_other_candidates(run):
-    search = search_of(**RACE)
-    score_by_racing(search, run, "uniform", 3)
-    with pytest.raises(RunError, match=r"candidates\.jsonl"):
-        score_by_racing(search, run, "evaluator", 3)
+def test_a_race_takes_no_candidates_of_another(tmp_path):
+    """Of another source, or selected by something else, by which others drop out."""
+    clean = {}
+    for by in ("loss", "accuracy"):
+        with open_run(tmp_path / by) as run:
+            clean[by] = score_by_racing(search_of(**RACE, select_by=by), run, "uniform", RACERS)
+    with open_run(tmp_path / "run") as run:
+        score_by_racing(search_of(**RACE), run, "evaluator", 3)
+        for by in ("loss", "accuracy"):
+            assert score_by_racing(search_of(**RACE, select_by=by), run, "uniform", RACERS) == clean[by]
 
 
 def test_racing_with_recalibrated_statistics_is_refused():

@@ -146,6 +146,20 @@ def test_duration(seconds, text):
     assert duration(seconds) == text
 
 
+def test_an_evaluator_that_has_collapsed_is_said(folder, tmp_path):
+    record = {"epoch": 3, "weight_loss": 2.0, "weight_accuracy": 0.25, "evaluator_loss": None, "seconds": 2.0}
+    assert "entropy 1.40 nats (collapsed to about 4.1 architectures), 2 s" in epoch_line({**record, "entropy": 1.4})
+    assert "entropy 2.31 nats, 2 s" in epoch_line({**record, "entropy": 2.31})  # e^2.31 is above 10
+    assert "collapsed" not in report.write(folder, tmp_path / "page").read_text(encoding="utf-8")
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    lines = read_journal(run / "metrics.jsonl")
+    lines[-1]["entropy"] = 0.1
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    page = report.write(run, tmp_path / "page").read_text(encoding="utf-8")
+    assert "The evaluator has collapsed to about 1.1 architectures" in page
+
+
 def test_epoch_line_leaves_out_an_evaluator_that_has_not_begun():
     record = {"epoch": 3, "weight_loss": 2.0, "weight_accuracy": 0.25, "entropy": 43.5, "seconds": 2.0}
     assert "evaluator" not in epoch_line({**record, "evaluator_loss": None, "evaluator_accuracy": None})

@@ -19,8 +19,19 @@ from setn_lab.template.setn import Template
 CLASSES = 3
 
 
-def template_of(space, channels=2, repeats=1, seed=0):
-    return Template(space, channels, repeats, 3, CLASSES, generator(seed, "template weights"))
+HEADS = "norm", "mean"
+
+
+def template_of(space, channels=2, repeats=1, seed=0, head="norm"):
+    return Template(space, channels, repeats, 3, CLASSES, generator(seed, "template weights"), head)
+
+
+def features(x, head):
+    """What the classifier reads of the last cell's output: means, with the norm those of what is above 0."""
+    if head == "norm":
+        mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True, correction=0)
+        x = ((x - mean) / (variance + 1e-5).sqrt()).clamp(min=0)
+    return x.flatten(2).mean(2)
 
 
 def equation_8(r):
@@ -31,7 +42,7 @@ def equation_8(r):
     return n, r - sum(range(1, n))
 
 
-def equation_10(template, evaluator, images):
+def equation_10(template, evaluator, images, head="norm"):
     """Logits by the paper's double sum: over r from 1, then over t, then over u."""
     space = template.space
     before = previous = template.stem(images)
@@ -54,7 +65,7 @@ def equation_10(template, evaluator, images):
                 total = total + h[r - 1] * inner
             states.append(total)
         before, previous = previous, torch.cat(states[2:], 1)
-    return template.classifier(previous.flatten(2).mean(2))
+    return template.classifier(features(previous, head))
 
 
 def relative(one, other):
@@ -62,14 +73,18 @@ def relative(one, other):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-@pytest.mark.parametrize("nodes", [2, 4])
-def test_mixed_is_equation_10(nodes, dtype, tolerance):
+@pytest.mark.parametrize(("nodes", "head"), [(2, "norm"), (4, "norm"), (2, "mean")])
+def test_mixed_is_equation_10(nodes, head, dtype, tolerance):
     space = SearchSpace(SMALL, nodes)
-    template, evaluator = template_of(space).to(dtype), random_evaluator(space).to(dtype)
+    template, evaluator = template_of(space, head=head).to(dtype), random_evaluator(space).to(dtype)
     images, labels = pixels().to(dtype), torch.tensor([0, 1, 2, 1])
     alpha = [evaluator.f, evaluator.g, evaluator.h]
     results = []
-    for logits in (template.mixed(images, evaluator.mixing_weights()), equation_10(template, evaluator, images)):
+    mixed, literal = (
+        template.mixed(images, evaluator.mixing_weights()),
+        equation_10(template, evaluator, images, head),
+    )
+    for logits in (mixed, literal):
         results.append([logits, *torch.autograd.grad(F.cross_entropy(logits, labels), alpha)])
     names = ("logits", "gradient of f", "gradient of g", "gradient of h")
     for name, one, other in zip(names, *results, strict=True):
@@ -95,7 +110,8 @@ class Discrete:
     Weights are looked up by the names of the template's state dict; no method of the template is called.
     """
 
-    def __init__(self, template, genotypes, drop_path=None):
+    def __init__(self, template, genotypes, drop_path=None, head="norm"):
+        self.head = head
         self.weights = dict(template.state_dict())
         self.operations, self.nodes = template.space.operations, template.space.nodes
         self.architectures, self.drop_path = genotypes, drop_path
@@ -157,13 +173,15 @@ class Discrete:
                     total = total + term
                 states.append(total)
             before, previous = previous, torch.cat(states[2:], 1)
-        return F.linear(previous.mean((2, 3)), self.weights["classifier.weight"], self.weights["classifier.bias"])
+        return F.linear(
+            features(previous, self.head), self.weights["classifier.weight"], self.weights["classifier.bias"]
+        )
 
 
-@pytest.mark.parametrize("size", [8, 9])
-def test_sampled_is_the_discrete_network_with_the_same_weights(size):
+@pytest.mark.parametrize(("size", "head"), [(8, "norm"), (9, "norm"), (8, "mean")])
+def test_sampled_is_the_discrete_network_with_the_same_weights(size, head):
     space = SearchSpace(LARGE, 3)
-    template, images = template_of(space).double(), pixels(3, size).double()
+    template, images = template_of(space, head=head).double(), pixels(3, size).double()
     rng = np.random.default_rng(4)
     used = set()
     for _ in range(6):
@@ -173,7 +191,7 @@ def test_sampled_is_the_discrete_network_with_the_same_weights(size):
         for dropout in (None, keep):
             logits = template.sampled(images, quadruples, dropout)
             torch.testing.assert_close(
-                logits, Discrete(template, quadruples.tolist(), dropout)(images), rtol=1e-9, atol=1e-10
+                logits, Discrete(template, quadruples.tolist(), dropout, head)(images), rtol=1e-9, atol=1e-10
             )
     assert used == set(range(len(LARGE)))
 
@@ -356,6 +374,13 @@ def test_parameters_are_those_of_the_cost_table_and_linear_in_the_operations(cha
         assert count(operations) - fixed == sum(count((name,)) - fixed for name in operations)
 
 
+def test_the_heads_have_the_same_weights():
+    space = SearchSpace(SMALL, 2)
+    one, other = (template_of(space, head=head).state_dict() for head in HEADS)
+    assert list(one) == list(other)
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
 def test_weights_are_a_function_of_the_generator():
     space = SearchSpace(SMALL, 2)
     torch.manual_seed(3)
@@ -416,4 +441,4 @@ def test_what_is_remembered_changes_nothing(operations):
         with torch.no_grad():
             for memory in (None, known, known):
                 torch.testing.assert_close(template.sampled(images, quadruples, cache=memory), expected)
-    assert len() > 100
+    assert len(known) > 10

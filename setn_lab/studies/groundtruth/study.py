@@ -110,9 +110,9 @@ def _changes(text: str) -> dict[str, Any]:
 def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
 
-    All of it is kept in the searches' own run folders, from where an interrupted study goes on. Copies what the report
-    needs into `run`: ROW-SEED.JOURNAL.jsonl, and runs.json, which names the folders. Raises what `train` and `score`
-    raise.
+    The trainings are kept in the searches' own run folders, and what was scored there is taken. The scores go to the
+    journals of `run`, ROW-SEED.JOURNAL, from where an interrupted study goes on; runs.json names the folders. Raises
+    what `train` and `score` raise.
     """
     folders = {}
     with session(config.pool):
@@ -120,12 +120,9 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
             with Run.open(search_config, "search") as own:
                 search = prepare_search(search_config, own)
                 train(search, own, observe)
-                score(search, own, "evaluator", config.candidates, "candidates", observe, config.pool)
-                ranked = f"uniform-{config.ranked}"  # a study with another number has a journal of its own
-                score(search, own, "uniform", config.ranked, ranked, observe, config.pool)
-                score(search, own, "argmax", 1, "argmax", observe, config.pool)
-                for journal in JOURNALS:
-                    source = ranked if journal == "uniform" else journal
-                    copy_journal(own, source, run, f"{name}-{seed}.{journal}")
+                score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
+                score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
+                copy_journal(own, "evaluator", run, f"{name}-{seed}.evaluator")
+                score(search, run, "argmax", 1, f"{name}-{seed}.argmax", observe, config.pool)
                 folders[f"{name}-{seed}"] = own.folder.name
                 run.write("runs.json", json.dumps(folders, indent=1) + "\n")

@@ -1,0 +1,417 @@
+"""A run knows what it is made of: nothing stale is taken, nothing that is the same is made again.
+
+Each case was brought by somebody: what they did to the folder, the images or the kernel, and what must come of it.
+"""
+
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from references import TINY, StopError, write_folder
+
+from setn_lab.config import ConfigError
+from setn_lab.runs import checkpoint
+from setn_lab.runs.run import Run, RunError, default_folder
+from setn_lab.search import candidates as module
+from setn_lab.search import steps
+from setn_lab.search.candidates import score, search_candidates
+from setn_lab.search.config import SearchConfig
+from setn_lab.search.setup import prepare_search
+from setn_lab.search.stages import stages
+from setn_lab.search.training import SearchError, train
+
+SMALL = {**TINY, "nodes": 1, "baseline_candidates": 3}
+IMAGES = {**SMALL, "limit_train": None, "limit_valid": None, "batch_size": 4, "epochs": 2, "flip": False}
+
+
+@pytest.fixture
+def folder_of_images(tmp_path):
+    write_folder(tmp_path / "images", {"a": 12, "b": 12}, size=8)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def trained(config):
+    """Prepare and train as the notebook's cells do; the search and its folder."""
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+    with Run.open(config, "search") as run:
+        train(search, run)
+    return search, run.folder
+
+
+def searched(config):
+    search, _ = trained(config)
+    with Run.open(config, "search") as run:
+        search_candidates(search, run)
+    return run.folder
+
+
+def stop_after(epoch, steps_an_epoch=2):
+    """An observer like the stop button, in the middle of an epoch."""
+
+    def observe(progress):
+        if progress.phase == "train" and progress.done > epoch * steps_an_epoch and progress.record is None:
+            raise StopError
+
+    return observe
+
+
+# Which weights score
+
+
+def test_an_untrained_or_unfinished_template_scores_nothing(tmp_path):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path))
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+        for epochs in (0, 1):
+            if epochs:
+                with pytest.raises(StopError):
+                    train(search, run, stop_after(epochs))
+            for call in (search_candidates, lambda *both: score(*both, "uniform", 3, "baseline")):
+                with pytest.raises(SearchError, match=f"{epochs} of 3 epochs are trained"):
+                    call(search, run)
+        assert not list(run.folder.glob("candidates*")) + list(run.folder.glob("baseline*"))
+        assert not (run.folder / "genotype.json").exists()
+
+
+def test_a_new_kernel_scores_what_is_trained(tmp_path, outcome):
+    """The cells parameters, prepare and candidates, without the one between them."""
+    for name in ("clean", "new"):
+        searched(SearchConfig(**SMALL, run_dir=str(tmp_path / name)))
+    for path in ("candidates.jsonl", "baseline.jsonl", "genotype.json"):
+        (tmp_path / "new" / path).unlink()
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path / "new"))
+    with Run.open(config, "search") as run:
+        search_candidates(prepare_search(config, run), run)
+    assert outcome(tmp_path / "new") == outcome(tmp_path / "clean")
+    for path in ("candidates.jsonl", "baseline.jsonl"):
+        assert (tmp_path / "new" / path).read_bytes() == (tmp_path / "clean" / path).read_bytes()
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_the_training_cell_after_the_stop_button_goes_on_as_a_killed_run(tmp_path, outcome, epoch):
+    searched(SearchConfig(**SMALL, run_dir=str(tmp_path / "clean")))
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path / "stopped"))
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+        with pytest.raises(StopError):
+            train(search, run, stop_after(epoch))
+        train(search, run)
+        search_candidates(search, run)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "clean")
+
+
+def test_a_disk_that_is_full_at_the_first_checkpoint(tmp_path, outcome, monkeypatch):
+    searched(SearchConfig(**SMALL, run_dir=str(tmp_path / "clean")))
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path / "full"))
+
+    def refuse(*arguments):
+        raise checkpoint.CheckpointError("no space left")
+
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save", refuse)
+            with pytest.raises(checkpoint.CheckpointError):
+                train(search, run)
+        train(search, run)
+        search_candidates(search, run)
+    assert outcome(tmp_path / "full") == outcome(tmp_path / "clean")
+
+
+# Which images
+
+
+CHANGES = {
+    "added": (lambda images: write_folder(images, {"c": 2}, size=8, seed=5), ["c only here"]),
+    "removed": (lambda images: (images / "train" / "b" / "003.png").unlink(), ["b 12 there, 11 here"]),
+    "renamed class": (lambda images: (images / "train" / "b").rename(images / "train" / "z"), ["b only there", "z"]),
+    "replaced": (
+        lambda images: shutil.copy(images / "train" / "a" / "000.png", images / "train" / "b" / "001.png"),
+        ["other content"],
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("finished", [True, False])
+def test_images_that_have_changed_are_refused(runs, tmp_path, folder_of_images, change, named, finished):
+    config = SearchConfig(
+        **{**IMAGES, "dataset": str(folder_of_images)}, run_dir=str(tmp_path / "x") if named else None
+    )
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
+        if finished:
+            train(search, run)
+            search_candidates(search, run)
+        else:
+            with pytest.raises(StopError):
+                train(search, run, stop_after(1, search.steps))
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    alter, words = CHANGES[change]
+    alter(folder_of_images)
+    with pytest.raises(RunError, match="has changed since") as caught:
+        Run.open(config, "search")
+    for word in [*words, str(run.folder), "dataset", "run_dir"]:
+        assert word in str(caught.value)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+    assert not runs.exists() or [path for path in runs.iterdir() if path != run.folder] == []
+    fresh = replace(config, run_dir=str(tmp_path / "fresh"))
+    Run.open(fresh, "search").close()
+
+
+def test_images_that_are_put_back_go_on(runs, folder_of_images):
+    config = SearchConfig(**{**IMAGES, "dataset": str(folder_of_images)})
+    folder = searched(config)
+    moved = folder_of_images.with_name("away")
+    (folder_of_images / "train" / "b").rename(moved)
+    write_folder(folder_of_images, {"b": 3}, size=8, seed=7)
+    with pytest.raises(RunError, match="has changed"):
+        Run.open(config, "search")
+    shutil.rmtree(folder_of_images / "train" / "b")
+    moved.rename(folder_of_images / "train" / "b")
+    with Run.open(config, "search") as run:
+        assert run.folder == folder
+
+
+def test_two_folders_of_the_same_relative_path_are_two_runs(runs, tmp_path, monkeypatch):
+    found = []
+    for number, project in enumerate(("one", "two")):
+        write_folder(tmp_path / project / "images", {"a": 9, "b": 9}, size=8, seed=number)
+        monkeypatch.chdir(tmp_path / project)
+        with Run.open(SearchConfig(**{**IMAGES, "dataset": "images"}), "search") as run:
+            assert not run.resumed
+            found.append(run.folder)
+    assert found[0] != found[1]
+
+
+def test_another_spelling_and_another_place_are_the_same_run(runs, tmp_path, folder_of_images, monkeypatch):
+    config = SearchConfig(**{**IMAGES, "dataset": str(folder_of_images)})
+    folder = default_folder(config, "search")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(folder_of_images)
+    for text in ("images", "./images", "images/", str(tmp_path / "x" / ".." / "images"), "link"):
+        if ".." in text:
+            (tmp_path / "x").mkdir(exist_ok=True)
+        assert default_folder(replace(config, dataset=text), "search") == folder
+    Run.open(config, "search").close()
+    shutil.copytree(folder_of_images, tmp_path / "other machine" / "pictures")
+    shutil.rmtree(folder_of_images)
+    with Run.open(replace(config, dataset=str(tmp_path / "other machine" / "pictures")), "search") as run:
+        assert run.folder == folder
+        assert run.resumed
+
+
+# What is made again, and what is not
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"candidates": 9},
+        {"candidates": 3},
+        {"candidate_source": "uniform"},
+        {"candidate_source": "argmax"},
+        {"select_by": "accuracy"},
+        {"scoring_batch_size": 10},
+        {"scoring": "racing"},
+        {"batch_norm": "recalibrated"},
+        {"baseline_candidates": 5},
+    ],
+)
+def test_another_way_to_choose_trains_nothing_and_ends_as_a_clean_run(runs, tmp_path, outcome, monkeypatch, changes):
+    config = SearchConfig(**SMALL)
+    folder = searched(config)
+    clean = searched(SearchConfig(**{**SMALL, **changes}, run_dir=str(tmp_path / "clean")))
+    monkeypatch.setattr(steps.Trainer, "weight_step", lambda *_: pytest.fail("trained again"))
+    other = SearchConfig(**{**SMALL, **changes})
+    assert searched(other) == folder
+    assert outcome(folder) == outcome(clean)
+    for name in ("candidates.jsonl", "baseline.jsonl", "genotype.json"):
+        assert (folder / name).read_bytes() == (clean / name).read_bytes()
+    assert searched(config) == folder
+    assert default_folder(other, "search") == folder
+
+
+def test_what_was_scored_is_not_scored_again(runs, monkeypatch):
+    searched(SearchConfig(**SMALL))
+    asked = []
+    real = module.evaluate
+    monkeypatch.setattr(module, "evaluate", lambda search, some: asked.extend(some) or real(search, some))
+    for changes in ({"select_by": "accuracy"}, {"candidates": 2, "baseline_candidates": 0}, {}):
+        searched(SearchConfig(**{**SMALL, **changes}))
+    known = len(asked)
+    searched(SearchConfig(**{**SMALL, "candidates": 30}))
+    assert len(asked) - known > 0
+    again = len(asked)
+    searched(SearchConfig(**{**SMALL, "candidates": 30, "select_by": "accuracy"}))
+    searched(SearchConfig(**SMALL))
+    assert len(asked) == again
+
+
+def test_the_winner_of_other_candidates_is_gone_while_these_are_scored(tmp_path, monkeypatch):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path))
+    searched(config)
+    monkeypatch.setattr(module, "evaluate", lambda *_: (_ for _ in ()).throw(StopError))
+    with pytest.raises(StopError):
+        searched(replace(config, candidates=200))
+    assert not (tmp_path / "genotype.json").exists()
+    assert not (tmp_path / "candidates.jsonl").exists()
+    assert (tmp_path / "candidates-1.jsonl").exists()
+
+
+def test_a_stage_depends_on_its_own_parameters_and_those_before(folder_of_images):
+    base = SearchConfig(**{**IMAGES, "dataset": str(folder_of_images)})
+    first = stages(base)
+    cases = {
+        "template": {"weight_lr": 0.5, "seed": 3, "epochs": 9, "strategy": "setn-lr", "image_size": 4},
+        "evaluator": {"evaluator_lr": 0.5, "evaluator_epochs": 2, "cost_weight": 1.0},
+        "candidates": {"candidates": 77, "candidate_source": "uniform", "select_by": "accuracy"},
+    }
+    for number, (_, changes) in enumerate(cases.items()):
+        for name, value in changes.items():
+            other = stages(replace(base, **{name: value}))
+            assert other[:number] == first[:number], name
+            assert all(a != b for a, b in zip(other[number:3], first[number:3], strict=True)), name
+    assert stages(replace(base, scoring_batch_size=3)).scores != first.scores
+    assert stages(replace(base, candidates=77, evaluator_lr=0.5)).scores == first.scores
+    non, changed = (
+        stages(replace(base, strategy="setn-non", evaluator_lr=value)) for value in (base.evaluator_lr, 0.5)
+    )
+    assert non.template != changed.template  # its weights are trained through the evaluator
+    write_folder(folder_of_images, {"c": 1}, size=8, seed=3)
+    assert all(a != b for a, b in zip(stages(base), first, strict=True))
+
+
+# The evaluator on a finished template
+
+
+def test_an_evaluator_goes_on_alone_after_the_template(tmp_path):
+    joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
+    longer = replace(joint, evaluator_epochs=2, run_dir=str(tmp_path / "longer"))
+    first, _ = trained(joint)
+    search, _ = trained(longer)
+    for name, value in first.template.state_dict().items():
+        assert value.equal(search.template.state_dict()[name])
+    with Run.open(longer, "search") as run:
+        lines, epochs = run.read("metrics"), run.read("evaluator")
+    assert [line["epoch"] for line in lines] == [line["epoch"] for line in epochs] == [1, 2, 3, 4, 5]
+    assert [line["weight_loss"] is None for line in lines] == [False] * 3 + [True] * 2
+    assert all(line["evaluator_loss"] > 0 for line in lines)
+    assert epochs[2] != {**epochs[4], "epoch": 3}
+
+
+def test_a_template_is_taken_from_another_run_and_trained_once(tmp_path, monkeypatch, outcome):
+    joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
+    first, folder = trained(joint)
+    monkeypatch.setattr(steps.Trainer, "weight_step", lambda *_: pytest.fail("trained again"))
+    taken = replace(joint, template_run=str(folder), evaluator_epochs=3, evaluator_lr=0.1)
+    whole = replace(taken, run_dir=str(tmp_path / "whole"))
+    searched(whole)
+    assert stages(whole).template == stages(joint).template
+    assert stages(whole).evaluator != stages(joint).evaluator
+    _, state = checkpoint.load_latest(tmp_path / "whole" / "checkpoints")
+    for name, value in first.template.state_dict().items():
+        assert value.equal(state["template"][name])
+    stopped = replace(taken, run_dir=str(tmp_path / "stopped"))
+    with Run.open(stopped, "search") as run:
+        search = prepare_search(stopped, run)
+        with pytest.raises(StopError):
+            train(search, run, stop_after(4))
+        assert [line["epoch"] for line in run.read("metrics")] == [4]
+    searched(stopped)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_a_template_that_cannot_be_taken_says_why(tmp_path):
+    joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
+    taken = replace(joint, template_run=str(tmp_path / "joint"), evaluator_epochs=1, run_dir=str(tmp_path / "taken"))
+    with pytest.raises(ConfigError, match=r"template_run: .* no run folder"):
+        Run.open(taken, "search")
+    with Run.open(joint, "search") as run:
+        search = prepare_search(joint, run)
+        with pytest.raises(StopError):
+            train(search, run, stop_after(1))
+    with pytest.raises(ConfigError, match=r"template_run: .* training is not over"):
+        Run.open(taken, "search")
+    trained(joint)
+    other = replace(taken, weight_lr=0.5)
+    with pytest.raises(ConfigError, match=r"template_run: .*\n  weight_lr: 0.025 there, 0.5 here"):
+        trained(other)
+    with pytest.raises(ConfigError, match="evaluator_epochs: 0 given with template_run"):
+        replace(taken, evaluator_epochs=0)
+    with pytest.raises(ConfigError, match=r"template_run: .* 'setn-non'"):
+        replace(taken, strategy="setn-non")
+    uniform = replace(taken, evaluator_epochs=0, candidate_source="uniform", run_dir=str(tmp_path / "uniform"))
+    assert (searched(uniform) / "genotype.json").exists()
+
+
+# Whatever people do
+
+
+def test_cells_in_any_order_with_interrupts_restarts_and_kills(runs, tmp_path, outcome, monkeypatch):
+    """Fifty sequences; whatever ends without an error equals a clean run of its own parameters, bit for bit."""
+    settings = [{**SMALL, "epochs": 2}, {**SMALL, "epochs": 2, "candidates": 9}, {**SMALL, "epochs": 2, "seed": 1}]
+    clean = []
+    for number, parameters in enumerate(settings):
+        folder = searched(SearchConfig(**parameters, run_dir=str(tmp_path / f"clean-{number}")))
+        clean.append((outcome(folder), *files(folder)))
+    ended = 0
+    for sequence in range(50):
+        rng = random.Random(sequence)
+        monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / f"runs-{sequence}"))
+        kernel: dict[str, object] = {}
+        for _ in range(rng.randint(4, 9)):
+            cell = rng.choice(["prepare", "train", "candidates", "candidates", "restart", "train and stop", "kill"])
+            number = kernel.setdefault("settings", rng.randrange(len(settings)))
+            config = SearchConfig(**settings[number])
+            if cell == "restart":
+                kernel.clear()
+                continue
+            try:
+                with Run.open(config, "search", lock_wait=0) as run:
+                    if cell == "prepare" or "search" not in kernel:
+                        kernel["search"] = prepare_search(config, run)
+                    if cell.startswith("train"):
+                        observe = stop_after(rng.randrange(2)) if "stop" in cell else lambda progress: None
+                        train(kernel["search"], run, observe)
+                    elif cell == "kill":
+                        killed(kernel["search"], run, rng, monkeypatch)
+                    elif cell == "candidates":
+                        search_candidates(kernel["search"], run)
+                        ended += 1
+                        assert (outcome(run.folder), *files(run.folder)) == clean[number]
+            except (SearchError, StopError):
+                continue
+    assert ended > 25
+
+
+def files(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in ("candidates.jsonl", "baseline.jsonl", "genotype.json")]
+
+
+def killed(search, run, rng, monkeypatch):
+    """A write fails without any tidying up, as the death of the process would leave it."""
+    left = rng.randrange(6)
+    real = Run.append
+
+    def dying(self, *arguments):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise StopError
+        return real(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "append", dying)
+        train(search, run)
+        search_candidates(search, run)

@@ -115,7 +115,7 @@ def test_facts_of_files_tell_names_and_sizes(folder):
     (folder / "train" / "b" / "zzz.png").write_bytes(b"short")
     assert facts_of(folder)["train"]["digest"] != renamed["train"]["digest"]
     (folder / "train" / "b" / "zzz.png").unlink()
-    assert changes(before["train"], facts_of(folder)["train"]) == ["class b: 3 images there, 2 images here"]
+    assert facts_of(folder)["train"]["counts"][1] == before["train"]["counts"][1] - 1
     (folder / "train" / "b" / "zzz.png").symlink_to("nowhere")
     facts = facts_of(folder)
     assert facts["train"]["counts"] == [2, 3], "one that cannot be read is one of the files"

@@ -8,16 +8,18 @@ import ast
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from setn_lab.compute.spread import session
-from setn_lab.config import ConfigError, bounded, build, identity, unhashed
+from setn_lab.config import ConfigError, bounded, build, identity, later, unhashed
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
 from setn_lab.search.setup import prepare_search
+from setn_lab.search.stages import stages
 from setn_lab.search.training import train
 from setn_lab.studies.config import StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
@@ -47,6 +49,7 @@ class GroundTruthConfig(StudyConfig):
     ranked: int = bounded(1000, at_least=3)  # uniform architectures whose one-shot scores are compared with the truth
 
     # rows
+    strategies: str = later(", ".join(STRATEGIES), before=", ".join(STRATEGIES))  # one or several of these
     seeds: int = bounded(3, at_least=1)  # of each strategy, from seed on
     switches: str = ""  # further rows, SETN with parameters changed, see README.md
     switch_seeds: int = bounded(1, at_least=1)
@@ -58,6 +61,12 @@ class GroundTruthConfig(StudyConfig):
             raise ConfigError(
                 f"ranked: {self.ranked} given; candidates ({self.candidates}) or more are allowed, since the best of "
                 "the first ones is what uniform candidates come to"
+            )
+        names = [name.strip() for name in self.strategies.split(",")]
+        if not set(names) <= set(STRATEGIES) or len(set(names)) < len(names):
+            raise ConfigError(
+                f"strategies: {self.strategies!r} given; one or several of {', '.join(STRATEGIES)} are allowed, each "
+                "once, with commas between them"
             )
         try:
             searches = {name: identity(search) for name, seed, search in self.searches() if seed == self.seed}
@@ -72,7 +81,8 @@ class GroundTruthConfig(StudyConfig):
     @property
     def rows(self) -> list[StudyRow]:
         """The strategies, then the switches."""
-        main = [StudyRow(strategy, {"strategy": strategy}, self.seeds) for strategy in STRATEGIES]
+        names = [name.strip() for name in self.strategies.split(",")]
+        main = [StudyRow(strategy, {"strategy": strategy}, self.seeds) for strategy in names]
         texts = [text.strip() for text in self.switches.split(",")] if self.switches.strip() else []
         return main + [StudyRow(text.replace(" ", ""), _changes(text), self.switch_seeds) for text in texts]
 
@@ -110,16 +120,23 @@ def _changes(text: str) -> dict[str, Any]:
 def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
 
-    The trainings are kept in the searches' own run folders, and what was scored there is taken. The scores go to the
+    A row with `evaluator_epochs` whose template a row before it has, with the same seed, takes that one: its evaluator
+    is trained from the start, on the finished template. The trainings are kept in the searches' own run folders, and
+    what was scored there is taken. The scores go to the
     journals of `run`, ROW-SEED.JOURNAL, from where an interrupted study goes on; runs.json names the folders. Raises
     what `train` and `score` raise.
     """
-    folders = {}
+    folders: dict[str, str] = {}
+    templates: dict[str, Path] = {}  # the run folders that have them, by their digest
     with session(config.pool):
         for name, seed, search_config in config.searches():
+            template = stages(search_config).template
+            if search_config.evaluator_epochs and template in templates:
+                search_config = replace(search_config, template_run=str(templates[template]))
             with Run.open(search_config, "search") as own:
                 search = prepare_search(search_config, own)
                 train(search, own, observe)
+                templates.setdefault(template, own.folder)
                 score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
                 score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
                 copy_journal(own, "evaluator", run, f"{name}-{seed}.evaluator")

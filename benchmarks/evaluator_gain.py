@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--preset", type=Path, default=Path(__file__).parent.parent / "notebooks/presets/quick.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    preset = yaml.safe_load(args.preset.read_text())
+    preset = yaml.safe_load(args.preset.read_text(encoding="utf-8"))
     lines = [
         "| evaluator | seed | entropy | loss: drawn | uniform | gain | best drawn | best uniform | correlation |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -98,7 +98,7 @@ def main() -> None:
         "",
     ]
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text("\n".join(page))
+    REPORT.write_text("\n".join(page), encoding="utf-8")
     print("\n".join(page))
 
 

@@ -65,7 +65,7 @@ printed one.
 def main() -> None:
     """Write the report into the file named on the command line, by default reports/costs.md of this checkout."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent / "reports" / "costs.md"
-    target.write_text(page())
+    target.write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

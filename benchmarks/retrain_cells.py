@@ -40,7 +40,9 @@ def genotypes() -> dict[str, str]:
     """What to call each cell, and where it is found."""
     uniform = SearchSpace(SMALL).genotype(SearchSpace(SMALL).sample(generator(0, "a uniform cell"), 2))
     return {
-        "winner of the committed search": (REPORTS / "search-cifar10" / "genotype.json").read_text().strip(),
+        "winner of the committed search": (REPORTS / "search-cifar10" / "genotype.json")
+        .read_text(encoding="utf-8")
+        .strip(),
         "SETN, as published": "SETN",
         "uniformly drawn": uniform.to_darts(),
     }
@@ -98,7 +100,7 @@ def main() -> None:
         print(line, flush=True)
     winner, _, uniform = errors.values()
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text(page(rows, winner, uniform, args.seeds))
+    REPORT.write_text(page(rows, winner, uniform, args.seeds), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -28,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from limits import Machine, needs
 
-from setn_lab.compute.device import keep_freed_blocks
+from setn_lab.compute.device import keep_freed_blocks, peak_memory
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Normalization
 from setn_lab.data.images import ImageSet
@@ -239,12 +238,20 @@ def measure_peak(kind: str) -> None:
     if kind != "field_mixed":
         keep_freed_blocks()
     steps = Steps()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = used()
     for _ in range(2):
         for name in ("weights", "mixed") if kind == "search" else (kind,):
             getattr(steps, name)()
             steps.search.template.zero_grad()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+    print((used() - before) / 2**30)
+
+
+def used() -> int:
+    """The most bytes that this process has held so far."""
+    found = peak_memory(torch.device("cpu"))
+    if found is None:
+        sys.exit("this system does not say how much memory a process has held: measure on Linux or macOS")
+    return found
 
 
 def main() -> None:
@@ -286,11 +293,11 @@ def main() -> None:
         print(line(rows[-1]), flush=True)
     if set(args.rows) == set(names) and race is not None:
         page = report(rows, memory, machine, race, args, time.perf_counter() - started)
-        (REPORTS / "benchmarks.md").write_text(page)
+        (REPORTS / "benchmarks.md").write_text(page, encoding="utf-8")
         record = {"environment": environment(), "rounds": args.rounds, "memory_gib": memory, "machine": asdict(machine)}
         record["racing"] = asdict(race)
         content = json.dumps({**record, "rows": [asdict(row) for row in rows]}, indent=1)
-        (REPORTS / "benchmarks.json").write_text(content + "\n")
+        (REPORTS / "benchmarks.json").write_text(content + "\n", encoding="utf-8")
         print("\n" + page)
 
 

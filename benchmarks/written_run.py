@@ -30,7 +30,7 @@ def write_run(folder: Path, epochs: int = 4, candidates: int = 12, seed: int = 0
     space = SearchSpace(OPERATION_SETS[config.space], config.nodes)
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(configs.to_json(config))
+    (folder / "config.json").write_text(configs.to_json(config), encoding="utf-8")
     metrics, evaluator = [], []
     for epoch in range(1, epochs + 1):
         now = distributions(space, rng, epoch / epochs)
@@ -55,7 +55,7 @@ def write_run(folder: Path, epochs: int = 4, candidates: int = 12, seed: int = 0
             record["log_probability"] = float(now.log_probability(one))
             scored.append({"genotype": space.genotype(one).to_darts(), **record})
         best = min(range(candidates), key=lambda place: scored[place]["loss"])
-        (folder / "genotype.json").write_text(space.genotype(drawn[best]).to_json() + "\n")
+        (folder / "genotype.json").write_text(space.genotype(drawn[best]).to_json() + "\n", encoding="utf-8")
     for name, records in (("metrics", metrics), ("evaluator", evaluator), ("candidates", scored)):
         if records:
             write_journal(folder / f"{name}.jsonl", records)
@@ -64,4 +64,4 @@ def write_run(folder: Path, epochs: int = 4, candidates: int = 12, seed: int = 0
 
 def write_journal(path: Path, records: list[dict]) -> None:
     """Replace a journal by these records."""
-    path.write_text("".join(json.dumps(one) + "\n" for one in records))
+    path.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")

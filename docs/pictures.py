@@ -49,7 +49,7 @@ def server(folder: Path, *command: str) -> Iterator[tuple[str, Path]]:
         port = free.getsockname()[1]
     environment = {**os.environ, **{name: str(folder / name.lower()) for name in SETTINGS}}
     log = folder / f"server-{port}.log"
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         options = ["--no-browser", f"--port={port}"]
         process = subprocess.Popen(
             [sys.executable, "-m", *command, *options], env=environment, stdout=file, stderr=subprocess.STDOUT
@@ -61,7 +61,7 @@ def server(folder: Path, *command: str) -> Iterator[tuple[str, Path]]:
                 if probe.connect_ex(("localhost", port)) == 0:
                     break
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(command)} does not listen:\n{log.read_text()}")
+                raise RuntimeError(f"{' '.join(command)} does not listen:\n{log.read_text(encoding='utf-8')}")
             time.sleep(0.2)
         yield f"http://localhost:{port}", log
     finally:
@@ -91,7 +91,7 @@ def take(run: Path, target: Path) -> None:
             server(folder, "voila", str(notebook), "--token", "--Voila.ip=localhost") as (address, log),
             browser() as page,
         ):
-            token = re.findall(r"\?token=(\w+)", log.read_text())[-1]
+            token = re.findall(r"\?token=(\w+)", log.read_text(encoding="utf-8"))[-1]
             page.set_viewport_size({"width": 1320, "height": 2600})  # the page scrolls in a box of its own
             page.goto(f"{address}/?token={token}")
             expect(page.locator("select[multiple]")).to_be_attached(timeout=1000 * PATIENCE)

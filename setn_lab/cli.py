@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from setn_lab.runs.files import replace_file
 from setn_lab.runs.progress import Meter, Progress
+from setn_lab.runs.run import RunError
 
 INTERVAL = 0.2  # seconds between two updates of a terminal's line
 
@@ -67,7 +69,10 @@ OTHERS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the words say, by default those of the process; returns the exit code, 2 after an error that is told."""
+    """Do what the words say, by default those of the process; returns the exit code.
+
+    That is 2 after an error in what was given, and 1 where something failed while it ran, as a training or the disk.
+    """
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as stop:  # argparse has printed its help, or what it cannot read
@@ -76,11 +81,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except Exception as error:
-        if not type(error).__module__.startswith("setn_lab."):
+        if isinstance(error, OSError) and error.filename is not None and not _is_ours(error):
+            what = f"{error.filename}: {error.strerror or error}"
+            print(f"{what}; free space there, correct its permissions or give another place", file=sys.stderr)
+            return 1
+        if not _is_ours(error):
             raise
         text = re.sub(r"(?<!\S)-[pr] (?=\w)", "--", str(error))  # papermill's way to give a parameter, in this one's
         print(text, file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, RuntimeError | OSError) and not isinstance(error, RunError) else 2
+
+
+def _is_ours(error: Exception) -> bool:
+    return type(error).__module__.startswith("setn_lab.")
+
+
+def _draw_into_files() -> None:
+    """Figures are drawn into files, whatever $MPLBACKEND of a notebook or a screen this process was started with."""
+    import matplotlib
+
+    matplotlib.use("agg")
 
 
 def _run(words: list[str]) -> int:
@@ -120,6 +140,7 @@ def _with_config(name: str, words: list[str]) -> int:
     if name == "inspect":
         parser.add_argument("--static", type=Path, metavar="FOLDER", help="write static figures there, show no page")
     config, others = options.parse(cls, parser, words)
+    _draw_into_files()
     module, _, function = command.function.rpartition(":")
     getattr(importlib.import_module(module) if module else commands, function)(config, Terminal(), **vars(others))
     return 0
@@ -133,6 +154,7 @@ def _report(words: list[str]) -> int:
     given = parser.parse_args(words)
     from setn_lab import commands
 
+    _draw_into_files()
     print(commands.report(given.run, given.target or given.run / "report", given.table))
     return 0
 
@@ -164,7 +186,7 @@ def _parameters(words: list[str]) -> int:
             changed = True
             print(f"{path}: {'written' if given.write else 'its cell is not what its config class says'}")
             if given.write:
-                path.write_text(after, encoding="utf-8")
+                replace_file(path, after.encode())
     return 1 if changed and not given.write else 0
 
 

@@ -16,6 +16,7 @@ from setn_lab.config import ConfigError
 from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
 from setn_lab.runs.environment import checkout
+from setn_lab.runs.files import replace_file
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run, RunError
 
@@ -169,10 +170,10 @@ def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
                     page.append(data)
                     continue
                 paths.append(folder / f"{name}-{number}.{PICTURES[kind]}")
-                paths[-1].write_bytes(data if isinstance(data, bytes) else data.encode())
+                replace_file(paths[-1], data if isinstance(data, bytes) else data.encode())
                 page.append(f'<p><img src="{paths[-1].name}"></p>')
     paths.append(folder / "index.html")
-    paths[-1].write_text("\n".join(page) + "\n", encoding="utf-8")
+    replace_file(paths[-1], ("\n".join(page) + "\n").encode())
     return paths
 
 
@@ -183,7 +184,7 @@ def report(folder: Path, target: Path, table: str | None = None) -> Path:
     folder of no known kind and for a run that is not far enough, and what the reports of the kind raise.
     """
     try:
-        kind = json.loads((folder / "environment.json").read_text())["kind"]
+        kind = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder} is no run folder, whose environment.json says what it holds: {error!r}") from error
     if kind not in REPORTS:

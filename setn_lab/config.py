@@ -29,6 +29,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -114,6 +115,20 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
     if problems or wrong:
         raise ConfigError("\n".join(problems + wrong))
     return cls(**checked)
+
+
+def expanded(text: str | Path, name: str) -> Path:
+    """The path, the home in place of a leading `~` or `~user`.
+
+    name: of the parameter or the environment variable that gives it. Raises ConfigError where that home is not known:
+    a folder named `~` would be made.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{name}: {str(text)!r} given, and no home is known for its user: write the whole path, or set HOME"
+        ) from error
 
 
 def to_json(config: Any) -> str:
@@ -296,7 +311,8 @@ def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
             if near:
                 return f"did you mean {near[0]}? Write -p {f.name} {near[0]}"
     if str in kinds and "among" not in f.metadata:
-        return f"give it as a text, as in -r {f.name} {value}"
+        lost = "" if isinstance(value, bool) else ", as it was typed: what is read as a number loses zeros in front"
+        return f"give it as a text, as in -r {f.name} {value}{lost}"
     if f.default is dataclasses.MISSING:
         return "write such a value"
     return f"write such a value, as in -p {f.name} {f.default}"

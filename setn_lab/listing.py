@@ -59,9 +59,9 @@ def _row(folder: Path, started: float) -> tuple[str, ...]:
     when = datetime.fromtimestamp(started).strftime("%Y-%m-%d %H:%M")
     kind = "?"
     try:
-        kind = str(json.loads((folder / "environment.json").read_text())["kind"])
+        kind = str(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"])
         read = KINDS.get(kind, _other)
-        found = read(folder, json.loads((folder / "config.json").read_text()))
+        found = read(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except UNREADABLE as error:
         return folder.name, kind, when, f"cannot be read: {error!r}"[:80], "", ""
     running = in_use(folder)
@@ -96,7 +96,7 @@ def _search(folder: Path, config: dict[str, Any]) -> Listed:
 def _winners_parameters(folder: Path) -> int:
     """Of the winner's network at its final size, as the report of a search leaves it in sizes.json."""
     if (folder / "sizes.json").exists():
-        return json.loads((folder / "sizes.json").read_text())[-1]["parameters"]
+        return json.loads((folder / "sizes.json").read_text(encoding="utf-8"))[-1]["parameters"]
     from setn_lab.search.report import SearchRun  # a run of an older version: torch has to count them
 
     run = SearchRun.read(folder)
@@ -151,14 +151,14 @@ def _groundtruth(folder: Path, config: dict[str, Any]) -> Listed:
     true = {name: row[key] for name, row in rows.items() if row.get(key) is not None}
     best = max(true, key=true.__getitem__, default="")
     runs = folder / "runs.json"
-    searches = len(json.loads(runs.read_text())) if runs.exists() else 0
+    searches = len(json.loads(runs.read_text(encoding="utf-8"))) if runs.exists() else 0
     return Listed(f"search {searches}", _end(summary), f"{best}: true accuracy {true[best]:.2f}%" if best else "")
 
 
 def _summary(folder: Path) -> dict[str, Any]:
     """What a study leaves at its end; empty before."""
     path = folder / "summary.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _end(summary: dict[str, Any]) -> str:

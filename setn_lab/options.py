@@ -4,12 +4,11 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from setn_lab.config import ConfigError, build
+from setn_lab.config import ConfigError, build, expanded
 from setn_lab.parameters import Parameter, describe
 
 METAVARS = {int: "INTEGER", float: "NUMBER", bool: "True|False", str: "TEXT"}
@@ -92,7 +91,7 @@ def _underscored(word: str) -> str:
 def _read(path: str) -> dict[str, Any]:
     """The parameters in a file. Raises ConfigError."""
     try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+        content = yaml.safe_load(expanded(path, "--file").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} was given as a file of parameters, but cannot be read: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

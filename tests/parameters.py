@@ -17,7 +17,9 @@ def config_of_notebook(notebook: str, cls: type, name: str, text: str):
     from papermill.cli import _resolve_type  # how papermill guesses a type
     from papermill.translators import PythonTranslator
 
-    parameters = "".join(json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"][1]["source"])
+    parameters = "".join(
+        json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"][1]["source"]
+    )
     injected = PythonTranslator.codify({name: _resolve_type(text)})
     names: dict[str, object] = {}
     exec(parameters, names)

@@ -1,5 +1,6 @@
 """The command line: every subcommand in process, and a search as a user starts it, which the notebook then finds."""
 
+import errno
 import importlib
 import json
 import os
@@ -20,10 +21,13 @@ from setn_lab.cli import COMMANDS, OTHERS, main
 from setn_lab.figures import genotype
 from setn_lab.parameters import describe
 from setn_lab.retrain import RetrainConfig, report
-from setn_lab.runs import read_journal
+from setn_lab.runs import RunError, read_journal
+from setn_lab.runs.checkpoint import CheckpointError
+from setn_lab.runs.files import FolderSyncError
 from setn_lab.runs.progress import epoch_line
 from setn_lab.runs.run import default_folder
 from setn_lab.search import SearchConfig
+from setn_lab.search.training import SearchError
 
 ROOT = Path(__file__).parents[1]
 RETRAIN = {
@@ -92,7 +96,7 @@ def test_help_and_runs_are_light():
 
 
 def test_the_installed_script_is_main():
-    script = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["setn-lab"]
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["setn-lab"]
     module, _, name = script.partition(":")
     assert getattr(importlib.import_module(module), name) is main
 
@@ -113,12 +117,40 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_an_error_is_one_message_without_a_trace(capsys, runs, name):
     given, parts = BAD[name]
-    assert main(given) == 2
+    assert main(given) == (1 if name == "RetrainError" else 2)
     message = capsys.readouterr().err
     assert "Traceback" not in message
     assert " -p " not in message
     for part in parts:
         assert part in message
+
+
+FAILED = [
+    (CheckpointError("no checkpoint is good"), 1, "no checkpoint is good"),
+    (SearchError("the loss is not finite"), 1, "the loss is not finite"),
+    (RunError("r is in use by pid 1"), 2, "r is in use"),
+    (FolderSyncError(errno.EIO, "Input/output error", "cells.svg"), 1, "cells.svg is written, but the disk"),
+    (OSError(errno.ENOSPC, "No space left on device", "cells.svg"), 1, "cells.svg: No space left on device; free"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "text"), FAILED)
+def test_what_fails_while_it_runs_is_one_line_too(monkeypatch, capsys, error, code, text):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(commands, "cells", fail)
+    assert main(["cells"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(text)
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline", "tkagg", "agg"])
+def test_figures_are_files_whatever_backend_was_exported(tmp_path, runs, backend):
+    code = "import sys; from setn_lab import cli; cli._draw_into_files(); import matplotlib.pyplot as plt; plt.figure()"
+    environment = {**os.environ, "MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ZeroDivisionError(), None)])
@@ -143,7 +175,7 @@ def searched(tmp_path_factory, tiny):
     """A search by the command line: the root of its run folder, its preset, and what it printed."""
     folder = tmp_path_factory.mktemp("cli")
     preset = folder / "tiny.yaml"
-    preset.write_text(yaml.safe_dump({**tiny, "epochs": 99, "interactive": False}))
+    preset.write_text(yaml.safe_dump({**tiny, "epochs": 99, "interactive": False}), encoding="utf-8")
     given = ["-f", str(preset), "--epochs", "2", "--baseline-candidates", "2", "--weight-lr", "1e-1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SETN_LAB_RUNS": str(folder / "runs")}
     command = [sys.executable, "-m", "setn_lab", "search", *given]
@@ -252,7 +284,7 @@ def test_a_report_of_an_unfinished_search_says_what_is_missing(searched, tmp_pat
 
 
 def test_a_training_and_its_report(runs, tmp_path, capsys):
-    (tmp_path / "train.json").write_text(json.dumps({**RETRAIN, "seeds": 1}))
+    (tmp_path / "train.json").write_text(json.dumps({**RETRAIN, "seeds": 1}), encoding="utf-8")
     assert main(["retrain", str(tmp_path / "train.json"), "--seeds", "2", "--genotype", "GDAS"]) == 0
     folder = default_folder(RetrainConfig(**RETRAIN, seeds=2, genotype="GDAS"), "retrain")
     printed = capsys.readouterr().out
@@ -263,7 +295,7 @@ def test_a_training_and_its_report(runs, tmp_path, capsys):
     before = content(folder)
     assert {"training.svg", "network-0.safetensors", "network-1.safetensors"} < before.keys()
     assert main(["report", str(folder), str(tmp_path / "page")]) == 0
-    page = (tmp_path / "page" / "README.md").read_text()
+    page = (tmp_path / "page" / "README.md").read_text(encoding="utf-8")
     assert report.table(folder) in page
     assert (tmp_path / "page" / "training.svg").read_bytes() == before["training.svg"]
     assert content(folder) == before
@@ -284,7 +316,7 @@ def test_inspect_writes_static_figures(tmp_path, capsys):
     run = write_run(tmp_path / "run", 3, 4, nodes=2)
     assert main(["inspect", str(run), "--static", str(tmp_path / "static"), "--samples", "20"]) == 0
     pictures = {path.name for path in (tmp_path / "static").iterdir()} - {"index.html"}
-    page = (tmp_path / "static" / "index.html").read_text()
+    page = (tmp_path / "static" / "index.html").read_text(encoding="utf-8")
     assert all(f'<img src="{name}">' in page for name in pictures)
     for name in ("evaluator", "candidates", "sampling", "comparison"):
         assert any(picture.startswith(name) for picture in pictures)
@@ -296,7 +328,7 @@ def test_inspect_writes_static_figures(tmp_path, capsys):
 def test_static_figures_of_a_search_without_candidates_say_so(tmp_path):
     run = write_run(tmp_path / "run", 1, 0, nodes=2)
     assert main(["inspect", str(run), "--static", str(tmp_path / "static")]) == 0
-    assert "No candidate has been scored yet" in (tmp_path / "static" / "index.html").read_text()
+    assert "No candidate has been scored yet" in (tmp_path / "static" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # papermill's
@@ -331,17 +363,17 @@ def test_inspect_says_which_packages_it_needs(tmp_path, monkeypatch, capsys):
 
 
 def test_parameter_cells_are_told_and_written(tmp_path, capsys):
-    source = (ROOT / "notebooks" / "cells.ipynb").read_text()
+    source = (ROOT / "notebooks" / "cells.ipynb").read_text(encoding="utf-8")
     stale = source.replace("repeats: int = 6  # N", "repeats: int = 7  # M")
     assert stale != source
     good, bad = tmp_path / "good.ipynb", tmp_path / "bad.ipynb"
-    good.write_text(source)
-    bad.write_text(stale)
+    good.write_text(source, encoding="utf-8")
+    bad.write_text(stale, encoding="utf-8")
     assert main(["parameters", str(good), str(bad)]) == 1
-    assert bad.read_text() == stale
+    assert bad.read_text(encoding="utf-8") == stale
     assert str(bad) in capsys.readouterr().out
     assert main(["parameters", str(good), str(bad), "--write"]) == 0
-    assert good.read_text() == bad.read_text() == source
+    assert good.read_text(encoding="utf-8") == bad.read_text(encoding="utf-8") == source
     assert str(good) not in capsys.readouterr().out
     assert main(["parameters", str(good), str(bad)]) == 0
 

@@ -2,14 +2,17 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import random
 import struct
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError, dataclass, fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
 
+import matplotlib
 import pytest
 import yaml
 
@@ -21,6 +24,7 @@ from setn_lab.config import (
     completed,
     differences,
     digest,
+    expanded,
     hashed,
     identity,
     later,
@@ -276,12 +280,12 @@ def shell(*cells: str, **names: object) -> SimpleNamespace:
     return SimpleNamespace(user_ns={**user_ns, **names, "In": ["", *cells]})
 
 
-OWN = "# Parameters\nepochs: int = 400\nstrategy: str = 'setn'  # or setn-lr\n"
+OWN = "# Parameters, of this notebook\n" + "".join(f"{f.name}: object = {f.default!r}\n" for f in fields(Search))
 BUILD = "config = None"
 
 
 def test_own_and_injected_parameters_are_one_block():
-    own = OWN + "clip = 2.0"
+    own = OWN.replace("clip: object = None", "clip: float = 2.0")
     notebook = shell("import json", own, "", "# Parameters\nepochs = 3\nweight_lr = 0.5\n", BUILD)
     assert from_notebook(Search, notebook) == Search(epochs=3, weight_lr=0.5, clip=2.0)
 
@@ -295,21 +299,21 @@ def test_a_misspelt_parameter_is_refused():
 
 def test_names_of_other_cells_are_not_parameters():
     other = "helper = 1\nweight_lr = 0.7"
-    assert from_notebook(Search, shell(other, OWN, BUILD, other)) == Search(epochs=400)
+    assert from_notebook(Search, shell(other, OWN, BUILD, "helper = 2")) == Search(epochs=400)
 
 
 def test_only_the_last_block_counts():
-    notebook = shell("# Parameters\nclip = 1.0", BUILD, "# Parameters\nepochs = 5\n", BUILD)
+    notebook = shell(OWN, "# Parameters\nclip = 1.0", BUILD, OWN, "# Parameters\nepochs = 5\n", BUILD)
     assert from_notebook(Search, notebook) == Search(epochs=5)
 
 
 def test_an_annotation_without_a_value_and_nested_assignments_are_no_parameters():
-    cell = "# Parameters\nclip: float\nif True:\n    inner = 1\nepochs = 5\n"
+    cell = OWN + "clip: float\nif True:\n    inner = 1\nepochs = 5\n"
     assert from_notebook(Search, shell(cell)) == Search(epochs=5)
 
 
 def test_a_cell_that_does_not_parse_is_as_if_never_run():
-    notebook = shell("# Parameters\nepochs = 5\n", BUILD, "# Parameters\nepochs = = 6\n", BUILD)
+    notebook = shell(OWN, "# Parameters\nepochs = 5\n", BUILD, "# Parameters\nepochs = = 6\n", BUILD)
     assert from_notebook(Search, notebook) == Search(epochs=5)
 
 
@@ -325,9 +329,68 @@ def test_a_parameters_cell_that_failed_is_named():
         from_notebook(Search, notebook)
 
 
+@pytest.mark.parametrize("exported", ["agg", "module://matplotlib_inline", "TkAgg"])
+def test_an_exported_backend_hides_no_figures(monkeypatch, exported):
+    monkeypatch.setenv("MPLBACKEND", exported)
+    taken = []
+    notebook = shell(OWN)
+    notebook.enable_matplotlib = taken.append
+    for backend in (exported, "webagg"):  # the second by a notebook's own %matplotlib
+        monkeypatch.setitem(matplotlib.rcParams, "backend", backend)
+        from_notebook(Search, notebook)
+    assert taken == ["inline"]
+    monkeypatch.delenv("MPLBACKEND")
+    from_notebook(Search, notebook)
+    assert taken == ["inline"]
+
+
+@pytest.mark.parametrize("text", ["~no-such-user/x", "~"])
+def test_the_home_of_an_unknown_user_makes_no_folder(monkeypatch, text):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where there is neither HOME nor an entry
+    with pytest.raises(ConfigError, match=f"run_dir: '{text}' given, and no home is known.*set HOME"):
+        expanded(text, "run_dir")
+    assert expanded("a/~/b", "run_dir") == Path("a/~/b")
+
+
+def test_a_number_for_a_text_may_have_lost_zeros():
+    with pytest.raises(ConfigError, match=r"-r run_dir 123456789, as it was typed: .* loses zeros in front"):
+        Search(run_dir=123456789)
+
+
 def test_a_wrong_value_from_a_notebook_is_refused():
     with pytest.raises(ConfigError, match="interactive: 'false'"):
         from_notebook(Search, shell("# Parameters\ninteractive = 'false'\n"))
+
+
+INJECTED = "# Parameters\nepochs = 2\n"
+
+
+@pytest.mark.parametrize("first_line", ["", "# My parameters\n", "# parameters for CIFAR\n\n"])
+def test_an_edited_first_line_does_not_hide_the_notebooks_own_values(first_line):
+    own = first_line + OWN.partition("\n")[2].replace("'cifar10'", "'digits'")
+    assert from_notebook(Search, shell(own, BUILD)) == Search(dataset="digits")
+    assert from_notebook(Search, shell(own, INJECTED, BUILD)) == Search(dataset="digits", epochs=2)
+
+
+def test_a_block_that_leaves_parameters_out_is_refused():
+    own = OWN.replace("strategy: object = 'setn'\n", "")
+    for cells in ((own, BUILD), (own, INJECTED, BUILD)):
+        with pytest.raises(ConfigError, match=r"^strategy: not set by the parameter cells.*`setn-lab parameters --wri"):
+            from_notebook(Search, shell(*cells))
+    assert from_notebook(Search, shell(own, "# Parameters\nstrategy = 'setn-lr'\n", BUILD)).strategy == "setn-lr"
+    again = OWN, BUILD, INJECTED, BUILD  # papermill's cell run again, alone
+    more = f"'text'\n{OWN}", INJECTED, BUILD  # a cell that does more than assign
+    for cells in (again, more):
+        with pytest.raises(ConfigError, match=r"^dataset, strategy, weight_lr"):
+            from_notebook(Search, shell(*cells))
+
+
+def test_a_parameter_that_the_notebooks_own_cell_overrides_is_refused():
+    with pytest.raises(ConfigError, match=r"^epochs: 2 was given, but .* sets 400: give that cell the tag"):
+        from_notebook(Search, shell(INJECTED, OWN, BUILD))  # as papermill does without the tag
+    assert from_notebook(Search, shell(INJECTED.replace("2", "400"), OWN, BUILD)) == Search()
+    again = OWN.replace("400", "3")
+    assert from_notebook(Search, shell(OWN, again, BUILD)) == Search(epochs=3)
 
 
 def test_through_a_real_ipython_shell(tmp_path):

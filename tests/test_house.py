@@ -34,7 +34,7 @@ DOORS = {"__main__", "cli", "commands", "options", "listing"}  # the command lin
 def imports(path):
     """The modules of the package that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -75,7 +75,7 @@ def test_rooms_import_only_what_lies_below():
 def defined(path):
     """The names that a module defines, a class's own as CLASS.NAME."""
     found = set()
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
             found |= {f"{node.name}.{part.name}" for part in getattr(node, "body", []) if hasattr(part, "name")}
@@ -90,7 +90,7 @@ PLACE = re.compile(rf"((?:{NAME}(?:, | and ))*{NAME}) in `(setn_lab/[\w/]+\.py)`
 
 
 def test_every_place_that_the_decisions_name_exists():
-    text = (ROOT / "docs" / "decisions.md").read_text()
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
     places = PLACE.findall(text)
     assert len(places) > 30
     missing = [
@@ -121,10 +121,45 @@ def test_public_names_are_where_users_import_them(module):
 
 
 def test_the_readme_names_modules_that_exist():
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in re.findall(r"from (setn_lab[\w.]*) import ([\w, ]+)", text):
         face = importlib.import_module(name[0])
         assert all(hasattr(face, part.strip()) for part in name[1].split(","))
     for dotted in re.findall(r"`(setn_lab(?:\.\w+)+)", text):
         module, _, last = dotted.rpartition(".")
         assert dotted in MODULES or hasattr(importlib.import_module(module), last), dotted
+
+
+TEXT_MODES = re.compile(r"[rwax]t?\+?")
+
+
+def without_encoding(call):
+    """Whether a call reads or writes a text in the encoding of the system's locale."""
+    if not isinstance(call, ast.Call) or any(word.arg == "encoding" for word in call.keywords):
+        return False
+    if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text"):
+        return True
+    if isinstance(call.func, ast.Name) and call.func.id == "open":
+        modes = call.args[1:2]
+    elif isinstance(call.func, ast.Attribute) and call.func.attr == "open" and call.args:
+        modes = call.args[:1]
+        if not isinstance(modes[0], ast.Constant):  # what is opened, as by Image.open and os.open
+            return False
+    else:
+        return False
+    return not modes or (isinstance(modes[0], ast.Constant) and bool(TEXT_MODES.fullmatch(str(modes[0].value))))
+
+
+def test_texts_are_utf8_whatever_the_locale():
+    assert [
+        without_encoding(ast.parse(text).body[0].value)
+        for text in ("open(p)", "p.open('w')", "p.read_text()", "open(p, 'rb')", "p.open('wb')", "Image.open(p)")
+    ] == [True, True, True, False, False, False]
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for folder in ("setn_lab", "benchmarks", "docs", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if without_encoding(node)
+    ]
+    assert not found, "give encoding='utf-8'"

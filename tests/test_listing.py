@@ -32,7 +32,7 @@ def add(root: Path, kind: str, name: str, age: int = 0, epochs: int = 4, candida
 
 
 def mark(folder: Path, kind: str, age: int = 0) -> Path:
-    (folder / "environment.json").write_text(json.dumps({"kind": kind}))
+    (folder / "environment.json").write_text(json.dumps({"kind": kind}), encoding="utf-8")
     for path in folder.glob("*.json"):
         os.utime(path, (TIME - age, TIME - age))
     return folder
@@ -44,12 +44,14 @@ def row(root: Path, name: str) -> dict[str, str]:
 
 
 def set_epochs(folder: Path, epochs: int) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "epochs": epochs}))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "epochs": epochs}), encoding="utf-8")
 
 
 def test_a_finished_search_has_its_winner_and_what_that_costs(root):
-    records = [json.loads(line) for line in (root / "search-a" / "candidates.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in (root / "search-a" / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     best = min(records, key=lambda record: record["loss"])
     found = row(root, "search-a")
     assert (found["kind"], found["state"]) == ("search", "finished")
@@ -60,7 +62,7 @@ def test_a_finished_search_has_its_winner_and_what_that_costs(root):
     expected = f"{size.parameters / 1e6:.2f} M parameters, trained 4 s"
     assert found["cost"] == expected
     report.save(run)
-    assert json.loads((root / "search-a" / "sizes.json").read_text())[-1] == size._asdict()
+    assert json.loads((root / "search-a" / "sizes.json").read_text(encoding="utf-8"))[-1] == size._asdict()
     assert row(root, "search-a")["cost"] == expected
 
 
@@ -112,7 +114,7 @@ def test_a_search_runs_as_long_as_its_process_lives(root):
         assert row(root, "search-b")["state"] == "running at epoch 3 of 24"
         process.kill()
         process.wait()
-        assert (root / "search-b" / "lock").read_text().strip(), "the killed process left its name"
+        assert (root / "search-b" / "lock").read_text(encoding="utf-8").strip(), "the killed process left its name"
         assert row(root, "search-b")["state"] == "interrupted at epoch 3 of 24"
 
 
@@ -162,11 +164,11 @@ SUMMARIES = {
 @pytest.mark.parametrize("kind", SUMMARIES)
 def test_a_study_is_finished_with_its_summary(root, kind):
     (root / "study").mkdir()
-    (root / "study" / "config.json").write_text("{}")
+    (root / "study" / "config.json").write_text("{}", encoding="utf-8")
     mark(root / "study", kind)
     assert row(root, "study")["state"].startswith("interrupted at ")
     summary, best = SUMMARIES[kind]
-    (root / "study" / "summary.json").write_text(json.dumps(summary))
+    (root / "study" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     found = row(root, "study")
     assert (found["kind"], found["state"], found["best"]) == (kind, "finished", best)
 
@@ -175,7 +177,7 @@ def test_a_study_is_finished_with_its_summary(root, kind):
     ("name", "text"), [("config.json", "{"), ("metrics.jsonl", "x\n{}\n"), ("candidates.jsonl", "{}\n")]
 )
 def test_a_damaged_run_says_so_and_hides_no_other(root, name, text):
-    (add(root, "search", "search-b") / name).write_text(text)
+    (add(root, "search", "search-b") / name).write_text(text, encoding="utf-8")
     assert row(root, "search-b")["state"].startswith("cannot be read")
     assert row(root, "search-a")["state"] == "finished"
 

@@ -73,8 +73,8 @@ def test_dashes_and_underscores_are_alike_in_names_alone(words):
 
 def test_options_go_over_files_and_a_file_over_those_before_it(tmp_path):
     first, second = tmp_path / "first.yaml", tmp_path / "second.json"
-    first.write_text("# a preset\nepochs: 3\nweight_lr: 0.25\nflip: false\n")
-    second.write_text(json.dumps({"epochs": 4, "weight_lr": 0.125}))
+    first.write_text("# a preset\nepochs: 3\nweight_lr: 0.25\nflip: false\n", encoding="utf-8")
+    second.write_text(json.dumps({"epochs": 4, "weight_lr": 0.125}), encoding="utf-8")
     expected = Small(epochs=5, weight_lr=0.125, flip=False)
     assert read("-f", str(first), "--epochs", "5", "--file", str(second)) == expected
     assert read("-f", str(first), str(second), "--epochs", "5", positional="file") == expected
@@ -116,7 +116,7 @@ def test_a_file_without_parameters_is_named(tmp_path, content):
 
 
 def test_a_wrong_value_in_a_file_is_told_as_any_other(tmp_path):
-    (tmp_path / "file.yaml").write_text("flip: 'false'\nepocs: 3\n")
+    (tmp_path / "file.yaml").write_text("flip: 'false'\nepocs: 3\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"(?s)did you mean epochs.*flip: 'false'"):
         read("-f", str(tmp_path / "file.yaml"))
 

@@ -17,7 +17,7 @@ import yaml
 import setn_lab
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NOTEBOOKS = [
     "IPython",
     "anywidget",
@@ -55,7 +55,7 @@ def test_the_wheel_holds_every_module(tmp_path):
 
 def test_the_version_is_that_of_the_project():
     assert setn_lab.__version__ == PROJECT["version"]
-    assert "version" not in yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert "version" not in yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     with pytest.raises(AttributeError, match="no attribute 'versions'"):
         setn_lab.versions  # noqa: B018
 
@@ -107,7 +107,7 @@ def test_what_is_imported_is_what_is_declared():
     owners = packages_distributions()
     imported = set()
     for path in (ROOT / "setn_lab").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from setn_lab.compute.device import to_device
 from setn_lab.compute.streams import generator
+from setn_lab.config import expanded
 from setn_lab.data.cache import Cache
 from setn_lab.data.folders import DataError, load_folder
 
@@ -126,7 +127,7 @@ def load_images(
         raise DataError(f"split: {split!r} given; {dataset} has 'train' and 'test'. Pass one of them.")
     if dataset == "digits":
         return _load_digits(split)
-    return _load_cifar(dataset, Path(os.path.expanduser(data_dir)) if data_dir else cache, split)
+    return _load_cifar(dataset, expanded(data_dir, "data_dir") if data_dir else cache, split)
 
 
 def resolve_dataset(dataset: str) -> Path | str:
@@ -136,7 +137,7 @@ def resolve_dataset(dataset: str) -> Path | str:
     """
     if dataset in BUILT_IN:
         return dataset
-    folder = Path(os.path.expanduser(dataset))
+    folder = expanded(dataset, "dataset")
     if dataset and folder.is_dir():
         return folder.resolve()
     near = difflib.get_close_matches(dataset.lower(), BUILT_IN, n=1)
@@ -200,10 +201,9 @@ def search_split(
 
 
 def _default_cache() -> Path:
-    chosen = os.environ.get("SETN_LAB_CACHE")
-    if chosen:
-        return Path(os.path.expanduser(chosen))
-    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "setn_lab"
+    if chosen := os.environ.get("SETN_LAB_CACHE"):
+        return expanded(chosen, "$SETN_LAB_CACHE")
+    return expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "$XDG_CACHE_HOME") / "setn_lab"
 
 
 def _cache_limit() -> float:
@@ -232,7 +232,7 @@ def _load_digits(split: str) -> ImageSet:
 
 def cifar_folder(dataset: str, data_dir: str | None) -> Path:
     """Where the unpacked files of CIFAR lie."""
-    root = Path(os.path.expanduser(data_dir)) if data_dir else _default_cache()
+    root = expanded(data_dir, "data_dir") if data_dir else _default_cache()
     return root / {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[dataset]
 
 

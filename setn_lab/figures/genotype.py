@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import graphviz
 
-from setn_lab.config import ConfigError, bounded, unhashed, validate
+from setn_lab.config import ConfigError, bounded, expanded, unhashed, validate
 from setn_lab.extras import needs
 from setn_lab.figures import cells, style
 from setn_lab.figures.network import DEFAULTS, draw_network
@@ -136,7 +136,7 @@ def save(figures: Figures, config: CellsConfig) -> list[Path]:
 
     Raises OSError, and style.RenderError where no Graphviz is installed.
     """
-    folder = default_folder(config, "cells") if config.out_dir is None else Path(config.out_dir).expanduser()
+    folder = default_folder(config, "cells") if config.out_dir is None else expanded(config.out_dir, "out_dir")
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, picture in figures.pictures.items():

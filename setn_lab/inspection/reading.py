@@ -5,7 +5,6 @@ is a sentence to put where the picture would have been.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -17,12 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from setn_lab.config import ConfigError, bounded, unhashed, validate
+from setn_lab.config import ConfigError, bounded, expanded, unhashed, validate
 from setn_lab.evaluator.protocol import DistributionsProtocol
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
-from setn_lab.runs.environment import checkout
-from setn_lab.runs.run import RunError, read_journal
+from setn_lab.runs.run import RunError, read_journal, root_folder
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.protocol import Space
 
@@ -112,15 +110,14 @@ class Scored:
 def folder_of(text: str) -> Path:
     """The folder that a user names, `~` among its parts. Raises InspectionError for the home of an unknown user."""
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise InspectionError(f"{text} is no folder: its user has no home here") from error
+        return expanded(text, "run_dir")
+    except ConfigError as error:
+        raise InspectionError(str(error)) from error
 
 
 def newest_search() -> Path:
     """The search's run folder whose metrics or candidates were written last. Raises InspectionError without any."""
-    root = os.environ.get("SETN_LAB_RUNS")
-    parent = Path(root).expanduser() if root else (checkout() or Path()) / "reports" / "runs"
+    parent = root_folder()
     folders = [path.parent for path in parent.glob("search-*/config.json")]
     if not folders:
         raise InspectionError(

@@ -61,14 +61,14 @@ def save(folder: Path, target: Path | None = None) -> Path:
 def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine and results; returns the page."""
     save(folder, target)
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     paragraphs = [
         f"{Path(config['dataset']).name}, the {config['network']} network, C = {config['channels']}, "
         f"N = {config['repeats']}, {config['epochs']} epochs. `config.json` holds every parameter: `setn-lab retrain "
         "config.json` repeats it, a folder of images given by `--dataset`.",
         table(folder),
         "![training](training.svg)",
-        f"`{Genotype.from_json((folder / 'genotype.json').read_text()).to_darts()}`",
+        f"`{Genotype.from_json((folder / 'genotype.json').read_text(encoding='utf-8')).to_darts()}`",
     ]
     return page.write_page(folder, target, "Training", paragraphs)
 

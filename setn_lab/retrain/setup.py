@@ -10,7 +10,7 @@ from torch import Tensor
 from setn_lab.compute.device import choose_device, keep_freed_blocks
 from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.streams import generator
-from setn_lab.config import ConfigError
+from setn_lab.config import ConfigError, expanded
 from setn_lab.data.batches import Augmentation, Normalization, batch_indices
 from setn_lab.data.folders import DataError, held_out
 from setn_lab.data.images import load_images, resolve_dataset
@@ -44,7 +44,7 @@ class Retraining:
     def folder(self) -> Path:
         """The run folder, which `Run.open` makes."""
         given = self.config.run_dir
-        return default_folder(self.config, "retrain") if given is None else Path(given).expanduser().absolute()
+        return default_folder(self.config, "retrain") if given is None else expanded(given, "run_dir").absolute()
 
     def place(self, images: Tensor) -> Tensor:
         """The images on the device, in the layout that the config asks for."""
@@ -159,7 +159,7 @@ def _source(config: RetrainConfig, device: torch.device) -> ImageSource:
     if config.decodes:
         _check_effects(config, "images of any size")
         decoded = Decoded(
-            Path(config.dataset).expanduser(),
+            expanded(config.dataset, "dataset"),
             config.image_size,
             config.batch_size,
             config.test_batch_size,

@@ -86,7 +86,7 @@ def _claim(run: Run, genotype: Genotype) -> None:
     path = run.folder / "genotype.json"
     if not path.exists():
         run.write(path.name, genotype.to_json() + "\n")
-    elif (other := Genotype.from_json(path.read_text())) != genotype:
+    elif (other := Genotype.from_json(path.read_text(encoding="utf-8"))) != genotype:
         raise RunError(
             f"{path}: holds {other.to_darts()}, and its checkpoints are of that genotype; {genotype.to_darts()} was "
             "given: choose another run_dir for it"

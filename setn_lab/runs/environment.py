@@ -55,7 +55,7 @@ def _version(package: str) -> str | None:
 def _cpu() -> str:
     """The processor's model, which decides what kernels torch takes."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()

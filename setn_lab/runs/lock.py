@@ -101,6 +101,11 @@ def _take(path: Path, descriptor: int, marker: SoftFileLock) -> bool:
         marker.acquire(timeout=0)
     except Timeout:
         return False
+    except OSError as error:
+        raise LockError(
+            f"{path.parent}: this file system supports no locks, and {MARKER} cannot be made in their place "
+            f"({error.strerror or error}); give a run_dir on another disk"
+        ) from error
     return True
 
 

@@ -58,11 +58,12 @@ class Run:
         changed since the run was made of it; and what the config's `contents` raises.
         """
         given = getattr(config, "run_dir", None)
-        if given is not None:  # before the images are read, which may be others
-            _compare_config(Path(given).expanduser(), config)
+        chosen = None if given is None else setn_lab.config.expanded(given, "run_dir")
+        if chosen is not None:  # before the images are read, which may be others
+            _compare_config(chosen, config)
         found = setn_lab.config.contents(config)
-        folder = (default_folder(config, kind, found) if given is None else Path(given).expanduser()).absolute()
-        if given is None and not folder.exists():
+        folder = (chosen or default_folder(config, kind, found)).absolute()
+        if chosen is None and not folder.exists():
             _refuse_changed(folder.parent, kind, config, found)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -232,9 +233,12 @@ def default_folder(config: Any, kind: str, found: dict[str, Mapping[str, Any]] |
 
 
 def root_folder() -> Path:
-    """$SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the working folder."""
+    """$SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the working folder.
+
+    Raises ConfigError where that begins with the home of a user that is not known.
+    """
     if root := os.environ.get("SETN_LAB_RUNS"):
-        return Path(root).expanduser()
+        return setn_lab.config.expanded(root, "$SETN_LAB_RUNS")
     return (checkout() or Path()) / "reports" / "runs"
 
 

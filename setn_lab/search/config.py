@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from setn_lab.config import ConfigError, bounded, build, choice, completed, later, unhashed, validate
+from setn_lab.config import ConfigError, bounded, build, choice, completed, expanded, later, unhashed, validate
 from setn_lab.data.contents import image_contents
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
@@ -165,7 +165,7 @@ class SearchConfig(TemplateConfig):
         """The images, and the template that is taken. Raises DataError, and ConfigError for no finished template."""
         found = super().contents()
         if self.template_run is not None:
-            found["template_run"] = _template(Path(self.template_run).expanduser().resolve())
+            found["template_run"] = _template(expanded(self.template_run, "template_run").resolve())
         return found
 
 

@@ -18,6 +18,7 @@ from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable, Metric
+from setn_lab.runs.files import replace_file
 from setn_lab.runs.progress import collapse, duration
 from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
@@ -50,7 +51,7 @@ class SearchRun:
     @classmethod
     def read(cls, folder: Path) -> "SearchRun":
         """Of that folder. Raises OSError, and ValueError or KeyError for a config of another version."""
-        config = completed(SearchConfig, json.loads((folder / "config.json").read_text()))
+        config = completed(SearchConfig, json.loads((folder / "config.json").read_text(encoding="utf-8")))
         kit = KITS[config["space"]]
         return cls(folder, config, kit, kit.space(config["nodes"]))
 
@@ -64,7 +65,7 @@ class SearchRun:
 
     def genotype(self) -> Any:
         """What the search has chosen, a genotype of its space."""
-        return self.kit.genotype.from_json((self.folder / "genotype.json").read_text())
+        return self.kit.genotype.from_json((self.folder / "genotype.json").read_text(encoding="utf-8"))
 
     def size(self, genotype: Any, channels: int, repeats: int) -> NetworkSize:
         """Of the genotype's network with C = channels and N = repeats, without an auxiliary head."""
@@ -119,14 +120,24 @@ def evaluator(run: SearchRun) -> Figure:
     return figure
 
 
+def drawn(records: list[dict[str, Any]], key: str) -> NDArray[np.float64]:
+    """A score of every draw: a candidate that was drawn twice counts twice."""
+    return np.repeat([record[key] for record in records], [record["draws"] for record in records]).astype(float)
+
+
+def finite(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records whose loss is finite."""
+    return [record for record in records if np.isfinite(record["loss"])]
+
+
 def histogram(run: SearchRun) -> Figure:
-    """One-shot accuracy and loss of the candidates, beside uniform ones where they were scored."""
+    """One-shot accuracy and loss of every draw, beside uniform ones where they were scored."""
     scored = {name: run.journal(journal) for journal, name in SOURCES.items()}
     scored = {name: records for name, records in scored.items() if records}
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
-    accuracy = {name: [100 * record["accuracy"] for record in records] for name, records in scored.items()}
+    accuracy = {name: (100 * drawn(records, "accuracy")).tolist() for name, records in scored.items()}
     plots.plot_candidates(accuracy, axes[0])
-    loss = {name: [record["loss"] for record in records] for name, records in scored.items()}
+    loss = {name: drawn(records, "loss").tolist() for name, records in scored.items()}
     plots.plot_candidates(loss, axes[1], xlabel="one-shot loss [nats]")
     return figure
 
@@ -145,29 +156,32 @@ def winner(run: SearchRun) -> graphviz.Digraph:
 def summary(run: SearchRun) -> list[dict[str, Any]]:
     """One row per source: candidates, images, and mean, standard deviation and best of the scores on all images.
 
-    After a race these are the scores of the ones that were left; `images` says that others saw fewer.
+    Every draw counts. Draws whose loss is not finite are left out of the scores and counted in `not_finite`; without
+    any other the scores are None. After a race these are the scores of the ones that were left; `images` says that
+    others saw fewer.
     """
     rows = []
     for journal, name in SOURCES.items():
         records = run.journal(journal)
         if not records:
             continue
-        images = np.array([record["images"] for record in records])
-        complete = images == images.max()
-        loss = np.array([record["loss"] for record in records])[complete]
-        accuracy = np.array([record["accuracy"] for record in records])[complete]
+        kept = finite(records)
+        images = np.array([record["images"] for record in kept or records])
+        complete = [record for record in kept if record["images"] == images.max()]
+        loss, accuracy = drawn(complete, "loss"), drawn(complete, "accuracy")
         rows.append(
             {
                 "source": name,
                 "draws": sum(record["draws"] for record in records),
                 "distinct": len(records),
-                "images": f"{images.max()}" if complete.all() else f"{images.min()} to {images.max()}",
-                "loss": loss.mean(),
+                "not_finite": sum(record["draws"] for record in records) - sum(record["draws"] for record in kept),
+                "images": f"{images.max()}" if images.min() == images.max() else f"{images.min()} to {images.max()}",
+                "loss": loss.mean() if len(loss) else None,
                 "loss_std": loss.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_loss": loss.min(),
-                "accuracy": accuracy.mean(),
+                "best_loss": loss.min() if len(loss) else None,
+                "accuracy": accuracy.mean() if len(loss) else None,
                 "accuracy_std": accuracy.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_accuracy": accuracy.max(),
+                "best_accuracy": accuracy.max() if len(loss) else None,
             }
         )
     return rows
@@ -175,35 +189,38 @@ def summary(run: SearchRun) -> list[dict[str, Any]]:
 
 def summary_table(run: SearchRun) -> str:
     """`summary` as Markdown."""
-    rows = [
-        [
-            row["source"],
-            f"{row['draws']}",
-            f"{row['distinct']}",
-            row["images"],
-            page.plus_minus(row["loss"], row["loss_std"], ".4f"),
-            f"{row['best_loss']:.4f}",
-            page.plus_minus(row["accuracy"], row["accuracy_std"], ".2%"),
-            f"{row['best_accuracy']:.2%}",
-        ]
-        for row in summary(run)
-    ]
+    found = summary(run)
+    rows = []
+    for row in found:
+        scores = ["none is finite"] * 4
+        if row["loss"] is not None:
+            scores = [
+                page.plus_minus(row["loss"], row["loss_std"], ".4f"),
+                f"{row['best_loss']:.4f}",
+                page.plus_minus(row["accuracy"], row["accuracy_std"], ".2%"),
+                f"{row['best_accuracy']:.2%}",
+            ]
+        rows.append([row["source"], f"{row['draws']}", f"{row['distinct']}", row["images"], *scores])
     head = ["source", "draws", "distinct", "images", "loss", "lowest loss", "accuracy", "highest accuracy"]
-    return page.table(head, rows)
+    text = page.table(head, rows) + "\n\nMean ± standard deviation over the draws: one drawn twice counts twice."
+    for row in found:
+        if row["not_finite"]:
+            text += f" {row['not_finite']} draws of {row['source']} are left out, as their loss is not finite."
+    return text
 
 
 def comparison(run: SearchRun) -> str:
-    """How the candidates' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
+    """How the draws' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
     records = [run.journal(journal) for journal in SOURCES]
-    if min(map(len, records)) < 2:
+    losses, uniform = (drawn(finite(source), "loss") for source in records)
+    if min(len(losses), len(uniform)) < 2:
         return ""
     if len({record["images"] for source in records for record in source}) > 1:
         return "The candidates were raced, so their losses are not compared with the uniform ones'."
-    drawn, uniform = (np.array([record["loss"] for record in source]) for source in records)
-    difference = drawn.mean() - uniform.mean()
-    error = np.sqrt(drawn.var(ddof=1) / len(drawn) + uniform.var(ddof=1) / len(uniform))
-    test = mannwhitneyu(drawn, uniform, method="asymptotic")
-    better = 1 - test.statistic / (len(drawn) * len(uniform))
+    difference = losses.mean() - uniform.mean()
+    error = np.sqrt(losses.var(ddof=1) / len(losses) + uniform.var(ddof=1) / len(uniform))
+    test = mannwhitneyu(losses, uniform, method="asymptotic")
+    better = 1 - test.statistic / (len(losses) * len(uniform))
     return (
         f"The candidates' mean loss differs from the uniform ones' by {difference:+.4f} ± {error:.4f} (standard error; "
         f"negative is better). A candidate beats a uniform one in {better:.0%} of pairs (Mann-Whitney U, two-sided "
@@ -249,9 +266,10 @@ def save(run: SearchRun, target: Path | None = None) -> list[Path]:
     drawings = {"curves": curves, "evaluator": evaluator, "candidates": histogram}
     paths = [page.save_figure(draw(run), target / f"{name}.svg") for name, draw in drawings.items()]
     paths.append(target / "cells.svg")
-    paths[-1].write_bytes(style.render(winner(run), "svg"))
+    replace_file(paths[-1], style.render(winner(run), "svg"))
     paths.append(target / "sizes.json")
-    paths[-1].write_text(json.dumps([size._asdict() for size in run.sizes(run.genotype())], indent=1) + "\n")
+    sizes = [size._asdict() for size in run.sizes(run.genotype())]
+    replace_file(paths[-1], (json.dumps(sizes, indent=1) + "\n").encode())
     return paths
 
 
@@ -260,7 +278,7 @@ def write(folder: Path, target: Path) -> Path:
     run = SearchRun.read(folder)
     save(run, target)
     config, metrics, found = run.config, run.journal("metrics"), run.genotype()
-    (target / "genotype.json").write_text(found.to_json() + "\n")
+    replace_file(target / "genotype.json", (found.to_json() + "\n").encode())
     first, last = metrics[0], metrics[-1]
     losses = [
         f"{name} loss {last[f'{key}_loss']:.3f} (accuracy {last[f'{key}_accuracy']:.1%})"
@@ -282,7 +300,7 @@ def write(folder: Path, target: Path) -> Path:
         comparison(run),
         "![candidates](candidates.svg)",
         "## Does the evaluator rank what the discrete networks rank?",
-        *agreement.section(run.evaluators()[-1], run.journal("baseline")),
+        *agreement.section(run.evaluators()[-1], finite(run.journal("baseline"))),
         "## The evaluator",
         "![mixing weights](evaluator.svg)",
         "## The winner",

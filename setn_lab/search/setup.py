@@ -153,7 +153,7 @@ def _relative_costs(
     """The cost table of the searched network, as a multiple of a uniformly drawn architecture's mean cost."""
     kept = run.folder / "costs.json" if run is not None and config.cost_metric == "latency" else None
     if kept is not None and kept.exists():
-        stored = json.loads(kept.read_text())
+        stored = json.loads(kept.read_text(encoding="utf-8"))
         return CostTable(space, config.cost_metric, np.array(stored["operations"]), stored["fixed"])
     table = kit.cost_table(
         space,

@@ -1,10 +1,12 @@
 """A genotype: one normal and one reduction cell, compared as architectures, with JSON and DARTS text forms."""
 
-import ast
 import difflib
 import json
 from dataclasses import dataclass
 from typing import Any
+
+from setn_lab.space import texts
+from setn_lab.space.texts import FIELDS, GenotypeError
 
 # Every operation name of the DARTS family, and what `kits.register_operation` adds. The order is the one in which a
 # pair of operations is kept.
@@ -22,15 +24,10 @@ OPERATIONS = [
     "none",
 ]
 
-FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 INPUTS = 2  # the outputs of the two previous cells: states 0 and 1; node i is state i + 2
 Edge = tuple[str, int]  # (operation, the state it reads)
 Node = tuple[Edge, Edge]
 Cell = tuple[Node, ...]
-
-
-class GenotypeError(ValueError):
-    """A genotype, or the text of one, that describes no cell; the message says what is wrong and where."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,11 +85,21 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
-        """Read what `to_json` writes. Raises GenotypeError."""
+        """Read what `to_json` writes, or such a dictionary as Python prints it, whose quotes are single.
+
+        Raises GenotypeError, also for a cell of NAS-Bench-201.
+        """
+        text = texts.without_mark(text)
+        texts.refuse_201(text)
         try:
-            fields = json.loads(text, object_pairs_hook=_once)
+            fields = json.loads(text, object_pairs_hook=texts.once)
         except (ValueError, RecursionError) as error:
-            raise GenotypeError(f"this is not JSON: {error}") from error
+            if not text.startswith("{") or isinstance(error, GenotypeError):
+                raise GenotypeError(f"this is not JSON: {error}") from error
+            try:
+                fields = texts.read_dictionary(text)
+            except GenotypeError:  # what is wrong with it as JSON says more
+                raise GenotypeError(f"this is not JSON: {error}") from error
         return _from_fields(fields)
 
     def to_darts(self) -> str:
@@ -107,54 +114,20 @@ class Genotype:
 
     @classmethod
     def from_darts(cls, text: str) -> "Genotype":
-        """Read a DARTS text, flat or nested by node, with lists, tuples or ranges.
+        """Read the one genotype in a text as DARTS, SETN's authors and logs write it, see `texts`.
 
-        The text is parsed and never evaluated. Raises GenotypeError.
+        Nodes may be nested or flat, numbers and ranges those of Python or numpy. The text is parsed and never
+        evaluated. Raises GenotypeError, also for a cell of NAS-Bench-201. Warns of what is passed over.
         """
-        try:
-            call = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise GenotypeError(f"this is not a DARTS genotype: {error}") from error
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
-            raise GenotypeError("this is not a DARTS genotype: the text must be one call Genotype(normal=..., ...)")
-        if call.args:
-            raise GenotypeError(f"a DARTS genotype names its fields: {', '.join(FIELDS)}; one without a name given")
-        try:
-            return _from_fields(_once([(str(word.arg), _literal(word.value)) for word in call.keywords]))
-        except RecursionError as error:
-            raise GenotypeError("this is not a DARTS genotype: it is nested too deeply") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dictionary of fields that each occur once."""
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise GenotypeError(f"each field may be given once; {', '.join(names)} given")
-    return dict(pairs)
-
-
-def _literal(node: ast.expr) -> Any:
-    """The value of a literal, or of list(...), tuple(...) and range(...) over literals; nothing is evaluated."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        arguments = [_literal(argument) for argument in node.args]
-        if node.func.id == "range" and 1 <= len(arguments) <= 3 and all(type(a) is int for a in arguments):
-            if any(abs(argument) > 1000 for argument in arguments):  # before a list of that length is made
-                raise GenotypeError(f"range{tuple(arguments)!s:.80}: a cell has fewer than 1000 states")
-            return list(range(*arguments)) if 0 not in arguments[2:] else []
-        if node.func.id in ("list", "tuple") and len(arguments) == 1:
-            return arguments[0]
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(element) for element in node.elts]
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise GenotypeError(f"{ast.unparse(node)[:80]}: only names in quotes, numbers, lists and ranges") from error
+        text = texts.without_mark(text)
+        texts.refuse_201(text)
+        return _from_fields(texts.read_call(text))
 
 
 def _from_fields(fields: Any) -> Genotype:
-    if not isinstance(fields, dict) or set(fields) != set(FIELDS):
-        given = sorted(fields) if isinstance(fields, dict) else type(fields).__name__
-        raise GenotypeError(f"the fields {', '.join(FIELDS)} are needed, each once; {given} given")
+    if not isinstance(fields, dict):
+        raise GenotypeError(f"the fields {', '.join(FIELDS)} are needed, each once; {type(fields).__name__} given")
+    fields = texts.plain_cells(fields)
     cells = {}
     for name in ("normal", "reduce"):
         cell = _tuples(fields[name])

@@ -1,20 +1,22 @@
-"""A genotype by whatever name a user has for it: a published one, a search's run folder, a file, or a DARTS text."""
+"""A genotype by whatever name a user has for it: a published one, a search's run folder, a file, or its text."""
 
 import difflib
 from pathlib import Path
 
+from setn_lab.space import texts
 from setn_lab.space.genotype import Genotype, GenotypeError
 from setn_lab.space.zoo import ZOO
 
 
 def resolve(text: str) -> tuple[str, Genotype]:
-    """(name, genotype) of a zoo name, a run folder, a file of JSON or DARTS text, or such a text itself.
+    """(name, genotype) of a zoo name, a run folder, a file that holds a genotype's text, or such a text itself.
 
-    Nothing is ever evaluated. Raises GenotypeError, which offers the nearest zoo name.
+    Nothing is ever evaluated; texts are read as `Genotype.from_darts` and `Genotype.from_json` do, with their warnings.
+    Raises GenotypeError, which offers the nearest zoo name.
     """
     if text in ZOO:
         return text, ZOO[text].genotype
-    if text.lstrip().startswith(("Genotype(", "{")):
+    if texts.holds_a_call(text) or texts.without_mark(text).startswith(("{", "|")):
         return "given", _parse(text)
     try:
         path = Path(text).expanduser()
@@ -36,7 +38,7 @@ def resolve(text: str) -> tuple[str, Genotype]:
 
 def _read(path: Path, what: str) -> Genotype:
     try:
-        content = path.read_text(encoding="utf-8")
+        content = texts.decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise GenotypeError(f"genotype: {what}: {path.name} cannot be read ({error})") from error
     try:
@@ -46,4 +48,4 @@ def _read(path: Path, what: str) -> Genotype:
 
 
 def _parse(text: str) -> Genotype:
-    return Genotype.from_darts(text) if text.lstrip().startswith("Genotype(") else Genotype.from_json(text)
+    return Genotype.from_darts(text) if texts.holds_a_call(text) else Genotype.from_json(text)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from setn_lab.space import texts
 from setn_lab.space.genotype import GenotypeError
 
 OPERATIONS_201 = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -48,10 +49,11 @@ class NASBench201Genotype:
 
     @classmethod
     def from_text(cls, text: str) -> "NASBench201Genotype":
-        """Read the benchmark's text form. Raises GenotypeError."""
-        match = _TEXT.fullmatch(text.strip())
+        """Read the benchmark's text form. Raises GenotypeError, also for a normal and a reduction cell."""
+        match = _TEXT.fullmatch(texts.without_mark(text))
         if match is None:
-            raise GenotypeError(f"{text[:200]!r} given; the form |op~0|+|op~0|op~1|+|op~0|op~1|op~2| is needed")
+            texts.refuse_cells(text)
+            raise GenotypeError(f"{text[:200]!r} given; the form {texts.EDGES} is needed")
         return cls(match.groups())
 
     def to_text(self) -> str:
@@ -67,7 +69,8 @@ class NASBench201Genotype:
 
     @classmethod
     def from_json(cls, text: str) -> "NASBench201Genotype":
-        """Read what `to_json` writes. Raises GenotypeError."""
+        """Read what `to_json` writes. Raises GenotypeError, also for a normal and a reduction cell."""
+        texts.refuse_cells(text)
         try:
             return cls.from_text(str(json.loads(text)))
         except json.JSONDecodeError as error:

@@ -52,9 +52,9 @@ def scored(folder: Path) -> dict[str, Records]:
 
 
 def argmax(folder: Path) -> dict[str, dict[str, Any]]:
-    """The scored argmax cell (T = 1) of each strategy."""
+    """The scored argmax cell (T = 1) of each strategy; one without a finite loss is left out."""
     records = {strategy: read_journal(folder / f"argmax-{strategy}.jsonl") for strategy in STRATEGIES}
-    return {name: own[0] for name, own in records.items() if own}
+    return {name: own[0] for name, own in records.items() if own and np.isfinite(own[0]["loss"])}
 
 
 def selected(records: Records) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def summary(folder: Path) -> dict[str, Any]:
     losses = {name: drawn(own, "loss") for name, own in records.items()}
     accuracies = {name: drawn(own, "accuracy") for name, own in records.items()}
     everything = {name: read_journal(folder / f"{name}.jsonl") for name in records}
-    runs = json.loads((folder / "runs.json").read_text())
+    runs = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
     variants: dict[str, Any] = {}
     for name, own in records.items():
         chosen = selected(own)
@@ -82,7 +82,7 @@ def summary(folder: Path) -> dict[str, Any]:
             "run": runs[VARIANTS[name].strategy],
             "candidates": accuracy.count,
             "distinct": len(own),
-            "not_finite": len(everything[name]) - len(own),
+            "not_finite": sum(record["draws"] for record in everything[name]) - accuracy.count,
             "mean_accuracy": accuracy.mean,
             "std_accuracy": accuracy.std,
             "accuracy_quantiles": {f"{level:g}": value for level, value in accuracy.quantiles.items()},
@@ -113,7 +113,9 @@ def summary(folder: Path) -> dict[str, Any]:
         "setn_against": comparisons,
         "argmax": {name: {key: record[key] for key in ("accuracy", "loss")} for name, record in argmax(folder).items()},
         "best_of": {name: [asdict(row) for row in _best_of(own)] for name, own in records.items()},
-        "costs": json.loads((folder / "costs.json").read_text()) if (folder / "costs.json").exists() else [],
+        "costs": json.loads((folder / "costs.json").read_text(encoding="utf-8"))
+        if (folder / "costs.json").exists()
+        else [],
     }
 
 
@@ -177,7 +179,10 @@ def table(folder: Path) -> str:
             ]
         )
     lost = {name.upper(): variant["not_finite"] for name, variant in found.items() if variant["not_finite"]}
-    note = f"\n\nLeft out, as their loss is not finite: {lost}." if lost else ""
+    note = "\n\nEvery draw counts: a candidate drawn twice counts twice."
+    if lost:
+        counts = ", ".join(f"{count} of {name}" for name, count in lost.items())
+        note += f" Draws that are left out, as their loss is not finite: {counts}."
     return page.table(lines, rows) + note
 
 

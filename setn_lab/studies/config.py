@@ -3,10 +3,9 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from setn_lab.compute.workers import Workers
-from setn_lab.config import ConfigError, bounded, decisive, differences, unhashed
+from setn_lab.config import ConfigError, bounded, decisive, differences, expanded, unhashed
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig, read_config
 
@@ -32,11 +31,19 @@ class StudyConfig(TemplateConfig):
         """Check every field."""
         super().__post_init__()
         spread = self.workers > 1 or self.cluster is not None
-        if spread and self.worker_gpus == 0 and self.device.startswith("cuda"):
+        if spread and self.worker_gpus == 0 and self.device.startswith(("auto", "cuda")) and self._on_cuda():
             raise ConfigError(
-                f"worker_gpus: 0 given with workers on {self.device!r}; a number above 0 is allowed with it, for "
-                "example 0.5 where two workers share a GPU"
+                f"worker_gpus: 0 given with workers on {self.device!r}, which hides this machine's GPUs from them; a "
+                "number above 0 is allowed, for example 0.5 where two workers share a GPU, or the device 'cpu'"
             )
+
+    def _on_cuda(self) -> bool:
+        """Whether the device is a GPU of this machine."""
+        if self.device != "auto":
+            return True
+        import torch  # the parameters of a command line are read without it
+
+        return torch.cuda.is_available()
 
     @property
     def pool(self) -> Workers:
@@ -53,7 +60,7 @@ class StudyConfig(TemplateConfig):
         wanted = SearchConfig(**fields, strategy=strategy, candidates=self.candidates)
         if folder is None:
             return wanted
-        given = read_config(Path(folder).expanduser())
+        given = read_config(expanded(folder, "run_dir of the search"))
         there, here = (  # what the data set holds is compared when the run is opened
             {**decisive(SearchConfig, vars(search)), "dataset": ""} for search in (given, wanted)
         )

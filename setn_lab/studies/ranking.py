@@ -5,6 +5,7 @@ And progressive selection, from the same section: train the best one-shot candid
 
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 from setn_lab.compute.device import choose_device, keep_freed_blocks
 from setn_lab.compute.spread import session, spread
 from setn_lab.compute.workers import HERE, Workers
-from setn_lab.config import ConfigError, bounded, unhashed
+from setn_lab.config import ConfigError, bounded, choice, unhashed
 from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice
-from setn_lab.kits import KITS, Extensions
+from setn_lab.kits import KITS, Extensions, Kit
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
@@ -34,9 +35,28 @@ from setn_lab.space.genotype import Genotype
 from setn_lab.studies.config import StudyConfig
 
 
+class _WithNetworks(Mapping[str, Kit]):
+    """The rows of KITS whose discrete networks can be trained, those that are added later too."""
+
+    def __getitem__(self, name: str) -> Kit:
+        kit = KITS[name]
+        if kit.networks is None:
+            raise KeyError(name)
+        return kit
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, kit in KITS.items() if kit.networks is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig(StudyConfig):
     """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
+
+    # search space
+    space: str = choice("small", _WithNetworks())  # with 6 operations or 8
 
     # template
     strategy: Strategy = "setn"  # or a variant of section 4.4
@@ -63,15 +83,6 @@ class RankingConfig(StudyConfig):
     retrain_path_dropout: float = bounded(0.2, at_least=0, below=1)  # rate at the end, in a line from 0
     retrain_auxiliary_weight: float = bounded(0.4, at_least=0)  # of the auxiliary head's loss
     retrain_cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        super().__post_init__()
-        if KITS[self.space].networks is None:
-            names = ", ".join(name for name, kit in KITS.items() if kit.networks is not None)
-            raise ConfigError(
-                f"space: {self.space!r} given, of which no discrete networks can be trained; one of {names} is allowed"
-            )
 
     def recipe(self, epochs: int) -> RetrainConfig:
         """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""
@@ -134,9 +145,8 @@ def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
         best: list[Genotype] = []
         if config.finalists:
             candidates = score(search, run, "evaluator", config.candidates, "candidates", observe, config.pool)
-            ranked = sorted(candidates, key=lambda candidate: (np.isnan(candidate.loss), candidate.loss))[
-                : config.finalists
-            ]
+            finite = [candidate for candidate in candidates if np.isfinite(candidate.loss)]
+            ranked = sorted(finite, key=lambda candidate: candidate.loss)[: config.finalists]
             best = [candidate.genotype for candidate in ranked]
             kept = (
                 {"genotype": candidate.genotype.to_darts(), "loss": candidate.loss, "accuracy": candidate.accuracy}
@@ -198,7 +208,8 @@ class Networks:
 
     predictors: (n,) each, where higher predicts better. true: (n,) accuracy acc_r on D_val after training from scratch.
     pairs: (P, 2) positions among the n. failed: the reason by network, of those whose training stopped; left_out: how
-    many drawn pairs have a network that failed or is not trained yet.
+    many drawn pairs have a network that failed, is not trained yet or has no finite one-shot loss; itself: how many
+    pair a network with itself, which says nothing. not_finite: how many networks have no finite one-shot loss.
     """
 
     predictors: dict[str, NDArray[np.float64]]
@@ -206,6 +217,8 @@ class Networks:
     pairs: NDArray[np.int64]
     failed: dict[int, str]
     left_out: int
+    itself: int
+    not_finite: int
 
 
 def networks(folder: Path) -> Networks:
@@ -218,8 +231,9 @@ def networks(folder: Path) -> Networks:
     }
     order = sorted(done)
     place = {number: position for position, number in enumerate(order)}
-    drawn = json.loads((folder / "pairs.json").read_text()) if (folder / "pairs.json").exists() else []
-    whole = [[place[a], place[b]] for a, b in drawn if a in place and b in place]
+    drawn = json.loads((folder / "pairs.json").read_text(encoding="utf-8")) if (folder / "pairs.json").exists() else []
+    different = [(a, b) for a, b in drawn if a != b]
+    whole = [[place[a], place[b]] for a, b in different if a in place and b in place]
     columns = {
         "accuracy": [scored[number]["accuracy"] for number in order],
         "loss": [-scored[number]["loss"] for number in order],
@@ -232,7 +246,9 @@ def networks(folder: Path) -> Networks:
         np.array([done[number]["accuracy"] for number in order], dtype=float),
         np.array(whole, dtype=np.int64).reshape(-1, 2),
         {record["network"]: record["failed"] for record in lines if "failed" in record},
-        len(drawn) - len(whole),
+        len(different) - len(whole),
+        len(drawn) - len(different),
+        sum(not np.isfinite(record["loss"]) for record in scored),
     )
 
 
@@ -245,7 +261,7 @@ def finalists(folder: Path) -> list[dict[str, Any]]:
     keys = "accuracy", "loss", "parameters", "failed"
     return [
         {"one_shot": record, "trained": {key: trained[number][key] for key in keys if key in trained[number]}}
-        for number, record in enumerate(json.loads(path.read_text()))
+        for number, record in enumerate(json.loads(path.read_text(encoding="utf-8")))
         if number in trained
     ]
 

@@ -61,13 +61,15 @@ def summary(folder: Path) -> dict[str, Any]:
     rows = {name: asdict(row) for name, row in _statistics(found).items()}
     for row in rows.values():
         row |= {name: row[f"{name}_detail"]["value"] for name in ("good_pairs", "kendall_tau", "spearman_rho")}
-    runs = json.loads((folder / "runs.json").read_text()) if (folder / "runs.json").exists() else {}
+    runs = json.loads((folder / "runs.json").read_text(encoding="utf-8")) if (folder / "runs.json").exists() else {}
     return {
         "run": folder.name,
         "searches": runs,
         "networks": len(found.true),
         "pairs": len(found.pairs),
         "pairs_left_out": found.left_out,
+        "pairs_with_itself": found.itself,
+        "not_finite": found.not_finite,
         "failed": {str(number): reason for number, reason in found.failed.items()},
         **rows.pop("accuracy"),
         "baselines": rows,
@@ -129,9 +131,10 @@ def table(folder: Path) -> str:
         [
             page.table([*head, *(f"tau-b, best {fraction:.0%}" for fraction in FRACTIONS)], rows),
             "",
-            f"{len(found.true)} networks, {len(found.pairs)} pairs. A pair is good when both comparisons come out the "
-            f"same; one that is tied on one side alone is bad. {tied} pairs are tied in accuracy after training. In "
-            "parentheses 95% intervals: Wilson's for shares, bootstrap over networks for correlations.",
+            f"{len(found.true)} networks, {len(found.pairs)} pairs; a pair drawn twice counts twice, a network once. "
+            "A pair is good when both comparisons come out the same; one that is tied on one side alone is bad. "
+            f"{tied} pairs are tied in accuracy after training. In parentheses 95% intervals: Wilson's for shares, "
+            "bootstrap over networks for correlations.",
             *_left_out(found),
         ]
     )
@@ -139,8 +142,13 @@ def table(folder: Path) -> str:
 
 def _left_out(found: Networks) -> list[str]:
     lines = []
+    if found.itself:
+        lines += ["", f"{found.itself} pairs of a network with itself are left out."]
     if found.left_out:
-        lines += ["", f"{found.left_out} pairs are left out: a network of theirs failed or is not trained yet."]
+        why = "a network of theirs failed, is not trained yet or has no finite one-shot loss"
+        lines += ["", f"{found.left_out} pairs are left out: {why}."]
+    if found.not_finite:
+        lines += ["", f"{found.not_finite} networks are left out, as their one-shot loss is not finite."]
     return lines + [f"- network {number} failed: {reason}" for number, reason in found.failed.items()]
 
 

@@ -42,7 +42,7 @@ def csv_text(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
 def read_config(cls: type[Config], folder: Path) -> Config:
     """The config of the study in that run folder. Raises ConfigError for another folder."""
     try:
-        return build(cls, completed(cls, json.loads((folder / "config.json").read_text())))
+        return build(cls, completed(cls, json.loads((folder / "config.json").read_text(encoding="utf-8"))))
     except (OSError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder} is not the run folder of such a study ({cls.__name__}): {error}") from error
 
@@ -50,7 +50,7 @@ def read_config(cls: type[Config], folder: Path) -> Config:
 def folders(folder: Path) -> str:
     """The run folders of the study's searches, by name, as the page says them."""
     path = folder / "runs.json"
-    runs = json.loads(path.read_text()) if path.exists() else {}
+    runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return ", ".join(f"{name} {run}" for name, run in runs.items())
 
 

@@ -42,12 +42,12 @@ def import_ray():
 
 
 def note(path, text):
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(f"{text}\n")
 
 
 def read(path):
-    return path.read_text().splitlines()
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def same(shared):

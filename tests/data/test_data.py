@@ -346,8 +346,8 @@ def test_folder_of_images(folder, cache, channels):
     pixels = write_folder(folder, {"dog": 3, "cat": 2, "Ant": 1}, channels=channels)
     test_pixels = write_folder(folder, {"dog": 1, "cat": 1, "Ant": 1}, channels=channels, split="test")
     (folder / "train" / ".hidden").mkdir()
-    (folder / "train" / "dog" / "._000.png").write_text("no image")
-    (folder / "train" / "README.md").write_text("no class")
+    (folder / "train" / "dog" / "._000.png").write_text("no image", encoding="utf-8")
+    (folder / "train" / "README.md").write_text("no class", encoding="utf-8")
     for _ in range(2):  # decoded, then cached
         images = load_images(str(folder), cache_dir=cache)
         assert np.array_equal(images.images, pixels)
@@ -481,8 +481,8 @@ def test_folder_layout_errors(folder, cache):
     with pytest.raises(DataError, match=r"\(a\).*at least 2"):
         load_images(str(folder), split="training", cache_dir=cache)
     (folder / "training" / "b").mkdir()
-    (folder / "training" / "b" / "x.txt").write_text("no image")
-    (folder / "training" / "b" / ".x.png").write_text("hidden")
+    (folder / "training" / "b" / "x.txt").write_text("no image", encoding="utf-8")
+    (folder / "training" / "b" / ".x.png").write_text("hidden", encoding="utf-8")
     with pytest.raises(DataError, match=r"class folder \S+b has no images"):
         load_images(str(folder), split="training", cache_dir=cache)
 
@@ -619,7 +619,7 @@ def test_the_bomb_of_these_tests_is_live(tmp_path):
 
 def test_an_unwritable_cache_only_warns(folder, tmp_path, monkeypatch):
     pixels = write_folder(folder, {"a": 1, "b": 1})
-    (tmp_path / "file").write_text("not a folder")  # not by permissions: root may write anywhere
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")  # not by permissions: root may write anywhere
     with pytest.warns(UserWarning, match=r"SETN_LAB_CACHE"):
         images = load_images(str(folder), cache_dir=tmp_path / "file" / "cache")
     assert np.array_equal(images.images, pixels)

@@ -49,9 +49,9 @@ def test_images_below_a_class_and_of_all_kinds_are_taken(nested, tmp_path):
 def test_files_of_other_kinds_are_counted_once(nested, tmp_path):
     folder, _, _ = nested
     for name in ("a/notes.txt", "a/deep/more.TXT", "b/film.mpg", "b/nothing", "b/.hidden.txt"):
-        (folder / "train" / name).write_text("no image")
+        (folder / "train" / name).write_text("no image", encoding="utf-8")
     shutil.copy(folder / "train" / "a" / "0.png", folder / "train" / "beside.png")
-    (folder / "train" / "README.md").write_text("no class")
+    (folder / "train" / "README.md").write_text("no class", encoding="utf-8")
     text = (
         f"dataset: of {folder / 'train'}, 4 files of other kinds were left out: .txt 2, .mpg 1, without extension 1; "
         "1 images were left out that lie beside the class folders, in none of them."

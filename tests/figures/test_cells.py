@@ -516,7 +516,7 @@ def dot(tmp_path_factory):
         "graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode()); "
         "sys.stdout.buffer.write(graph.draw(format=format, prog='dot'))"
     )
-    (folder / "dot").write_text(f'#!/bin/sh\nexec {sys.executable} -c {shlex.quote(code)} "$@"\n')
+    (folder / "dot").write_text(f'#!/bin/sh\nexec {sys.executable} -c {shlex.quote(code)} "$@"\n', encoding="utf-8")
     (folder / "dot").chmod(0o755)
     return folder
 

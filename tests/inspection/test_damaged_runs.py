@@ -45,7 +45,7 @@ def refusal(reader, folder, *words):
 def test_folders_that_are_none(tmp_path, reader):
     refusal(reader, tmp_path / "nowhere", tmp_path / "nowhere", "does not exist")
     refusal(reader, tmp_path, tmp_path, "config.json")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     refusal(reader, tmp_path / "file", tmp_path / "file")
 
 
@@ -71,7 +71,7 @@ def test_a_config_that_is_torn_or_no_object(run, reader, text):
     ids=str,
 )
 def test_a_config_of_another_version(run, config):
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     for reader in (reading.search_space, reading.read_history, reading.read_candidates):
         refusal(reader, run, run / "config.json")
     assert reading.read_metrics(run)
@@ -142,7 +142,7 @@ def test_candidates_outside_of_the_space(run, genotype):
 @pytest.mark.parametrize("cut", [0, 1, 40, -3])
 def test_a_winner_that_is_half_written(run, cut):
     path = run / "genotype.json"
-    path.write_text(path.read_text()[:cut])
+    path.write_text(path.read_text(encoding="utf-8")[:cut], encoding="utf-8")
     refusal(reading.read_candidates, run, path)
 
 
@@ -167,12 +167,12 @@ def test_numbers_too_large_for_any_number(run, name, key):
 
 @pytest.mark.parametrize("name", ["config.json", "evaluator.jsonl"])
 def test_json_that_is_nested_too_deeply(run, name):
-    (run / name).write_text("[" * 100_000 + "\n{}\n")
+    (run / name).write_text("[" * 100_000 + "\n{}\n", encoding="utf-8")
     refusal(reading.read_history, run, run / name)
 
 
 def test_a_number_of_nodes_that_is_no_integer(run):
-    (run / "config.json").write_text(json.dumps({"space": "small", "nodes": 2.0}))
+    (run / "config.json").write_text(json.dumps({"space": "small", "nodes": 2.0}), encoding="utf-8")
     refusal(reading.read_history, run, run / "config.json")
 
 

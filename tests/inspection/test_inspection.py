@@ -44,7 +44,7 @@ def test_history_is_the_journal(tmp_path, nodes, space):
     assert history.kit is KITS[space]
     assert history.space == SearchSpace(OPERATION_SETS[space], nodes)
     assert history.epochs.tolist() == [1, 2, 3]
-    for index, line in enumerate((folder / "evaluator.jsonl").read_text().splitlines()):
+    for index, line in enumerate((folder / "evaluator.jsonl").read_text(encoding="utf-8").splitlines()):
         record, now, every = json.loads(line), history.at(index), history.everything
         for name in "fgh":
             assert getattr(now, name).tolist() == getattr(every, name)[index].tolist() == record[name]
@@ -52,7 +52,7 @@ def test_history_is_the_journal(tmp_path, nodes, space):
 
 
 def test_metrics_are_the_journal(run):
-    lines = (run / "metrics.jsonl").read_text().splitlines()
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert reading.read_metrics(run) == [json.loads(line) for line in lines]
 
 
@@ -75,7 +75,7 @@ def test_candidates_are_the_journal_with_ranks_and_sizes(tmp_path, nodes, space)
         assert table[column].tolist() == [unit * one[key] for one in records]
     assert scored.chosen
     assert table["loss"][scored.winner] == ordered[0]
-    assert scored.genotypes[scored.winner] == Genotype.from_json((folder / "genotype.json").read_text())
+    assert scored.genotypes[scored.winner] == Genotype.from_json((folder / "genotype.json").read_text(encoding="utf-8"))
     for column, values in reading.read_scores(folder).items():
         assert values.tolist() == table[column].tolist()
     size = cost(CifarNetwork(scored.genotypes[3], 36, 6, 10), 32)
@@ -86,14 +86,14 @@ def test_candidates_are_the_journal_with_ranks_and_sizes(tmp_path, nodes, space)
 def test_the_winner_is_the_written_choice_or_else_the_best_so_far(run):
     scored = reading.read_candidates(run)
     other = (scored.winner + 1) % len(scored.genotypes)
-    (run / "genotype.json").write_text(scored.genotypes[other].to_json())
+    (run / "genotype.json").write_text(scored.genotypes[other].to_json(), encoding="utf-8")
     again = reading.read_candidates(run)
     assert (again.winner, again.chosen) == (other, True)
     for _ in range(2):  # without the file, and with one that names none of the candidates
         (run / "genotype.json").unlink()
         again = reading.read_candidates(run)
         assert (again.winner, again.chosen) == (scored.winner, False)
-        (run / "genotype.json").write_text(ZOO["SETN"].genotype.to_json())
+        (run / "genotype.json").write_text(ZOO["SETN"].genotype.to_json(), encoding="utf-8")
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, None], ids=["NaN", "infinite", "null"])
@@ -184,13 +184,13 @@ def test_a_stamp_changes_with_everything_that_is_read(run):
     stamps = [reading.stamp(run)]
     assert reading.stamp(run) == stamps[0]
     for name in ("config.json", "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl", "genotype.json"):
-        with (run / name).open("a") as file:
+        with (run / name).open("a", encoding="utf-8") as file:
             file.write(" ")
         stamps.append(reading.stamp(run))
     for name in ("metrics.jsonl", "config.json"):
         (run / name).unlink()
         stamps.append(reading.stamp(run))
-    (run / "lock").write_text("pid 1")
+    (run / "lock").write_text("pid 1", encoding="utf-8")
     assert reading.stamp(run) == stamps[-1]  # nothing that is read
     assert len(set(stamps)) == len(stamps)
     assert reading.stamp(run / "nowhere") == ((0, 0),) * 5

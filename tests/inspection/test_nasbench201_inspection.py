@@ -119,7 +119,7 @@ def test_candidates_have_the_sizes_of_the_benchmarks_networks_and_their_text(fol
 
 def test_the_page_has_the_winner_and_its_figures(folder, tmp_path):
     page = report.write(folder, tmp_path / "page")
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     winner = min(read_journal(folder / "candidates.jsonl"), key=lambda one: one["loss"])
     assert f"`{winner['genotype']}`" in text
     assert "| 16 | 5 |" in text  # the size of the benchmark's networks

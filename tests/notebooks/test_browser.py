@@ -67,7 +67,7 @@ def use_the_inspectors(page):
 def test_in_jupyterlab(notebook, page):
     settings = notebook.parent / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}', encoding="utf-8")
     options = ["--allow-root", "--ServerApp.token=secret", f"--ServerApp.root_dir={notebook.parent}"]
     with pictures.server(notebook.parent, "jupyterlab", *options) as (address, _):
         page.goto(f"{address}/lab/tree/inspect.ipynb?token=secret")
@@ -81,6 +81,6 @@ def test_as_a_page_behind_a_token(notebook, page):
     with pictures.server(notebook.parent, "voila", str(notebook), "--token", "--Voila.ip=localhost") as (address, log):
         page.goto(address)
         expect(page.get_by_text("Token authentication is enabled")).to_be_visible()
-        (token,) = re.findall(r"\?token=(\w+)", log.read_text())
+        (token,) = re.findall(r"\?token=(\w+)", log.read_text(encoding="utf-8"))
         page.goto(f"{address}/?token={token}")
         use_the_inspectors(page)

@@ -84,8 +84,8 @@ def test_the_caption_is_what_the_network_costs(network, classes, size):
 def test_a_genotype_comes_from_anywhere(tmp_path):
     published = ZOO["DARTS_V2"].genotype
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "genotype.json").write_text(published.to_json())
-    (tmp_path / "mine.txt").write_text(published.to_darts())
+    (tmp_path / "run" / "genotype.json").write_text(published.to_json(), encoding="utf-8")
+    (tmp_path / "mine.txt").write_text(published.to_darts(), encoding="utf-8")
     names = []
     for text in ("DARTS_V2", str(tmp_path / "run"), str(tmp_path / "mine.txt"), published.to_darts()):
         figures = genotype.figures(CellsConfig(genotype=text, compare="DARTS_V2", **SMALL))
@@ -146,7 +146,9 @@ def test_papermill_draws_and_writes_the_figures(tmp_path):
     }
 
     assert output.stat().st_size < 500_000
-    outputs = [one for cell in json.loads(output.read_text())["cells"] for one in cell.get("outputs", [])]
+    outputs = [
+        one for cell in json.loads(output.read_text(encoding="utf-8"))["cells"] for one in cell.get("outputs", [])
+    ]
     assert not [one for one in outputs if one["output_type"] in ("error", "stream")]
     shown = [kind for one in outputs for kind in one.get("data", {}) if kind != "text/plain"]
     assert shown == ["text/markdown", *["image/svg+xml"] * 3, "text/markdown"]

@@ -34,7 +34,7 @@ def test_a_bad_parameter_is_named_with_the_fix(name, text, parts):
 
 def outputs(notebook):
     """All that each cell displayed, without what was printed."""
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     return [[one["data"] for one in cell.get("outputs", []) if "data" in one] for cell in cells]
 
 
@@ -56,7 +56,7 @@ def test_papermill_leaves_static_figures(tmp_path):
         assert min(Image.open(io.BytesIO(picture)).size) > 300
     assert sum("image/svg+xml" in one for one in shown) == 2  # the winner, the most likely cell
     assert not [one for one in shown if "application/vnd.jupyter.widget-view+json" in one]
-    assert "widgets" not in json.loads(out.read_text())["metadata"]
+    assert "widgets" not in json.loads(out.read_text(encoding="utf-8"))["metadata"]
     assert out.stat().st_size < 500_000
     texts = "".join("".join(one.get("text/html", "")) for one in shown)
     assert "epoch 4" in texts

@@ -176,7 +176,9 @@ def interrupt(folder: Path, parameters: Path, victim: str) -> int:
 @pytest.fixture(scope="module")
 def parameters(tmp_path_factory, tiny):
     path = tmp_path_factory.mktemp("parameters") / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**tiny, "epochs": EPOCHS, "interactive": False, "baseline_candidates": 2}))
+    path.write_text(
+        yaml.safe_dump({**tiny, "epochs": EPOCHS, "interactive": False, "baseline_candidates": 2}), encoding="utf-8"
+    )
     return path
 
 
@@ -195,12 +197,14 @@ def test_a_run_leaves_its_folder_and_a_notebook_with_figures(finished):
     figures = {"cells.svg", "candidates.svg", "curves.svg", "evaluator.svg"}
     assert {path.name for path in finished.iterdir()} == products | figures
     for name in figures:
-        assert "<svg" in (finished / name).read_text()
-    assert Genotype.from_json((finished / "genotype.json").read_text())
+        assert "<svg" in (finished / name).read_text(encoding="utf-8")
+    assert Genotype.from_json((finished / "genotype.json").read_text(encoding="utf-8"))
 
     output = finished.with_suffix(".ipynb")
     assert output.stat().st_size < 500_000
-    outputs = [one for cell in json.loads(output.read_text())["cells"] for one in cell.get("outputs", [])]
+    outputs = [
+        one for cell in json.loads(output.read_text(encoding="utf-8"))["cells"] for one in cell.get("outputs", [])
+    ]
     assert not [one for one in outputs if one["output_type"] == "error"]
     shown = [kind for one in outputs for kind in one.get("data", {})]
     assert "image/svg+xml" in shown
@@ -216,7 +220,7 @@ def test_the_config_is_a_parameters_file_that_repeats_the_run_even_when_papermil
     tmp_path, finished, outcome
 ):
     config = finished / "config.json"
-    assert yaml.safe_load(config.read_text()) == json.loads(config.read_text())
+    assert yaml.safe_load(config.read_text(encoding="utf-8")) == json.loads(config.read_text(encoding="utf-8"))
     folder = tmp_path / "repeated"
     assert interrupt(folder, config, "papermill") == -signal.SIGKILL
     done = papermill(*search(folder, config), runs=tmp_path)

@@ -38,7 +38,7 @@ PRESETS = sorted((NOTEBOOKS / "presets").glob("*.yaml"))
 
 
 def cells_of(name):
-    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
 
 
 def code_of(name):
@@ -63,7 +63,7 @@ def test_the_parameters_are_the_configs_fields_with_its_defaults(name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_parameters_cell_is_what_the_command_would_write(name):
-    notebook = (NOTEBOOKS / f"{name}.ipynb").read_text()
+    notebook = (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
     assert config_class(json.loads(notebook)) is CONFIGS[name]
     assert with_parameters(notebook) == notebook, "run `setn-lab parameters --write`"
 
@@ -130,7 +130,7 @@ def test_papermill_lists_every_parameter_with_its_help(name):
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_builds_a_config(preset):
-    values = yaml.safe_load(preset.read_text())
+    values = yaml.safe_load(preset.read_text(encoding="utf-8"))
     config = build(CONFIGS.get(preset.stem.split("-")[0], SearchConfig), values)
     assert {name: getattr(config, name) for name in values} == values
     assert config.interactive is False  # a preset is for runs without a browser
@@ -146,14 +146,14 @@ def test_there_are_the_presets_that_the_texts_name():
 
 
 def test_the_defaults_of_a_training_are_the_recipe_for_cifar():
-    values = yaml.safe_load((NOTEBOOKS / "presets" / "retrain-cifar.yaml").read_text())
+    values = yaml.safe_load((NOTEBOOKS / "presets" / "retrain-cifar.yaml").read_text(encoding="utf-8"))
     values |= {"seeds": 1, "interactive": True}
     assert build(RetrainConfig, values) == RetrainConfig()
 
 
 @pytest.mark.parametrize("study", ["ablation", "ranking"])
 def test_the_studies_defaults_are_the_papers_size(study):
-    values = yaml.safe_load((NOTEBOOKS / "presets" / f"{study}-paper.yaml").read_text())
+    values = yaml.safe_load((NOTEBOOKS / "presets" / f"{study}-paper.yaml").read_text(encoding="utf-8"))
     changed = {"interactive": True} | ({"finalists": 0} if study == "ranking" else {})
     assert build(CONFIGS[study], values | changed) == CONFIGS[study]()
 
@@ -161,7 +161,9 @@ def test_the_studies_defaults_are_the_papers_size(study):
 @pytest.mark.parametrize("size", ["quick", "cpu", "paper"])
 def test_the_ranking_takes_the_search_of_the_ablation(size):
     configs = [
-        build(CONFIGS[study], yaml.safe_load((NOTEBOOKS / "presets" / f"{study}-{size}.yaml").read_text()))
+        build(
+            CONFIGS[study], yaml.safe_load((NOTEBOOKS / "presets" / f"{study}-{size}.yaml").read_text(encoding="utf-8"))
+        )
         for study in ("ablation", "ranking")
     ]
     assert configs[0].search("setn") == configs[1].search("setn")

@@ -245,7 +245,7 @@ def test_precision_and_layout_are_those_asked_for(tmp_path, monkeypatch, precisi
 def test_another_genotype_is_refused_and_nothing_is_lost(tmp_path):
     train(tmp_path, epochs=1)
     before = outcome(tmp_path)
-    (tmp_path / "genotype.json").write_text(ZOO["GDAS"].genotype.to_json())
+    (tmp_path / "genotype.json").write_text(ZOO["GDAS"].genotype.to_json(), encoding="utf-8")
     with pytest.raises(RunError, match=r"genotype\.json: holds .* choose another run_dir"):
         train(tmp_path, epochs=1)
     (tmp_path / "genotype.json").unlink()
@@ -455,7 +455,7 @@ def launch(folder, script=None, processes=2, wait=True, **values):
     """The command of the documentation, in processes of one thread; what it printed and its exit code."""
     config = build(RetrainConfig, {**TINY, "run_dir": str(folder), **values})
     path = folder.with_suffix(".json")
-    path.write_text(to_json(config))
+    path.write_text(to_json(config), encoding="utf-8")
     module = ["-m", "setn_lab.retrain"] if script is None else [str(script)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [*command, *module, str(path)]
@@ -480,7 +480,7 @@ main()
 def test_two_processes_compute_the_gradients_of_one(tmp_path):
     """Without batch statistics: the trained weights, and so all gradients on the way, are equal up to rounding."""
     script = tmp_path / "script.py"
-    script.write_text(WITHOUT_STATISTICS)
+    script.write_text(WITHOUT_STATISTICS, encoding="utf-8")
     values = {"epochs": 2, "path_dropout": 0.3, "weight_lr": 0.05}
     weights = []
     for processes in (1, 2):
@@ -506,7 +506,7 @@ def test_a_killed_worker_ends_the_job_and_the_same_command_resumes(tmp_path):
     process = launch(tmp_path / "killed", wait=False, **values)
     journal = tmp_path / "killed" / "metrics.jsonl"
     deadline = time.monotonic() + 60
-    while not journal.exists() or not journal.read_text().count("\n"):
+    while not journal.exists() or not journal.read_text(encoding="utf-8").count("\n"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     workers = [child for child in psutil.Process(process.pid).children() if "setn_lab.retrain" in child.cmdline()]

@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     command += ["-p", "run_dir", str(folder / "run"), "-p", "device", "cpu", "--no-progress-bar"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    yield folder / "run", json.loads(output.read_text())
+    yield folder / "run", json.loads(output.read_text(encoding="utf-8"))
     plt.close("all")
 
 

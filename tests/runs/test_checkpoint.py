@@ -268,7 +268,7 @@ for after in (False, True):
 
 
 def test_a_kill_at_any_moment_of_a_save_leaves_a_good_checkpoint(tmp_path):
-    (tmp_path / "killer.py").write_text(KILLER)
+    (tmp_path / "killer.py").write_text(KILLER, encoding="utf-8")
     folder = tmp_path / "folders"
     # One thread, as a process with more may not be forked.
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": ":".join(sys.path)}

@@ -42,7 +42,7 @@ def test_what_is_written_is_said_to_be_when_only_its_name_is_not_safe(tmp_path, 
         failing(errno.EIO)
         with pytest.raises(RunError) as caught:
             run.write("genotype.json", "new")
-        assert (run.folder / "genotype.json").read_text() == "new"
+        assert (run.folder / "genotype.json").read_text(encoding="utf-8") == "new"
         assert f"{run.folder / 'genotype.json'} is written" in str(caught.value)
         assert "untouched" not in str(caught.value)
         with pytest.raises(RunError, match="What it held before is untouched"):
@@ -59,4 +59,4 @@ def test_a_file_system_that_syncs_files_alone_is_enough(tmp_path, failing):
     failing(errno.EINVAL)
     with open_run(tmp_path / "r") as run:
         run.append("metrics", {"epoch": 0})
-        assert run.write("genotype.json", "new").read_text() == "new"
+        assert run.write("genotype.json", "new").read_text(encoding="utf-8") == "new"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from setn_lab.config import unhashed
-from setn_lab.runs import files, run
+from setn_lab.runs import files, lock, run
 from setn_lab.runs.lock import MARKER, in_use, take_lock
 from setn_lab.runs.run import Run, RunError
 
@@ -103,7 +103,7 @@ def test_a_killed_holder_frees_the_folder(tmp_path, holder):
     holder.wait()
     with open_run(tmp_path / "r", lock_wait=5) as run:
         assert run.resumed
-        assert f"pid {os.getpid()} on" in (tmp_path / "r" / "lock").read_text()
+        assert f"pid {os.getpid()} on" in (tmp_path / "r" / "lock").read_text(encoding="utf-8")
 
 
 def test_a_dying_holder_is_waited_for(tmp_path, holder):
@@ -145,7 +145,7 @@ def test_what_a_killed_start_leaves_is_no_foreign_folder(tmp_path, missing):
     (tmp_path / "r" / "lock").touch()  # of a run before, or of an older version
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
-    (tmp_path / "r" / MARKER).write_text(f"{dead.pid}\n{os.uname().nodename}\n")
+    (tmp_path / "r" / MARKER).write_text(f"{dead.pid}\n{os.uname().nodename}\n", encoding="utf-8")
     assert not open_run(tmp_path / "r", lock_wait=5).resumed
 
 
@@ -158,8 +158,8 @@ def test_each_answer_of_a_file_system_without_locks_is_known(tmp_path, missing, 
 
 def test_another_machine_without_locks_is_believed_to_run(tmp_path, missing):
     (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "lock").write_text(" pid 1 on elsewhere since 2026-01-01T00:00:00+00:00\n")
-    (tmp_path / "r" / MARKER).write_text("1\nelsewhere\n")
+    (tmp_path / "r" / "lock").write_text(" pid 1 on elsewhere since 2026-01-01T00:00:00+00:00\n", encoding="utf-8")
+    (tmp_path / "r" / MARKER).write_text("1\nelsewhere\n", encoding="utf-8")
     if missing:
         with pytest.raises(RunError, match=r"in use by pid 1 on elsewhere since 2026.*if that runs no longer, delete"):
             open_run(tmp_path / "r")
@@ -172,6 +172,19 @@ def test_a_lock_that_fails_is_not_called_a_matter_of_permissions(tmp_path, missi
     with pytest.raises(RunError, match=f"lock: .*{os.strerror(errno.EIO)}.*give a run_dir on another disk") as caught:
         open_run(tmp_path / "r")
     assert "permission" not in str(caught.value)
+
+
+def test_a_file_system_with_no_kind_of_lock_is_named_as_such(tmp_path, missing, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    refuse_locks()
+    monkeypatch.setattr(lock.SoftFileLock, "acquire", refuse)
+    with pytest.raises(
+        RunError, match=r"this file system supports no locks, .*give a run_dir on another disk"
+    ) as caught:
+        open_run(tmp_path / "r")
+    assert "free space" not in str(caught.value)
 
 
 # -- Windows, as far as it can be told from here

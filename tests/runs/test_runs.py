@@ -54,10 +54,10 @@ def test_a_new_folder_gets_config_and_environment(tmp_path):
     with Run.open(config, "search") as run:
         assert (run.folder, run.config, run.resumed) == (tmp_path / "a" / "b", config, False)
         assert run.checkpoints == run.folder / "checkpoints"
-    text = (run.folder / "config.json").read_text()
+    text = (run.folder / "config.json").read_text(encoding="utf-8")
     assert text == to_json(config)
     assert build(Search, yaml.safe_load(text)) == config
-    record = json.loads((run.folder / "environment.json").read_text())
+    record = json.loads((run.folder / "environment.json").read_text(encoding="utf-8"))
     assert record == {"kind": "search", **ENVIRONMENT, "resumed_in": []}
     assert content(run.folder).keys() == {"config.json", "environment.json", "identity.json", "lock"}
 
@@ -119,12 +119,12 @@ def test_an_unreadable_record_is_named(tmp_path, name, text):
 
 
 def test_a_folder_of_something_else_is_refused_and_untouched(tmp_path):
-    (tmp_path / "thesis.tex").write_text("x")
+    (tmp_path / "thesis.tex").write_text("x", encoding="utf-8")
     before = content(tmp_path)
     with pytest.raises(RunError, match=r"run folder.*thesis\.tex"):
         open_run(tmp_path)
     assert content(tmp_path) == before
-    (tmp_path / "lock").write_text("")
+    (tmp_path / "lock").write_text("", encoding="utf-8")
     with pytest.raises(RunError, match="run folder"):
         open_run(tmp_path)
 
@@ -134,17 +134,17 @@ def test_an_empty_folder_and_one_of_a_killed_first_start_are_taken(tmp_path):
         folder = tmp_path / str(number_of_files)
         folder.mkdir()
         for name in names:
-            (folder / name).write_text("x")
+            (folder / name).write_text("x", encoding="utf-8")
         with open_run(folder) as run:
             assert not run.resumed
         assert not (folder / ".config.json.tmp").exists()
     (folder / "environment.json").unlink()  # killed after config.json
     with open_run(folder) as run:
-        assert json.loads((folder / "environment.json").read_text())["kind"] == "search"
+        assert json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"] == "search"
 
 
 def test_a_path_that_cannot_be_a_folder_is_told(tmp_path):
-    (tmp_path / "file").write_text("x")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(RunError, match="give another run_dir"):
         open_run(tmp_path / "file")
     with pytest.raises(RunError, match="give another run_dir"):
@@ -169,7 +169,7 @@ def test_the_default_folder_is_named_from_the_config(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "__file__", str(tmp_path / "site" / "setn_lab" / "runs" / "environment.py"))
     assert default_folder(config, "search").parent == Path("reports/runs")
     (tmp_path / "site" / "notebooks").mkdir(parents=True)
-    (tmp_path / "site" / "pyproject.toml").write_text("")
+    (tmp_path / "site" / "pyproject.toml").write_text("", encoding="utf-8")
     assert default_folder(config, "search").parent == (tmp_path / "site" / "reports" / "runs").resolve()
 
 
@@ -192,7 +192,7 @@ def test_another_environment_is_recorded_and_warned_of(tmp_path, environment):
     environment["torch"] = "3"
     with pytest.warns(UserWarning, match=r"torch: '2'.*'3'.*bitwise"):
         open_run(tmp_path / "r").close()
-    record = json.loads((tmp_path / "r" / "environment.json").read_text())
+    record = json.loads((tmp_path / "r" / "environment.json").read_text(encoding="utf-8"))
     assert {name: record[name] for name in ENVIRONMENT} == ENVIRONMENT
     assert [start["torch"] for start in record["resumed_in"]] == ["2", "3"]
     assert [start["threads"] for start in record["resumed_in"]] == [4, 4]
@@ -239,8 +239,8 @@ def test_the_commit_tells_whether_the_code_was_changed(tmp_path, monkeypatch):
     code = tmp_path / "setn_lab" / "runs" / "environment.py"
     for folder in (code.parent, tmp_path / "notebooks"):
         folder.mkdir(parents=True)
-    (tmp_path / "pyproject.toml").write_text("")
-    code.write_text("a = 1")
+    (tmp_path / "pyproject.toml").write_text("", encoding="utf-8")
+    code.write_text("a = 1", encoding="utf-8")
     monkeypatch.setattr(machine, "__file__", str(code))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert machine.environment()["git_commit"] is None
@@ -248,9 +248,9 @@ def test_the_commit_tells_whether_the_code_was_changed(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "-qm", "a")
     commit = git("rev-parse", "HEAD")
-    (tmp_path / "notebooks" / "out.ipynb").write_text("")  # outputs are not code
+    (tmp_path / "notebooks" / "out.ipynb").write_text("", encoding="utf-8")  # outputs are not code
     assert machine.environment()["git_commit"] == commit
-    code.write_text("a = 2")
+    code.write_text("a = 2", encoding="utf-8")
     assert machine.environment()["git_commit"] == f"{commit} dirty"
 
 
@@ -369,7 +369,7 @@ def test_a_product_is_replaced_as_a_whole(tmp_path):
             run.write("genotype.json", "x" * 100)
         assert path.read_bytes() == "é".encode()
         assert not list(run.folder.glob(".*"))
-    (run.folder / ".genotype.json.tmp").write_text("half")  # killed while writing
+    (run.folder / ".genotype.json.tmp").write_text("half", encoding="utf-8")  # killed while writing
     with open_run(tmp_path / "r") as run:
         assert not list(run.folder.glob(".*"))
 

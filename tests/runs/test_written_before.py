@@ -23,7 +23,7 @@ BEFORE = Path(__file__).parent / "written-before"
 
 
 def config_of(folder):
-    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text()))
+    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text(encoding="utf-8")))
     return build(SearchConfig, {**stored, "run_dir": str(folder)})
 
 
@@ -45,21 +45,23 @@ def test_the_inspectors_show_it(folder):
     history, scored = reading.read_history(folder), reading.read_candidates(folder)
     assert history.epochs.tolist() == [1, 2, 3]
     assert scored.chosen
-    losses = [json.loads(line)["loss"] for line in (BEFORE / "candidates.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line)["loss"] for line in (BEFORE / "candidates.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert scored.table["loss"].tolist() == losses
     assert scored.winner == losses.index(min(losses))
     assert pictures.evaluator_picture(history, 1).png()
     run = report.SearchRun.read(folder)
     assert (
         run.space.write(run.genotype())
-        == json.loads((BEFORE / "candidates.jsonl").read_text().splitlines()[scored.winner])["genotype"]
+        == json.loads((BEFORE / "candidates.jsonl").read_text(encoding="utf-8").splitlines()[scored.winner])["genotype"]
     )
 
 
 def test_its_state_is_what_a_search_loads(folder):
     search = prepare_search(config_of(folder))
     state = Trainer(search).state()
-    before = json.loads((BEFORE / "checkpoint.json").read_text())
+    before = json.loads((BEFORE / "checkpoint.json").read_text(encoding="utf-8"))
     assert {name: shapes(state[name]) for name in before} == before
     assert list(state["template"]) == list(before["template"])  # the order in which an optimizer numbers its weights
     assert state.keys() == {"template", "evaluator", "weight_optimizer", "evaluator_optimizer"}
@@ -78,11 +80,11 @@ def test_it_is_the_same_run_and_goes_on(folder):
         metrics = train(search, run)
         chosen = search_candidates(search, run)
     assert load_latest(run.checkpoints)[0] == 3
-    for line, before in zip(metrics, (BEFORE / "metrics.jsonl").read_text().splitlines(), strict=True):
+    for line, before in zip(metrics, (BEFORE / "metrics.jsonl").read_text(encoding="utf-8").splitlines(), strict=True):
         for key, value in json.loads(before).items():
             if key != "seconds":
                 assert line[key] == pytest.approx(value, rel=0.05)
-    assert chosen.genotype.to_json() + "\n" == (folder / "genotype.json").read_text()
+    assert chosen.genotype.to_json() + "\n" == (folder / "genotype.json").read_text(encoding="utf-8")
 
 
 def test_it_is_not_a_run_with_the_template_of_today(folder):
@@ -92,7 +94,7 @@ def test_it_is_not_a_run_with_the_template_of_today(folder):
 
 
 def test_a_study_takes_it_with_the_parameter_that_it_had_none_of(folder):
-    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text()))
+    stored = completed(SearchConfig, json.loads((BEFORE / "config.json").read_text(encoding="utf-8")))
     values = {field.name: stored[field.name] for field in fields(TemplateConfig) if field.name in stored}
     study = AblationConfig(**values, candidates=6)
     assert study.search("setn", str(folder)).template_head == "mean"
@@ -102,7 +104,7 @@ def test_a_study_takes_it_with_the_parameter_that_it_had_none_of(folder):
 
 def test_fields_that_came_later_do_not_change_its_folder(folder, monkeypatch):
     """Its digest is that of the fields it was written with, but for those that say where things lie."""
-    stored = json.loads((BEFORE / "config.json").read_text())
+    stored = json.loads((BEFORE / "config.json").read_text(encoding="utf-8"))
     decisive = {name: value for name, value in stored.items() if name not in ("data_dir", "run_dir", "interactive")}
     text = json.dumps(["SearchConfig", decisive], sort_keys=True)
     older = folder.parent / f"search-{hashlib.sha256(text.encode()).hexdigest()[:10]}"

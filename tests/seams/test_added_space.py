@@ -214,10 +214,10 @@ def test_the_search_goes_through_it(finished):
 
 def test_its_report_is_written(finished, tmp_path):
     page = report.write(finished, tmp_path / "page")
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert "| chain | " in text
     assert "skip" in text
-    drawn = (tmp_path / "page" / "cells.svg").read_text()
+    drawn = (tmp_path / "page" / "cells.svg").read_text(encoding="utf-8")
     assert " then ".join(report.SearchRun.read(finished).genotype().operations) in drawn
 
 

@@ -65,7 +65,7 @@ def write(folder, target):
 '''
 
 NOTEBOOK = [
-    ("parameters", "# Parameters\n{parameters}"),
+    ("parameters", "# The parameters of this study\n{parameters}"),
     ("", "import sys\n\nsys.path.insert(0, {folder!r})"),
     (
         "",
@@ -79,8 +79,8 @@ NOTEBOOK = [
 
 @pytest.fixture
 def study(tmp_path, monkeypatch, tiny):
-    (tmp_path / "spread.py").write_text(COLLECT)
-    (tmp_path / "spread_report.py").write_text(REPORT)
+    (tmp_path / "spread.py").write_text(COLLECT, encoding="utf-8")
+    (tmp_path / "spread_report.py").write_text(REPORT, encoding="utf-8")
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path, {**tiny, "epochs": 1, "run_dir": str(tmp_path / "study"), "interactive": False}
@@ -101,8 +101,8 @@ def test_the_two_files_are_a_study(study):
     page = spread_report.write(run.folder, folder / "report")
     for source in ("evaluator", "uniform"):
         losses = [record["loss"] for record in read_journal(run.folder / f"{source}.jsonl")]
-        assert f"| {source} | {sum(losses) / len(losses):.4f} ± " in page.read_text()
-    assert json.loads((folder / "report" / "config.json").read_text())["least"] == 2
+        assert f"| {source} | {sum(losses) / len(losses):.4f} ± " in page.read_text(encoding="utf-8")
+    assert json.loads((folder / "report" / "config.json").read_text(encoding="utf-8"))["least"] == 2
     (searched,) = (folder / "runs").iterdir()
     before = {path: path.stat().st_mtime_ns for path in Path(searched).rglob("*.jsonl")}
     with Run.open(config, "spread") as run:  # a second run finds all of it
@@ -120,7 +120,8 @@ def test_a_row_makes_it_a_subcommand(study, monkeypatch, capsys):
     folder, values = study
     (folder / "spread_command.py").write_text(
         "import spread\nfrom setn_lab.runs import Run\n\n\ndef run(config, observe):\n"
-        "    with Run.open(config, 'spread') as run:\n        spread.collect(config, run, observe)\n"
+        "    with Run.open(config, 'spread') as run:\n        spread.collect(config, run, observe)\n",
+        encoding="utf-8",
     )
     row = cli.Command("How far losses spread.", "spread:SpreadConfig", "spread_command:run")
     monkeypatch.setitem(cli.COMMANDS, "study spread", row)
@@ -129,7 +130,7 @@ def test_a_row_makes_it_a_subcommand(study, monkeypatch, capsys):
     options = [word for name, value in values.items() for word in (f"--{name}", str(value))]
     assert cli.main(["study", "spread", *options]) == 0
     assert cli.main(["report", values["run_dir"], str(folder / "page")]) == 0
-    assert "| uniform | " in (folder / "page" / "README.md").read_text()
+    assert "| uniform | " in (folder / "page" / "README.md").read_text(encoding="utf-8")
     assert cli.main(["study", "spread", "--least", "1"]) == 2
     assert "least: 1" in capsys.readouterr().err
 
@@ -137,16 +138,19 @@ def test_a_row_makes_it_a_subcommand(study, monkeypatch, capsys):
 def test_and_its_notebook_runs(study):
     import papermill
 
+    from setn_lab.parameters import describe
+
     folder, values = study
-    lines = "\n".join(f"{name} = {value!r}" for name, value in values.items() if name != "epochs")
+    known = {one.name: one.default for one in describe(importlib.import_module("spread").SpreadConfig)}
+    lines = "\n".join(f"{name} = {value!r}" for name, value in {**known, **values, "epochs": 5}.items())
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
     )
     for tag, source in NOTEBOOK:
-        source = source.replace("{parameters}", "epochs: int = 5\n" + lines).replace("{folder!r}", repr(str(folder)))
+        source = source.replace("{parameters}", lines).replace("{folder!r}", repr(str(folder)))
         notebook.cells.append(nbformat.v4.new_code_cell(source, metadata={"tags": [tag] if tag else []}))
     nbformat.write(notebook, folder / "spread.ipynb")
     papermill.execute_notebook(folder / "spread.ipynb", folder / "out.ipynb", {"epochs": 1}, progress_bar=False)
     last = nbformat.read(folder / "out.ipynb", 4).cells[-1].outputs[-1]
     assert "| evaluator | " in last["data"]["text/markdown"]
-    assert json.loads((folder / "study" / "config.json").read_text())["epochs"] == 1
+    assert json.loads((folder / "study" / "config.json").read_text(encoding="utf-8"))["epochs"] == 1

@@ -137,7 +137,7 @@ def test_other_candidates_are_scored_anew_and_the_same_are_taken_over(run, fake)
 
 
 def read(search, path):
-    return [module._from_record(search, json.loads(line)) for line in path.read_text().splitlines()]
+    return [module._from_record(search, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("changes", [{"scoring_batch_size": 8}, {"batch_norm": "recalibrated"}, {"seed": 1}])
@@ -373,7 +373,7 @@ def test_search_candidates_writes_the_chosen_genotype(run, monkeypatch, by):
         assert chosen.accuracy == max(line["accuracy"] for line in lines)
     assert sum(line["draws"] for line in lines) == 12
     assert sum(line["draws"] for line in run.read("baseline")) == 5
-    text = (run.folder / "genotype.json").read_text()
+    text = (run.folder / "genotype.json").read_text(encoding="utf-8")
     assert Genotype.from_json(text) == chosen.genotype
     assert json.loads(text)
     uniform = {search.space.genotype(one) for one in draw(search, "uniform", 5)}

@@ -25,7 +25,7 @@ def share(cells, choices):
 
 def run_of(folder, space, records):
     """The run of these lines of evaluator.jsonl."""
-    (folder / "evaluator.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    (folder / "evaluator.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
     kit = KITS["nasbench201" if "alpha" in records[0] else "small"]
     return SearchRun(folder, {}, kit, space)
 

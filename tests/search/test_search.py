@@ -472,7 +472,7 @@ def test_every_variant_ends_with_a_winner(tmp_path, tiny_config, values):
     config = tiny_config(tmp_path, epochs=1, candidates=4, **values)
     winner = run_search(config)
     scored = read_journal(tmp_path / "candidates.jsonl")
-    assert Genotype.from_json((tmp_path / "genotype.json").read_text()) == winner.genotype
+    assert Genotype.from_json((tmp_path / "genotype.json").read_text(encoding="utf-8")) == winner.genotype
     best = min(scored, key=lambda line: line["loss"])
     if config.select_by == "accuracy":
         best = max(scored, key=lambda line: line["accuracy"])

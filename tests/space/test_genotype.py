@@ -170,7 +170,7 @@ def test_no_text_is_evaluated(normal, tmp_path, monkeypatch):
         ("Genotype\0()", "not a DARTS genotype"),
         ("import os", "not a DARTS genotype"),
         ("[1, 2]", "must be one call"),
-        ("os.Genotype()", "must be one call"),
+        ("os.genotype()", "must be one call"),
         ("Geno(normal=[])", "must be one call"),
         (f"Genotype({CELL}, [2], {CELL}, [2])", "names its fields"),
         (f"Genotype(normal={CELL})", r"reduce_concat are needed, each once; \['normal'\]"),
@@ -204,6 +204,86 @@ def test_a_malformed_text_says_what_is_wrong(broken, message):
 def test_extreme_texts_are_refused_too(broken):
     with pytest.raises(GenotypeError):
         Genotype.from_darts(broken)
+
+
+# What the field prints
+
+AUTHORS = (
+    "Genotype(normal=[(('skip_connect', 0), ('sep_conv_3x3', 1))], normal_concat=[2], "
+    "reduce=[(('skip_connect', 0), ('sep_conv_3x3', 1))], reduce_concat=[2], connectN=None, connects=None)"
+)
+ONE = Genotype(NODES, (2,), NODES, (2,))
+DICTIONARY = str({name: getattr(ONE, name) for name in FIELDS})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        AUTHORS,
+        text("[('skip_connect', np.int64(0)), ('sep_conv_3x3', numpy.int32(1))]", "[np.int64(2)]"),
+        text("[(np.str_('skip_connect'), tensor(0)), ('sep_conv_3x3', 1)]", "array([2])"),
+        text(normal_concat="range(2, 3)", reduce_concat="list(range(2, 3))"),
+        f"SETN = {text()}",
+        f"SETN = genotypes.{text()}  # epoch 599",
+        f"\ufeff{text()}",
+        text().replace(", ", ",\n    "),
+    ],
+)
+def test_what_programs_of_the_field_print_is_read(given):
+    assert fields(Genotype.from_darts(given)) == fields(ONE)
+
+
+@pytest.mark.parametrize("given", [f"\ufeff{ONE.to_json()}", DICTIONARY, f"\n{DICTIONARY}\n"])
+def test_json_with_a_mark_and_a_dictionary_of_python_are_read(given):
+    assert fields(Genotype.from_json(given)) == fields(ONE)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"2019-10-27 12:00:01,250 genotype = {text()}",
+        f"epoch 1\n03/04 01:02:03 PM genotype = {text()}\nepoch 2\n",
+        f"genotype = {text()}\nepoch 2\ngenotype = {text()}",
+    ],
+)
+def test_a_log_is_read_and_what_is_passed_over_is_said(given):
+    with pytest.warns(UserWarning, match="what stands around it"):
+        assert fields(Genotype.from_darts(given)) == fields(ONE)
+
+
+@pytest.mark.parametrize("score", ["0.123", "np.float32(0.123)", "1"])
+def test_scores_are_passed_over_and_said(score):
+    scored = f"[(('skip_connect', 0, {score}), ('sep_conv_3x3', 1, {score}))]"
+    with pytest.warns(UserWarning, match="scores of 2 operations"):
+        assert fields(Genotype.from_darts(text(scored))) == fields(ONE)
+
+
+CELL_201 = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|none~2|"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (AUTHORS.replace("connects=None", "connects=[1]"), r"connects: \[1\] given; .* None is allowed"),
+        (
+            f"{text()}\n{text(reduce=CELL.replace('skip_connect', 'none'))}",
+            "2 genotypes, .* give the one that is meant",
+        ),
+        (f"{text()} and more", "'and more' stands behind its last bracket"),
+        (text()[:-5], "cut off"),
+        (CELL_201, "cell of NAS-Bench-201 .* needed here: Genotype"),
+        (json.dumps(CELL_201), "cell of NAS-Bench-201"),
+    ],
+)
+def test_what_is_not_plain_is_named(given, message):
+    with pytest.raises(GenotypeError, match=message):
+        Genotype.from_darts(given)
+
+
+@pytest.mark.parametrize("given", [CELL_201, json.dumps(CELL_201), DICTIONARY.replace("skip_connect", CELL_201)])
+def test_a_cell_of_the_other_space_is_no_json_of_this_one(given):
+    with pytest.raises(GenotypeError, match="cell of NAS-Bench-201"):
+        Genotype.from_json(given)
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", "null", "3", '{"normal": []}', "NaN"])

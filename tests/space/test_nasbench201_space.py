@@ -12,6 +12,7 @@ from setn_lab.space import nasbench201
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.nasbench201 import EDGES, OPERATIONS_201, NASBench201Genotype, NASBench201Space
 from setn_lab.space.setn import SMALL, SearchSpace
+from setn_lab.space.zoo import ZOO
 
 SPACE = NASBench201Space()
 TEXT = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|none~0|nor_conv_3x3~1|skip_connect~2|"
@@ -42,6 +43,17 @@ def test_the_text_form_names_each_edge():
 def test_other_texts_are_refused(text):
     with pytest.raises(GenotypeError, match=r"given; the form \|op~0\||unknown operation 'sep_conv_3x3'"):
         NASBench201Genotype.from_text(text)
+
+
+def test_cells_of_the_other_space_are_named():
+    with pytest.raises(GenotypeError, match=r"normal and a reduction cell.*is needed here: \|op~0\|"):
+        NASBench201Genotype.from_text(ZOO["SETN"].genotype.to_darts())
+    with pytest.raises(GenotypeError, match=r"normal and a reduction cell.*is needed here: \|op~0\|"):
+        NASBench201Genotype.from_json(ZOO["SETN"].genotype.to_json())
+
+
+def test_a_byte_order_mark_is_passed_over():
+    assert NASBench201Genotype.from_text(f"\ufeff{TEXT}\n").to_text() == TEXT
 
 
 def test_bad_json_and_a_wrong_number_of_operations_are_refused():

@@ -44,13 +44,13 @@ def finished(tmp_path_factory, values):
 def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, values, monkeypatch):
     folder, root = finished
     monkeypatch.setenv("SETN_LAB_RUNS", str(root))
-    runs = json.loads((folder / "runs.json").read_text())
+    runs = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
     sources = {"setn": "evaluator", "setn-rand": "uniform", "setn-lr": "evaluator", "setn-non": "evaluator"}
     own_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for name, source in sources.items():
         strategy = "setn" if name == "setn-rand" else name
-        config = build(SearchConfig, json.loads((root / runs[strategy] / "config.json").read_text()))
+        config = build(SearchConfig, json.loads((root / runs[strategy] / "config.json").read_text(encoding="utf-8")))
         assert config.strategy == strategy
         search = prepare_search(config)
         _, state = checkpoint.load_latest(root / runs[strategy] / "checkpoints")
@@ -68,7 +68,7 @@ def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, valu
 
 def test_three_searches_are_made_that_differ_in_strategy_alone(finished):
     _, root = finished
-    configs = [json.loads(path.read_text()) for path in sorted(root.glob("search-*/config.json"))]
+    configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("search-*/config.json"))]
     assert {one.pop("strategy") for one in configs} == {"setn", "setn-lr", "setn-non"}
     assert len(configs) == 3
     assert configs[0] == configs[1] == configs[2]
@@ -112,7 +112,7 @@ def test_a_given_run_is_taken_whatever_it_selects_by(finished, values, tmp_path,
     with Run.open(config, "search") as run:
         train(prepare_search(config, run), run)
     there = study(monkeypatch, tmp_path / "root", values, setn_run=str(tmp_path / "mine"))
-    assert json.loads((there / "runs.json").read_text())["setn"] == "mine"
+    assert json.loads((there / "runs.json").read_text(encoding="utf-8"))["setn"] == "mine"
     assert (there / "setn.jsonl").read_bytes() == (folder / "setn.jsonl").read_bytes()
     assert len(list((tmp_path / "root").glob("search-*"))) == 2
 
@@ -152,6 +152,18 @@ def test_workers_on_cuda_need_a_share_of_a_gpu(values):
         AblationConfig(**{**values, "device": "cuda"}, workers=2)
 
 
+@pytest.mark.parametrize("spread", [{"workers": 2}, {"cluster": "auto"}])
+def test_workers_do_not_silently_leave_a_gpu_that_auto_would_take(values, monkeypatch, spread):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match=r"worker_gpus: 0 given with workers on 'auto'.* or the device 'cpu'"):
+        AblationConfig(**{**values, "device": "auto"}, **spread)
+    assert AblationConfig(**{**values, "device": "auto"}, **spread, worker_gpus=0.5)
+    assert AblationConfig(**{**values, "device": "cpu"}, **spread)
+    assert AblationConfig(**{**values, "device": "auto"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert AblationConfig(**{**values, "device": "auto"}, **spread)
+
+
 def test_the_summary_counts_every_draw(finished, tmp_path):
     folder, _ = finished
     copy = tmp_path / "ablation-copy"
@@ -159,7 +171,7 @@ def test_the_summary_counts_every_draw(finished, tmp_path):
     records = read_journal(copy / "setn.jsonl")
     records[0]["draws"] = 5
     records[-1]["loss"] = float("nan")  # a candidate that diverged
-    (copy / "setn.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+    (copy / "setn.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
     draws = [one["accuracy"] for one in records[:-1] for _ in range(one["draws"])]
     found = ablation_report.summary(copy)["variants"]["setn"]
     assert found["candidates"] == len(draws)
@@ -170,7 +182,9 @@ def test_the_summary_counts_every_draw(finished, tmp_path):
     assert found["share_above"]["80%"] == pytest.approx(np.mean(np.array(draws) > 0.8))
     best = min(records[:-1], key=lambda one: one["loss"])
     assert found["selected"]["genotype"] == best["genotype"]
-    assert "not finite: {'SETN': 1}" in ablation_report.table(copy)
+    text = ablation_report.table(copy)
+    assert "Every draw counts: a candidate drawn twice counts twice." in text
+    assert "Draws that are left out, as their loss is not finite: 1 of SETN." in text
 
 
 def test_tests_compare_setn_with_each_other_variant(finished):
@@ -240,24 +254,24 @@ def test_saved_files_say_the_same_each_time(finished, tmp_path):
 
 def test_a_page_names_the_runs_and_hides_the_folder_of_images(finished, tmp_path):
     folder, root = finished
-    page = ablation_report.write(folder, tmp_path).read_text()
+    page = ablation_report.write(folder, tmp_path).read_text(encoding="utf-8")
     assert all(path.name in page for path in root.glob("search-*"))
     assert "nan" not in page.lower().replace("nanoseconds", "")
-    assert json.loads((tmp_path / "config.json").read_text())["dataset"] == "digits"
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["dataset"] == "digits"
 
 
 def test_the_command_line_finds_the_study_finished_and_reports_it(finished, values, tmp_path, monkeypatch):
     shutil.copytree(finished[1], tmp_path / "runs")
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     (folder,) = (tmp_path / "runs").glob("ablation-*")
-    (folder / "costs.json").write_text("[]")  # as if measured
+    (folder / "costs.json").write_text("[]", encoding="utf-8")  # as if measured
     before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")}
     assert main(["study", "ablation", *as_options(values)]) == 0
     assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")} == before
     assert main(["report", str(folder), str(tmp_path / "page")]) == 0
     for name in ("summary.json", "tables.md"):
         assert (folder / name).read_bytes() == (tmp_path / "page" / name).read_bytes()
-    assert folder.name in (tmp_path / "page" / "README.md").read_text()
+    assert folder.name in (tmp_path / "page" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_cost_of_both_spaces(values, tiny_config, tmp_path):

@@ -107,7 +107,7 @@ def test_a_row_on_the_template_of_another_trains_its_evaluator_alone(config, mon
     rows = "evaluator_epochs=2, evaluator_gradient=rloo+evaluator_epochs=2"
     wanted = replace(config, strategies="setn", seeds=1, switches=rows, switch_seeds=1)
     folder = run_study("groundtruth", study.collect, wanted)
-    names = json.loads((folder / "runs.json").read_text())
+    names = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
     assert len(set(names.values())) == 3
     first = tmp_path / "runs" / names["setn-0"]
     for name, _, search in list(wanted.searches())[1:]:
@@ -218,7 +218,7 @@ def test_the_baselines_rank_all_architectures(config):
 
 def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, config, tmp_path):
     page = report.write(results.read(finished), tmp_path / "report")
-    summary = json.loads((page.parent / "summary.json").read_text())
+    summary = json.loads((page.parent / "summary.json").read_text(encoding="utf-8"))
     for name in ("setn", "setn-rand", "setn-lr", "setn-non", *SWITCHES):
         assert 0 < summary[name]["chosen_true_accuracy_mean"] < 100
         assert -1 <= summary[name]["kendall_tau_mean"] <= 1
@@ -233,7 +233,7 @@ def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, 
     for name in ("quality", "ranking", "operations", "draws"):
         text = getattr(report, f"{name}_table")(study).split("\n\n")[0]
         assert len({line.count("|") for line in text.splitlines()}) == 1  # no row is longer than another
-    assert "nan" not in page.read_text().lower().replace("nanosecond", "")
+    assert "nan" not in page.read_text(encoding="utf-8").lower().replace("nanosecond", "")
 
 
 def test_a_study_that_is_begun_again_scores_nothing_again(finished, config, monkeypatch):
@@ -265,8 +265,8 @@ def test_the_command_line_finds_the_study_finished_and_reports_it(finished, conf
     assert main(["study", "groundtruth", "-f", str(folder / "config.json")]) == 0
     assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*.jsonl")} == before
     shutil.copy(table, tmp_path / "moved.csv")
-    stored = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(stored.replace(str(table), "gone.csv"))
+    stored = (folder / "config.json").read_text(encoding="utf-8")
+    (folder / "config.json").write_text(stored.replace(str(table), "gone.csv"), encoding="utf-8")
     assert main(["report", str(folder), str(tmp_path / "page")]) == 2
     assert main(["report", str(folder), str(tmp_path / "page"), "--table", str(tmp_path / "moved.csv")]) == 0
     assert (folder / "tables.md").read_bytes() == (tmp_path / "page" / "tables.md").read_bytes()
@@ -277,7 +277,7 @@ def test_papermill_shows_a_finished_study(finished, config, table, tmp_path):
     given = ["-f", str(finished / "config.json"), "-p", "interactive", "False", "--no-progress-bar"]
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(out), *given]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "SETN_LAB_RUNS": str(finished.parent)})
-    cells = json.loads(out.read_text())["cells"]
+    cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
     shown = [one["data"] for cell in cells for one in cell.get("outputs", []) if "data" in one]
     texts = "".join("".join(one.get("text/markdown", "")) for one in shown)
     for name in ("setn-non", *SWITCHES):

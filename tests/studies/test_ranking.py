@@ -74,7 +74,7 @@ def test_pairs_are_the_uniform_draws_in_order(finished, values):
     search = prepare_search(config.search("setn"))
     drawn = ranking.draw(search, "uniform", 8)
     scored = [Genotype.from_darts(one["genotype"]) for one in read_journal(finished / "scored.jsonl")]
-    pairs = json.loads((finished / "pairs.json").read_text())
+    pairs = json.loads((finished / "pairs.json").read_text(encoding="utf-8"))
     assert len(pairs) == 4
     flat = [scored[place] for pair in pairs for place in pair]
     assert flat == [search.space.genotype(one) for one in drawn]
@@ -115,7 +115,9 @@ def test_finalists_are_the_best_candidates_and_the_best_of_them_is_chosen(finish
     trained = read_journal(finished / "finalists.jsonl")
     assert [one["genotype"] for one in trained] == [one["genotype"] for one in candidates[:2]]
     chosen = max(trained, key=lambda one: one["accuracy"])
-    assert Genotype.from_json((finished / "genotype.json").read_text()) == Genotype.from_darts(chosen["genotype"])
+    assert Genotype.from_json((finished / "genotype.json").read_text(encoding="utf-8")) == Genotype.from_darts(
+        chosen["genotype"]
+    )
     assert "(chosen)" in ranking_report.finalists_table(finished)
 
 
@@ -196,15 +198,37 @@ def test_a_network_that_diverges_is_recorded_and_the_study_goes_on(finished, val
     ranking_report.write(folder, tmp_path / "page")
 
 
+def test_a_pair_of_a_network_with_itself_is_left_out_and_said(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    drawn = json.loads((finished / "pairs.json").read_text(encoding="utf-8"))
+    (tmp_path / "copy" / "pairs.json").write_text(json.dumps([*drawn, [0, 0], [1, 1]]), encoding="utf-8")
+    before, after = (ranking_report.summary(folder) for folder in (finished, tmp_path / "copy"))
+    assert (before["pairs_with_itself"], after["pairs_with_itself"]) == (0, 2)
+    assert {**after, "run": 0, "pairs_with_itself": 0} == {**before, "run": 0}
+    assert "2 pairs of a network with itself are left out." in ranking_report.table(tmp_path / "copy")
+
+
+def test_networks_without_a_finite_score_are_left_out_and_said(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    scored = read_journal(finished / "scored.jsonl")
+    scored[0]["loss"] = float("nan")
+    lines = "".join(json.dumps(record) + "\n" for record in scored)
+    (tmp_path / "copy" / "scored.jsonl").write_text(lines, encoding="utf-8")
+    found = ranking_report.summary(tmp_path / "copy")
+    assert (found["not_finite"], found["networks"]) == (1, len(scored) - 1)
+    assert "1 networks are left out, as their one-shot loss is not finite" in ranking_report.table(tmp_path / "copy")
+    ranking_report.write(tmp_path / "copy", tmp_path / "page")
+
+
 def test_networks_that_all_diverge_are_named(values, tmp_path, monkeypatch):
     """Training itself stops here: with such a rate no loss stays finite."""
     folder = study(monkeypatch, tmp_path, {**values, "finalists": 0}, retrain_weight_lr=1e30)
     lines = read_journal(folder / "trained.jsonl")
     assert len(lines) == len(read_journal(folder / "scored.jsonl"))
     assert all("not finite at step" in one["failed"] for one in lines)
-    page = ranking_report.write(folder, tmp_path / "page").read_text()
+    page = ranking_report.write(folder, tmp_path / "page").read_text(encoding="utf-8")
     assert page.count("failed: the loss") == len(lines)
-    assert json.loads((tmp_path / "page" / "summary.json").read_text())["kendall_tau"] is None
+    assert json.loads((tmp_path / "page" / "summary.json").read_text(encoding="utf-8"))["kendall_tau"] is None
 
 
 def test_a_journal_of_other_networks_is_refused(finished, values, tmp_path, monkeypatch):
@@ -212,7 +236,7 @@ def test_a_journal_of_other_networks_is_refused(finished, values, tmp_path, monk
     copy = tmp_path / "runs" / finished.name
     lines = read_journal(copy / "trained.jsonl")
     lines[0]["genotype"] = lines[1]["genotype"]
-    (copy / "trained.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (copy / "trained.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     with pytest.raises(RunError, match="holds a network that this study does not draw"):
         study(monkeypatch, tmp_path / "runs", values)
 
@@ -240,13 +264,13 @@ def test_a_given_search_is_taken(finished, values, tmp_path, monkeypatch, tiny_c
     with Run.open(own, "search") as run:
         train(prepare_search(own, run), run)
     folder = study(monkeypatch, tmp_path / "root", values, search_run=str(tmp_path / "mine"))
-    assert json.loads((folder / "runs.json").read_text()) == {"setn": "mine"}
+    assert json.loads((folder / "runs.json").read_text(encoding="utf-8")) == {"setn": "mine"}
     assert without_seconds(folder) == without_seconds(finished)
 
 
 def test_the_summary_counts_pairs_and_ranks_networks(finished):
     scored, trained = (read_journal(finished / f"{name}.jsonl") for name in ("scored", "trained"))
-    pairs = json.loads((finished / "pairs.json").read_text())
+    pairs = json.loads((finished / "pairs.json").read_text(encoding="utf-8"))
     one_shot, true = ([one["accuracy"] for one in own] for own in (scored, trained))
     good = sum(np.sign(one_shot[a] - one_shot[b]) == np.sign(true[a] - true[b]) for a, b in pairs)
     found = ranking_report.summary(finished)
@@ -263,14 +287,14 @@ def test_equal_accuracies_are_undefined_with_a_reason_and_never_nan(finished, tm
     copy = tmp_path / "ranking-copy"
     shutil.copytree(finished, copy)
     lines = [{**one, "accuracy": 0.5} for one in read_journal(copy / "trained.jsonl")]
-    (copy / "trained.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    (copy / "trained.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines), encoding="utf-8")
     found = ranking_report.summary(copy)
     assert found["kendall_tau"] is None
     assert found["kendall_tau_detail"]["note"]
     assert "undefined: all true values are equal" in ranking_report.table(copy)
     ranking_report.save(copy, tmp_path / "out")
     for path in (tmp_path / "out").glob("*.*"):
-        assert "nan" not in path.read_text().replace("dominant", "").lower() or path.suffix == ".svg"
+        assert "nan" not in path.read_text(encoding="utf-8").replace("dominant", "").lower() or path.suffix == ".svg"
 
 
 def test_a_study_without_results_says_so(values, tmp_path):
@@ -289,7 +313,7 @@ def test_saved_files_say_the_same_each_time(finished, tmp_path):
     first = {path.name: path.read_bytes() for path in ranking_report.save(finished, tmp_path / "a")}
     second = {path.name: path.read_bytes() for path in ranking_report.save(finished, tmp_path / "b")}
     assert first == second
-    page = ranking_report.write(finished, tmp_path / "c").read_text()
+    page = ranking_report.write(finished, tmp_path / "c").read_text(encoding="utf-8")
     assert "4 pairs drawn from: uniform" in page
 
 
@@ -303,7 +327,7 @@ def test_the_command_line_finds_the_study_finished_and_reports_it(finished, valu
     assert main(["report", str(folder), str(tmp_path / "page")]) == 0
     for name in ("summary.json", "tables.md"):
         assert (folder / name).read_bytes() == (tmp_path / "page" / name).read_bytes()
-    assert folder.name in (tmp_path / "page" / "README.md").read_text()
+    assert folder.name in (tmp_path / "page" / "README.md").read_text(encoding="utf-8")
 
 
 def test_figures_show_the_networks(finished):

@@ -77,7 +77,7 @@ def test_a_wrong_table_is_refused(frame, tmp_path, change, message):
 def test_a_file_that_is_none_or_no_table_is_refused(tmp_path):
     with pytest.raises(TableError, match="cannot be read: No such file"):
         table.load_table(tmp_path / "table.csv")
-    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "empty.csv").write_text("", encoding="utf-8")
     with pytest.raises(TableError, match="is no CSV file"):
         table.load_table(tmp_path / "empty.csv")
 

@@ -203,7 +203,7 @@ def test_an_interrupted_search_ends_as_one_in_one_go(tmp_path, config, outcome, 
                 winner = search_candidates(search, run)
     assert outcome(folders[0]) == outcome(folders[1])
     lines = read_journal(folders[0] / "candidates.jsonl")
-    assert NASBench201Genotype.from_json((folders[0] / "genotype.json").read_text()) == winner.genotype
+    assert NASBench201Genotype.from_json((folders[0] / "genotype.json").read_text(encoding="utf-8")) == winner.genotype
     best = min(lines, key=lambda one: one["loss"])
     assert NASBench201Genotype.from_text(best["genotype"]) == winner.genotype
     ((loss, accuracy),) = evaluate(search, [SPACE.encode(winner.genotype)])

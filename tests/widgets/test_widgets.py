@@ -307,7 +307,7 @@ def test_choosing_runs(siblings):
 
 def test_runs_that_cannot_be_read_are_named_and_the_others_shown(siblings, tmp_path):
     broken, young = write_run(tmp_path / "broken", nodes=1), write_run(tmp_path / "young", candidates=0, nodes=1)
-    (broken / "metrics.jsonl").write_text("{\n{}\n")
+    (broken / "metrics.jsonl").write_text("{\n{}\n", encoding="utf-8")
     given = [str(siblings[0]), str(broken), str(young), str(tmp_path / "nowhere")]
     inspector = ComparisonInspector(InspectConfig(run_dir=given[0], compare=",".join(given[1:])))
     assert inspector.message.value == ""

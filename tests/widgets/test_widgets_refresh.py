@@ -25,9 +25,9 @@ def test_the_slider_follows_a_run_that_grows_only_from_its_end(folder, kind):
     assert one.png != picture
     slider.value = 3
     picture = one.png
-    records = (folder / "evaluator.jsonl").read_text()
+    records = (folder / "evaluator.jsonl").read_text(encoding="utf-8")
     (folder / "evaluator.jsonl").write_text(
-        records + records.splitlines()[0].replace('"epoch": 1', '"epoch": 6') + "\n"
+        records + records.splitlines()[0].replace('"epoch": 1', '"epoch": 6') + "\n", encoding="utf-8"
     )
     one.refresh_button.click()
     assert (slider.value, slider.max, one.epochs.player.max) == (3, 6, 6)
@@ -94,7 +94,11 @@ def test_a_picked_candidate_stays_picked(folder):
     one.table.selected_rows = [place]
     before = one.copy_json.text
     journal = folder / "candidates.jsonl"
-    journal.write_text(journal.read_text() + (write_run(folder.with_name("x"), nodes=1) / journal.name).read_text())
+    journal.write_text(
+        journal.read_text(encoding="utf-8")
+        + (write_run(folder.with_name("x"), nodes=1) / journal.name).read_text(encoding="utf-8"),
+        encoding="utf-8",
+    )
     one.refresh_button.click()
     assert len(one.table.df) == 18
     assert (one.picked, one.table.selected_rows, one.copy_json.text) == (place, [place], before)
@@ -112,12 +116,12 @@ def test_candidates_that_became_fewer(folder):
 
 def test_the_first_candidate_with_a_finite_loss_is_drawn(folder):
     journal = folder / "candidates.jsonl"
-    whole = journal.read_text()
-    journal.write_text(whole.replace('"loss": ', '"loss": NaN, "was": '))
+    whole = journal.read_text(encoding="utf-8")
+    journal.write_text(whole.replace('"loss": ', '"loss": NaN, "was": '), encoding="utf-8")
     (folder / "genotype.json").unlink()
     one = opened(CandidatesInspector, folder)
     assert one.message.value == one.cells.value == ""
-    journal.write_text(whole)
+    journal.write_text(whole, encoding="utf-8")
     one.refresh_button.click()
     assert one.scored.winner is not None
     assert "<svg" in one.cells.value

@@ -107,7 +107,13 @@ def quality_table(study: Study) -> str:
     if truth.column == PUBLISHED_FOR:
         rows += [[f"published: {name}", "", accuracy, *[""] * 6] for name, accuracy in PUBLISHED_ACCURACY.items()]
     head = ["row", "seeds", "chosen [%]", "its ranks", "argmax [%]", "best of T uniform [%]", "candidates [%]"]
-    return page.table([*head, "different ones", "uniform [%]"], rows)
+    text = page.table([*head, "different ones", "uniform [%]"], rows)
+    text += "\n\nThe means of candidates and of uniform architectures count every draw: one drawn twice counts twice."
+    lost = {name: sum(result.not_finite for result in seeds) for name, seeds in study.rows.items()}
+    if any(lost.values()):
+        counts = ", ".join(f"{count} of {name}" for name, count in lost.items() if count)
+        text += f" Draws that are left out, as their one-shot loss is not finite: {counts}."
+    return text
 
 
 def ranking_table(study: Study) -> str:

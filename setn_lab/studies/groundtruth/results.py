@@ -31,21 +31,29 @@ RankAgreement = dict[str, dict[str, float | None]]  # fraction of the best: stat
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Scored architectures: their encodings (n, 6), one-shot losses and accuracies (n,), and draws (n,)."""
+    """Scored architectures: their encodings (n, 6), one-shot losses and accuracies (n,), and draws (n,).
+
+    not_finite: how many draws are left out, as their loss is not finite.
+    """
 
     architectures: NDArray[np.int64]
     loss: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     draws: NDArray[np.int64]
+    not_finite: int
 
     @classmethod
     def read(cls, path: Path) -> "Sample":
         """The finished lines of a journal: those with a finite loss."""
-        records = [record for record in read_journal(path) if np.isfinite(record["loss"])]
+        everything = read_journal(path)
+        records = [record for record in everything if np.isfinite(record["loss"])]
+        left_out = sum(record["draws"] for record in everything) - sum(record["draws"] for record in records)
         space = NASBench201Space()
         arrays = [space.encode(space.read(record["genotype"]))[0] for record in records]
-        columns = (np.array([record[name] for record in records]) for name in ("loss", "accuracy", "draws"))
-        return cls(np.array(arrays).reshape(-1, len(space.edges)), *columns)
+        loss, accuracy, draws = (
+            np.array([record[name] for record in records]) for name in ("loss", "accuracy", "draws")
+        )
+        return cls(np.array(arrays).reshape(-1, len(space.edges)), loss, accuracy, draws, left_out)
 
     def chosen(self) -> NDArray[np.int64]:
         """The architecture of the lowest loss (6,). Raises StudyError where no loss is finite."""
@@ -55,7 +63,13 @@ class Sample:
 
     def first(self, count: int) -> "Sample":
         """The first `count` architectures."""
-        return Sample(self.architectures[:count], self.loss[:count], self.accuracy[:count], self.draws[:count])
+        return replace(
+            self,
+            architectures=self.architectures[:count],
+            loss=self.loss[:count],
+            accuracy=self.accuracy[:count],
+            draws=self.draws[:count],
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,8 @@ class RowResult:
     of the true accuracies of what was drawn. spread: of the true accuracy under the evaluator after each epoch,
     exactly, its mean and its QUANTILES. agreement: of one-shot loss and truth over the uniform ones. uses: by
     operation, Spearman's rho between how often a uniform one uses it and how low its one-shot loss is. best_of: the
-    expected true accuracy of the best of so many draws, None where they are more than T.
+    expected true accuracy of the best of so many draws, None where they are more than T. not_finite: how many draws,
+    of the evaluator's and of the uniform ones, are left out, as their one-shot loss is not finite.
     """
 
     seed: int
@@ -85,6 +100,7 @@ class RowResult:
     agreement: RankAgreement
     uses: dict[str, float | None]
     best_of: dict[str, float | None]
+    not_finite: int
 
 
 def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int) -> RowResult:
@@ -120,6 +136,7 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
         agreement=rank_agreement(-uniform.loss, true),
         uses=uses(uniform.architectures, -uniform.loss),
         best_of={str(best.draws): None if best.beyond else best.values["true"].mean for best in best_of},
+        not_finite=drawn.not_finite + uniform.not_finite,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from setn_lab.config import expanded
 from setn_lab.space import nasbench201
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.nasbench201 import EDGES, OPERATIONS_201, Edges
@@ -48,9 +49,9 @@ def load_table(table: str | Path, column: str = DEFAULT_COLUMN) -> BenchmarkTabl
 
     Those are a folder or a .pickle.pbz2 file, for which nats_bench has to be installed and `column` is of the form
     DATASET_test_EPOCHSep. Raises TableError unless there is each of the 15,625 architectures once, with an accuracy
-    between 0 and 100.
+    between 0 and 100, and ConfigError for the home of a user that is not known.
     """
-    path = Path(table).expanduser()
+    path = expanded(table, "table")
     if path.is_dir() or path.suffix == ".pbz2":
         return from_api(_api(path), column)
     try:

@@ -99,7 +99,7 @@ class Steps:
         self.sgd = torch.optim.SGD(self.network.parameters(), 0.025, 0.9, weight_decay=3e-4)
         self.loader = field.training_batches(field.Images(images.images, images.labels, mean, std, True), 64)
         self.valid = field.Images(images.images[:SCORED], images.labels[:SCORED], mean, std, False)
-        self.scored = Search(**{**vars(self.search), "valid": images.take(torch.arange(SCORED))})
+        self.scored = replace(self.search, valid=images.take(torch.arange(SCORED)))
         self.images, self.labels = self.trainer.batch(self.search.valid, "valid", 0)
         self.contiguous = self.images.contiguous()
         self.step = 0

@@ -89,6 +89,8 @@ class Genotype:
 
         Raises GenotypeError, also for a cell of NAS-Bench-201.
         """
+        if not isinstance(text, str):
+            raise GenotypeError(f"{text!r} given; a text is allowed")
         text = texts.without_mark(text)
         texts.refuse_201(text)
         try:

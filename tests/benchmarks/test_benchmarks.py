@@ -1,5 +1,7 @@
 """The baselines of the benchmarks compute what the library computes, and the limits count what is done."""
 
+from dataclasses import replace
+
 import field
 import limits
 import numpy as np
@@ -69,7 +71,7 @@ def test_the_field_scores_a_candidate_as_we_do():
             theirs.copy_(ours)
     normalization = Normalization.of(colour)
     changed = {"template": template, "valid": colour, "normalization": normalization}
-    search = type(search)(**{**vars(search), **changed})
+    search = replace(search, **changed)
     architecture = search.space.sample(np.random.default_rng(0), 2)
     mean, std = normalization.mean.tolist(), normalization.std.tolist()
     images = field.Images(colour.images, colour.labels, mean, std, training=False)

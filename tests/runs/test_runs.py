@@ -96,7 +96,7 @@ def test_a_run_of_before_a_field_was_added_resumes_where_the_field_says_what_was
     open_run(tmp_path / "r", epochs=3).close()
     Run.open(LaterSearch(epochs=3, run_dir=str(tmp_path / "r")), "search").close()
     new = LaterSearch(epochs=3, way="new", run_dir=str(tmp_path / "new"))
-    with pytest.raises(RunError, match="way: absent there, 'new' here"):
+    with pytest.raises(RunError, match="way: 'old' there, 'new' here"):
         Run.open(replace(new, run_dir=str(tmp_path / "r")), "search")
     Run.open(new, "search").close()
     with pytest.raises(RunError, match="way: 'new' there, absent here"):

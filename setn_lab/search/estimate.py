@@ -6,10 +6,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+
 from setn_lab.compute.device import explain_out_of_memory, peak_memory, synchronize
-from setn_lab.data.batches import scoring_batches
+from setn_lab.compute.streams import generator
+from setn_lab.data.batches import normalize_images, scoring_batches
+from setn_lab.search.candidates import TOGETHER
 from setn_lab.search.setup import Search
-from setn_lab.search.steps import Trainer
+from setn_lab.search.steps import Trainer, one_shot
+from setn_lab.template.cell import Cache
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
 
     The making of batches, a small part, is not in the steps' times, and candidates are counted as scored in full.
 
-    The memory is the device's peak on CUDA, and elsewhere the peak of this process so far, which Windows does not tell.
+    The memory is the device's peak on CUDA, and elsewhere the peak of this process so far, which Windows does not tell;
+    and what candidates that are scored together share.
     """
     config = search.config
     networks = {name: copy.deepcopy(getattr(search, name)) for name in ("template", "evaluator", "average")}
@@ -55,11 +61,25 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
     if config.template_run is not None:
         weight, trained = 0.0, 0
     trained += config.evaluator_epochs
+    peak = peak_memory(search.device)
     return Estimate(
         weight_step=weight,
         evaluator_step=evaluation,
         candidate=candidate,
         training=search.steps * (config.epochs * weight + trained * evaluation),
         scoring=(config.candidates + config.baseline_candidates) * candidate,
-        memory=peak_memory(search.device),
+        memory=None if peak is None else peak + shared_results(search),
     )
+
+
+@torch.no_grad()
+def shared_results(search: Search) -> int:
+    """Bytes of the results that `TOGETHER` candidates share on a batch, from what they share on two images."""
+    count = min(search.config.scoring_batch_size, len(search.valid))
+    images = normalize_images(search.valid.images[:2], search.normalization)
+    rng = generator(search.config.seed, "estimate")
+    cache: Cache = {}
+    for architecture in search.space.sample(rng, TOGETHER, search.space.cell_types):
+        one_shot(search, images, search.template.per_cell(architecture), cache)
+    tensors = {result.data_ptr(): result for result in cache.values()}  # an identity gives what another one holds
+    return sum(result.numel() * result.element_size() for result in tensors.values()) // 2 * count

@@ -10,19 +10,21 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from references import StopError
 
 from setn_lab.compute.device import ShortMemoryError, choose_device, explain_out_of_memory
 from setn_lab.config import ConfigError, identity
+from setn_lab.data.batches import normalize_images
 from setn_lab.runs import run
 from setn_lab.runs.checkpoint import CheckpointError, load_latest
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search import candidates, steps
 from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig
-from setn_lab.search.estimate import estimate
+from setn_lab.search.estimate import estimate, shared_results
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import SearchError, train
 from setn_lab.space.genotype import Genotype
@@ -500,3 +502,16 @@ def test_the_defaults_are_the_papers():
     assert (config.weight_lr, config.weight_momentum, config.weight_decay) == (0.025, 0.9, 3e-4)
     assert (config.evaluator_lr, config.evaluator_weight_decay) == (3e-3, 1e-3)
     assert (config.gradient_clip, config.path_dropout, config.candidates) == (10, 0.1, 1000)
+
+
+@pytest.mark.parametrize("space", ["small", "nasbench201"])
+def test_the_estimate_counts_what_candidates_share(tmp_path, tiny_config, space):
+    """As much as a batch of them really keeps, up to chance in which operations are drawn."""
+    search = prepare_search(tiny_config(tmp_path, space=space, nodes=4, channels=3))
+    cache = {}
+    images = normalize_images(search.valid.images, search.normalization)
+    with torch.no_grad():
+        for architecture in search.space.sample(np.random.default_rng(7), 32, search.space.cell_types):
+            steps.one_shot(search, images, search.template.per_cell(architecture), cache)
+    kept = {one.data_ptr(): one.numel() * one.element_size() for one in cache.values()}
+    assert shared_results(search) == pytest.approx(sum(kept.values()), rel=0.1)

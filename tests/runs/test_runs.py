@@ -99,7 +99,7 @@ def test_a_run_of_before_a_field_was_added_resumes_where_the_field_says_what_was
     with pytest.raises(RunError, match="way: 'old' there, 'new' here"):
         Run.open(replace(new, run_dir=str(tmp_path / "r")), "search")
     Run.open(new, "search").close()
-    with pytest.raises(RunError, match="way: 'new' there, absent here"):
+    with pytest.raises(RunError, match="way: 'new' there, 'old' here"):
         Run.open(replace(new, way="old"), "search")
 
 

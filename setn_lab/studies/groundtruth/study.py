@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from setn_lab.compute.spread import session
-from setn_lab.config import ConfigError, bounded, build, identity, later, unhashed
+from setn_lab.config import ConfigError, bounded, build, later, unhashed, values_of
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
@@ -69,7 +69,7 @@ class GroundTruthConfig(StudyConfig):
                 "once, with commas between them"
             )
         try:
-            searches = {name: identity(search) for name, seed, search in self.searches() if seed == self.seed}
+            searches = {name: values_of(search) for name, seed, search in self.searches() if seed == self.seed}
         except ConfigError as error:
             raise ConfigError(f"switches: {self.switches!r} given; {error}") from error
         for place, (name, search) in enumerate(searches.items()):

@@ -216,6 +216,41 @@ def test_the_baselines_rank_all_architectures(config):
     assert rows["parameters"]["100%"]["kendall_tau"] == pytest.approx(tau)  # the same order
 
 
+def test_what_costs_nothing_chooses_among_the_same_candidates(finished, config):
+    """By counting operations of each candidate, one by one."""
+    found, truth = results.read(finished), config.truth()
+    weights = {"nor_conv_3x3": 9, "nor_conv_1x1": 1}
+    for name, seeds in found.rows.items():
+        for result in seeds:
+            sources = ("candidates", result.free), ("uniform", result.free_uniform)
+            for journal, free in sources:
+                some = [one for one, _, _ in scored(finished, f"{name}-{result.seed}", journal)][:DRAWN]
+                counts = [sum(weights.get(SPACE.operations[o], 0) for o in one.array.ravel()) for one in some]
+                best = [truth.of(one.array) for one, count in zip(some, counts, strict=True) if count == max(counts)]
+                assert free["convolutions"] == pytest.approx(np.mean(best))
+                assert free["parameters"] == pytest.approx(free["convolutions"])  # 9 to 1 is their ratio of weights
+    text = report.choices_table(found)
+    assert text.count("| candidates |") == text.count("| uniform |") == len(found.rows)
+
+
+def test_the_ceiling_compares_what_the_table_has_twice(config):
+    truth = config.truth()
+    assert results.CEILING not in results.baselines(truth)
+    noisy = truth.accuracy + np.random.default_rng(5).normal(0, 2, len(truth.accuracy))
+    found = results.baselines(replace(truth, validation=noisy, tested=truth.accuracy))[results.CEILING]
+    assert found["100%"]["kendall_tau"] == pytest.approx(kendalltau(noisy, truth.accuracy).statistic)
+
+
+def test_the_progress_has_the_seconds_of_the_search(finished):
+    found = results.read(finished)
+    for name, seeds in found.rows.items():
+        for result in seeds:
+            lines = read_journal(finished / f"{name}-{result.seed}.metrics.jsonl")
+            assert result.seconds == pytest.approx([sum(one["seconds"] for one in lines[: k + 1]) for k in range(2)])
+            assert len(result.spread) == len(lines) == 2
+    assert report.progress_table(found).count(" s |") == 2 * len(found.rows)
+
+
 def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, config, tmp_path):
     page = report.write(results.read(finished), tmp_path / "report")
     summary = json.loads((page.parent / "summary.json").read_text(encoding="utf-8"))

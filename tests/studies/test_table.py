@@ -123,3 +123,17 @@ def test_shares_are_not_percent(frame, tmp_path):
     frame.assign(cifar10_test_200ep=frame["cifar10_test_200ep"] / 100).to_csv(path, index=False)
     with pytest.raises(TableError, match="percent from 0 to 100 are needed, not shares"):
         table.load_table(path)
+
+
+def test_validation_and_test_of_the_same_networks(frame, tmp_path):
+    """Of the column's data set, of the most epochs that both have; the rows in any order."""
+    rng = np.random.default_rng(3)
+    names = [f"cifar10_{split}_{epochs}ep" for epochs in (12, 40, 90) for split in ("valid", "test")][:-1]
+    more = frame.assign(**{name: rng.uniform(20, 90, len(frame)) for name in [*names, "cifar100_valid_200ep"]})
+    more.sample(frac=1, random_state=1).to_csv(tmp_path / "more.csv", index=False)
+    found = table.load_table(tmp_path / "more.csv")
+    places = nasbench201.number(np.array([SPACE.read(text).array for text in more["arch"]]))
+    np.testing.assert_allclose(found.validation[places], more["cifar10_valid_40ep"])
+    np.testing.assert_allclose(found.tested[places], more["cifar10_test_40ep"])
+    frame.to_csv(tmp_path / "none.csv", index=False)
+    assert table.load_table(tmp_path / "none.csv").validation is None

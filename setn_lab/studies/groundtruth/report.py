@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from setn_lab.figures import page
+from setn_lab.runs.progress import duration
+from setn_lab.runs.run import read_journal
 from setn_lab.space import nasbench201
 from setn_lab.space.names import label
 from setn_lab.studies import tables
@@ -22,6 +24,7 @@ CONTENTS = {
     "*.candidates.jsonl": "a line per candidate of the evaluator, a file a row and seed",
     "*.uniform.jsonl": "the same for uniform architectures",
     "*.evaluator.jsonl": "the evaluator's probabilities after each epoch",
+    "*.metrics.jsonl": "losses, accuracies and seconds of each epoch",
     "epochs.svg": "figure",
     "scatter.svg": "figure",
     "tables.md": "all tables",
@@ -30,6 +33,7 @@ CONTENTS = {
 
 
 ALL = "100%"
+SHOWN = 8  # epochs of each row in the table of its progress
 STATISTICS = {"kendall_tau": "tau-b", "spearman_rho": "rho", "good_pairs": "good pairs"}
 
 
@@ -152,6 +156,34 @@ def _cell(values: list[float | None], form: str) -> str:
     return tables.UNDEFINED if mean is None else page.plus_minus(mean, _std(values), form)
 
 
+def choices_table(study: Study) -> str:
+    """What the one-shot loss and what costs nothing choose among the same candidates, as Markdown."""
+    rows = []
+    for name, seeds in study.rows.items():
+        for source, chosen, free in (
+            ("candidates", [result.chosen for result in seeds], [result.free for result in seeds]),
+            ("uniform", [result.uniform for result in seeds], [result.free_uniform for result in seeds]),
+        ):
+            own = [_cell([choice[key] for choice in free], ".2f") for key in free[0]]
+            rows.append([name, source, _cell([*chosen], ".2f"), *own])
+    names = [name.replace("_", "-") for name in study.rows[next(iter(study.rows))][0].free]
+    return page.table(["row", "among T of", "one-shot loss [%]", *(f"{name} [%]" for name in names)], rows)
+
+
+def progress_table(study: Study) -> str:
+    """The mean true accuracy of what the evaluator would draw, by epoch and by seconds of the search, as Markdown."""
+    rows = []
+    for name, seeds in study.rows.items():
+        records = [read_journal(study.folder / f"{name}-{result.seed}.evaluator.jsonl") for result in seeds]
+        count = len(seeds[0].spread)
+        for place in sorted({*range(0, count, max(1, count // SHOWN)), count - 1}):
+            seconds = [result.seconds[place] for result in seeds if len(result.seconds) > place]
+            time = duration(float(np.mean(seconds))) if len(seconds) == len(seeds) else ""
+            accuracy = _cell([result.spread[place][0] for result in seeds], ".2f")
+            rows.append([name, str(records[0][place]["epoch"]), time, accuracy])
+    return page.table(["row", "epoch", "time of the search", "evaluator's candidates [%]"], rows)
+
+
 def operations_table(study: Study) -> str:
     """What the one-shot loss thinks of each operation, beside what is true of all architectures, as Markdown."""
     true = uses(nasbench201.every(), study.truth.accuracy)
@@ -173,7 +205,14 @@ def draws_table(study: Study) -> str:
 
 def save(study: Study, target: Path | None = None) -> list[Path]:
     """Write figures (SVG), tables (Markdown) and summary.json into `target`, by default the run folder itself."""
-    tables = quality_table(study), ranking_table(study), operations_table(study), draws_table(study)
+    tables = (
+        quality_table(study),
+        choices_table(study),
+        progress_table(study),
+        ranking_table(study),
+        operations_table(study),
+        draws_table(study),
+    )
     return page.write_files(
         target or study.folder,
         {"epochs": epochs_figure(study), "scatter": scatter_figure(study)},
@@ -195,6 +234,12 @@ def write(study: Study, target: Path) -> Path:
         "## Are the candidates good?",
         quality_table(study),
         "![true accuracy under the evaluator](epochs.svg)",
+        "What the one-shot loss chooses among the T candidates, and among the first T uniform architectures, beside "
+        "what costs nothing would choose there (the mean where it rates several alike):",
+        choices_table(study),
+        "The mean true accuracy of what the evaluator would draw, exactly. The time is of the row's own search; a row "
+        "with `evaluator_epochs` took the finished template of a row before it.",
+        progress_table(study),
         "## Is the one-shot score right?",
         ranking_table(study),
         "![one-shot loss and true accuracy](scatter.svg)",

@@ -19,6 +19,7 @@ from setn_lab.studies.groundtruth.table import BenchmarkTable
 
 FRACTIONS = (1.0, 0.01, 0.1, 0.5)  # all, and the best by true accuracy, within which ranks are compared
 DRAWS = (1, 10, 100, 1000)  # T
+CEILING = "ceiling: validation against test"  # of the same trained networks, which no prediction can pass by much
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -82,8 +83,11 @@ class RowResult:
     of the true accuracies of what was drawn. spread: of the true accuracy under the evaluator after each epoch,
     exactly, its mean and its QUANTILES. agreement: of one-shot loss and truth over the uniform ones. uses: by
     operation, Spearman's rho between how often a uniform one uses it and how low its one-shot loss is. best_of: the
-    expected true accuracy of the best of so many draws, None where they are more than T. not_finite: how many draws,
-    of the evaluator's and of the uniform ones, are left out, as their one-shot loss is not finite.
+    expected true accuracy of the best of so many draws, None where they are more than T. free, free_uniform: by free
+    predictor, the true accuracy of what it would choose among the same candidates, and among the first T uniform ones,
+    the mean over those that it rates alike. seconds: of the search so far, at the end of each epoch of `spread`; empty
+    where a study of an earlier version has not kept them. not_finite: how many draws, of the evaluator's and of the
+    uniform ones, are left out, as their one-shot loss is not finite.
     """
 
     seed: int
@@ -100,6 +104,9 @@ class RowResult:
     agreement: RankAgreement
     uses: dict[str, float | None]
     best_of: dict[str, float | None]
+    free: dict[str, float]
+    free_uniform: dict[str, float]
+    seconds: list[float]
     not_finite: int
 
 
@@ -108,7 +115,8 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
     name = f"{row}-{seed}"
     drawn, uniform = (Sample.read(folder / f"{name}.{journal}.jsonl") for journal in ("candidates", "uniform"))
     argmax = Sample.read(folder / f"{name}.argmax.jsonl").chosen()
-    best = uniform.first(draws).chosen()
+    first = uniform.first(draws)
+    best = first.chosen()
     true = truth.of(uniform.architectures)
     best_of = statistics.best_of(
         drawn.loss, {"true": truth.of(drawn.architectures)}, DRAWS, lowest=True, weights=drawn.draws.astype(float)
@@ -119,6 +127,7 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
         now = NASBench201Distributions.from_record(NASBench201Space(), record)
         spread.append(spread_of(truth.accuracy, np.exp(now.log_probability(every))))
     chosen = drawn.chosen()
+    seconds = np.cumsum([record["seconds"] for record in read_journal(folder / f"{name}.metrics.jsonl")])
     return RowResult(
         seed=seed,
         chosen=float(truth.of(chosen)),
@@ -136,6 +145,9 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
         agreement=rank_agreement(-uniform.loss, true),
         uses=uses(uniform.architectures, -uniform.loss),
         best_of={str(best.draws): None if best.beyond else best.values["true"].mean for best in best_of},
+        free=_choices(drawn.architectures, truth),
+        free_uniform=_choices(first.architectures, truth),
+        seconds=seconds.tolist(),
         not_finite=drawn.not_finite + uniform.not_finite,
     )
 
@@ -186,7 +198,25 @@ def _good_pairs(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> fl
 
 
 def baselines(truth: BenchmarkTable) -> dict[str, RankAgreement]:
-    """What costs nothing, over all architectures: parameters, multiply-adds, and the convolutions counted 9 to 1."""
+    """How what costs nothing ranks all architectures, and what is known best of them, CEILING."""
+    found = {name: rank_agreement(values, truth.accuracy) for name, values in free_predictors().items()}
+    if truth.validation is not None and truth.tested is not None:
+        found[CEILING] = rank_agreement(truth.validation, truth.tested)
+    return found
+
+
+def _choices(architectures: NDArray[np.int64], truth: BenchmarkTable) -> dict[str, float]:
+    """By free predictor, the mean true accuracy of those architectures (n, 6) that it rates highest."""
+    true, places = truth.of(architectures), nasbench201.number(architectures)
+    rated = {name: values[places] for name, values in free_predictors().items()}
+    return {name: float(true[values == values.max()].mean()) for name, values in rated.items()}
+
+
+@lru_cache
+def free_predictors() -> dict[str, NDArray[np.float64]]:
+    """What costs nothing, of all architectures (15625,), more is better: parameters, multiply-adds, and the
+    convolutions counted 9 to 1.
+    """
     space, every = NASBench201Space(), nasbench201.every()
     conv3, conv1 = (space.operations.index(name) for name in ("nor_conv_3x3", "nor_conv_1x1"))
     metrics: tuple[Metric, ...] = ("parameters", "multiply_adds")
@@ -194,7 +224,7 @@ def baselines(truth: BenchmarkTable) -> dict[str, RankAgreement]:
         metric: np.array([_sizes(metric).of(architecture[None]) for architecture in every]) for metric in metrics
     }
     found["convolutions"] = 9.0 * (every == conv3).sum(1) + (every == conv1).sum(1)
-    return {name: rank_agreement(values, truth.accuracy) for name, values in found.items()}
+    return found
 
 
 @lru_cache

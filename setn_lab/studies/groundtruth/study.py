@@ -139,7 +139,8 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
                 templates.setdefault(template, own.folder)
                 score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
                 score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
-                copy_journal(own, "evaluator", run, f"{name}-{seed}.evaluator")
+                for journal in ("evaluator", "metrics"):
+                    copy_journal(own, journal, run, f"{name}-{seed}.{journal}")
                 score(search, run, "argmax", 1, f"{name}-{seed}.argmax", observe, config.pool)
                 folders[f"{name}-{seed}"] = own.folder.name
                 run.write("runs.json", json.dumps(folders, indent=1) + "\n")

@@ -5,7 +5,7 @@ nats_bench where it is installed. Nothing of it is committed here.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,17 @@ class TableError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class BenchmarkTable:
-    """The true accuracy [%] of every architecture, by `space.nasbench201.number`: accuracy (15625,)."""
+    """The true accuracy [%] of every architecture, by `space.nasbench201.number`: accuracy (15625,).
+
+    validation, tested: of the same networks, of as many epochs, on validation and on test images of the column's data
+    set (15625,); None where the table has no such columns.
+    """
 
     source: str
     column: str
     accuracy: NDArray[np.float64]
+    validation: NDArray[np.float64] | None = None
+    tested: NDArray[np.float64] | None = None
 
     def of(self, architectures: Edges) -> NDArray[np.float64]:
         """The accuracies [%] of architectures (..., 6)."""
@@ -60,12 +66,28 @@ def load_table(table: str | Path, column: str = DEFAULT_COLUMN) -> BenchmarkTabl
             raise TableError(
                 f"{path}: the columns 'arch' and {column!r} are needed; it has {', '.join(map(repr, header))}"
             )
-        frame = pd.read_csv(path, usecols=["arch", column])
+        pair = _validation_pair(header, column)
+        frame = pd.read_csv(path, usecols=["arch", column, *pair])
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror or error}") from error
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise TableError(f"{path} is no CSV file: {error}") from error
-    return from_columns(str(path), column, frame["arch"].tolist(), frame[column].tolist())
+    texts = frame["arch"].tolist()
+    table_of = from_columns(str(path), column, texts, frame[column].tolist())
+    if not pair:
+        return table_of
+    validation, tested = (from_columns(str(path), name, texts, frame[name].tolist()).accuracy for name in pair)
+    return replace(table_of, validation=validation, tested=tested)
+
+
+def _validation_pair(header: list[str], column: str) -> list[str]:
+    """The columns DATASET_valid_EPOCHSep and DATASET_test_EPOCHSep of the same networks, those of the most epochs."""
+    dataset = column.partition("_test_")[0]
+    epochs = [int(found[1]) for name in header if (found := re.fullmatch(rf"{re.escape(dataset)}_valid_(\d+)ep", name))]
+    for number in sorted(epochs, reverse=True):
+        if (tested := f"{dataset}_test_{number}ep") in header:
+            return [f"{dataset}_valid_{number}ep", tested]
+    return []
 
 
 def from_api(api: Any, column: str = DEFAULT_COLUMN) -> BenchmarkTable:

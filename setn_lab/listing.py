@@ -43,9 +43,9 @@ def listing(root: Path) -> list[tuple[str, ...]]:
 
 
 def _written(folder: Path) -> float:
-    """When the run was started: its config is written once, while its environment may be added to."""
-    config = folder / "config.json"
-    return (config if config.exists() else folder / "environment.json").stat().st_mtime
+    """When the run was started: config.json is written again for another T, environment.json on another machine."""
+    paths = folder / "config.json", folder / "environment.json"
+    return min(path.stat().st_mtime for path in paths if path.exists())
 
 
 def as_text(rows: list[tuple[str, ...]]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,22 @@ def _stamps(place: Path | str, data_dir: str | None, splits: list[str]) -> list[
     return sorted(
         (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         for folder in folders
-        for base, _, names in os.walk(folder, followlinks=True)
+        for base, names in _walk(folder)
         for path in (os.path.join(base, name) for name in names)
         if (status := _status(path)) is not None
     )
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder below one, and its files; links are followed, each folder once, so that no circle is endless."""
+    seen: set[str] = set()
+    for base, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(base)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield base, names
 
 
 def _status(path: str) -> os.stat_result | None:

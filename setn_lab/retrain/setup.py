@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -40,9 +41,9 @@ class Retraining:
     genotype: Genotype
     source: ImageSource
 
-    @property
+    @cached_property
     def folder(self) -> Path:
-        """The run folder, which `Run.open` makes."""
+        """The run folder, which `Run.open` makes; of the genotype and images that were read."""
         given = self.config.run_dir
         return default_folder(self.config, "retrain") if given is None else expanded(given, "run_dir").absolute()
 
@@ -114,7 +115,9 @@ def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -
             "number or None"
         )
     check_head(config, source.image_size)
-    return Retraining(config, device, name, genotype, source)
+    setup = Retraining(config, device, name, genotype, source)
+    assert setup.folder  # now: what lies in the genotype's place may become another while this is trained
+    return setup
 
 
 def check_head(config: RetrainConfig, image_size: int, parameter: str = "auxiliary_weight") -> None:

@@ -100,8 +100,8 @@ def _train(setup: Retraining, run: Run | None, processes: ProcessGroup, seed: in
     optimizer = torch.optim.SGD(
         network.parameters(), config.weight_lr, momentum=config.weight_momentum, weight_decay=config.weight_decay
     )
-    folder = setup.folder / "checkpoints" / f"seed-{seed}"
     kept = run is not None or processes.share.processes > 1
+    folder = (setup.folder if kept else Path()) / "checkpoints" / f"seed-{seed}"
     begin = _resume(network, optimizer, folder) if kept else 0
     if not processes.agree(begin):
         raise RunError(f"{folder}: the processes find different checkpoints there: all must read the same folder")

@@ -5,7 +5,9 @@ of each stage and product that may grow old the digest of what it was made from.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,35 @@ def record(config: Any, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
     }
 
 
+class IdentityError(ValueError):
+    """An identity.json that cannot be read, so that nobody knows what its run is made of."""
+
+
 def read(folder: Path) -> dict[str, Any] | None:
-    """What a run folder says of itself; None where nothing, or nothing that can be read, is there."""
-    try:
-        stored = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """What a run folder says of itself; None where it says nothing, as in earlier versions. Raises IdentityError."""
+    path = folder / NAME
+    if not path.exists():
         return None
-    return stored if isinstance(stored, dict) and {"parameters", "contents", "products"} <= stored.keys() else None
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(stored["parameters"], str) and isinstance(stored["products"], dict)):
+            raise ValueError("it has another form")
+        if not all(isinstance(facts["digest"], str) for facts in stored["contents"].values()):
+            raise ValueError("it has another form")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IdentityError(
+            f"{path} is damaged ({error!r}): restore it from a copy, or give another run_dir"
+        ) from error
+    return stored
+
+
+def _neighbours(root: Path, kind: str, parameters: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The runs of those parameters and what was found for them; those that cannot be read are passed over."""
+    for path in sorted(root.glob(f"{kind}-*/{NAME}")):
+        with suppress(IdentityError):
+            stored = read(path.parent)
+            if stored is not None and stored["parameters"] == parameters:
+                yield path.parent, stored["contents"]
 
 
 def older_digest(config: Any) -> str:
@@ -44,9 +68,11 @@ def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """In words what differs between two findings of one field; empty where nothing does."""
     if there.get("digest") == here.get("digest"):
         return ""
+    if not there or not here:
+        return f"given {'here' if here else 'there'} alone"
     lines = []
     for name in [*there, *(name for name in here if name not in there)]:
-        old, new = there.get(name, "nothing"), here.get(name, "nothing")
+        old, new = there.get(name), here.get(name)
         if name in ("digest", "where") or old == new:
             continue
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -62,18 +88,23 @@ def changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     return "; ".join(lines[:8]) + (f"; and {len(lines) - 8} more" if len(lines) > 8 else "") or "other content"
 
 
+def same(root: Path, kind: str, config: Any, found: Mapping[str, Mapping[str, Any]]) -> Path | None:
+    """The folder of the same run under another name, as earlier versions gave; None where there is none."""
+    digests = {name: facts["digest"] for name, facts in found.items()}
+    for folder, there in _neighbours(root, kind, record(config, found)["parameters"]):
+        named = re.fullmatch(rf"{re.escape(kind)}-[0-9a-f]{{10}}", folder.name)  # not by a person
+        if named and {name: facts["digest"] for name, facts in there.items()} == digests:
+            return folder
+    return None
+
+
 def elsewhere(root: Path, kind: str, config: Any, found: Mapping[str, Mapping[str, Any]]) -> tuple[Path, str] | None:
     """A run of the same parameters and places, where other things were found: its folder and what differs."""
-    here = record(config, found)
-    for path in sorted(root.glob(f"{kind}-*/{NAME}")):
-        stored = read(path.parent)
-        if stored is None or stored["parameters"] != here["parameters"]:
-            continue
-        there = stored["contents"]
+    for folder, there in _neighbours(root, kind, record(config, found)["parameters"]):
         same_places = there.keys() == found.keys() and all(
             there[name].get("where") == facts.get("where") for name, facts in found.items()
         )
         changed = {name: changes(there[name], facts) for name, facts in found.items()} if same_places else {}
         if lines := [f"{name}: {text}" for name, text in changed.items() if text]:
-            return path.parent, "\n  ".join(lines)
+            return folder, "\n  ".join(lines)
     return None

@@ -79,7 +79,7 @@ def epoch_line(record: dict[str, Any]) -> str:
     ]
     collapsed = collapse(record["entropy"])
     entropy = f"entropy {record['entropy']:.2f} nats" + (f" ({collapsed})" if collapsed else "")
-    return f"epoch {record['epoch']}: {', '.join(parts)}, {entropy}, {record['seconds']:.0f} s"
+    return f"epoch {record['epoch']}: {', '.join([*parts, entropy])}, {record['seconds']:.0f} s"
 
 
 def collapse(entropy: float) -> str:

@@ -78,7 +78,7 @@ class Run:
                 else:
                     _refuse_foreign(folder)
                     replace_file(folder / "config.json", setn_lab.config.to_json(config).encode())
-                if identity.read(folder) is None:
+                if _read_identity(folder) is None:
                     _write_identity(folder, identity.record(config, found))
                 for leftover in folder.glob(".*.tmp"):
                     leftover.unlink()
@@ -204,15 +204,15 @@ class Run:
         """What `note` last said of a product."""
         return self._identity()["products"].get(product)
 
-    def note(self, product: str, made_from: str) -> None:
-        """Keep of a product, or of a stage of the run, the digest of what it was made from."""
+    def note(self, product: str, made_from: str | None) -> None:
+        """Keep of a product, or of a stage of the run, the digest of what it was made from; None: it is no more."""
         stored = self._identity()
         if stored["products"].get(product) != made_from:
             stored["products"][product] = made_from
             self.write(identity.NAME, json.dumps(stored, indent=1) + "\n")
 
     def _identity(self) -> dict[str, Any]:
-        return identity.read(self.folder) or identity.record(self.config, self.contents)
+        return _read_identity(self.folder) or identity.record(self.config, self.contents)
 
     def _path(self, name: str) -> Path:
         if self._lock is None:
@@ -227,9 +227,14 @@ def default_folder(config: Any, kind: str, found: dict[str, Mapping[str, Any]] |
     a folder of this config, it is that one.
     """
     found = setn_lab.config.contents(config) if found is None else found
-    folder = root_folder() / f"{kind}-{setn_lab.config.digest(config, found)}"
-    older = root_folder() / f"{kind}-{identity.older_digest(config)}"
-    return older if not folder.exists() and (older / "config.json").exists() else folder
+    root = root_folder()
+    folder = root / f"{kind}-{setn_lab.config.digest(config, found)}"
+    if folder.exists():
+        return folder
+    older = root / f"{kind}-{identity.older_digest(config)}"
+    if (older / "config.json").exists() and not (older / identity.NAME).exists():
+        return older
+    return identity.same(root, kind, config, found) or folder  # an older one that was opened since, under its own name
 
 
 def root_folder() -> Path:
@@ -292,6 +297,13 @@ def _changed(folder: Path, lines: str) -> str:
     )
 
 
+def _read_identity(folder: Path) -> dict[str, Any] | None:
+    try:
+        return identity.read(folder)
+    except identity.IdentityError as error:
+        raise RunError(str(error)) from error
+
+
 def _write_identity(folder: Path, content: dict[str, Any]) -> None:
     replace_file(folder / identity.NAME, (json.dumps(content, indent=1) + "\n").encode())
 
@@ -302,7 +314,7 @@ def _compare_config(folder: Path, config: Any) -> None:
     cls = type(config)
     here = setn_lab.config.decisive(cls, vars(config))
     there = setn_lab.config.decisive(cls, setn_lab.config.completed(cls, _read_object(folder / "config.json")))
-    stored = identity.read(folder)
+    stored = _read_identity(folder)
     if stored is not None:  # what a place holds counts, not how it is written; an older version did not know that
         known = stored["contents"]
         here, there = ({name: value for name, value in part.items() if name not in known} for part in (here, there))
@@ -315,7 +327,7 @@ def _compare_config(folder: Path, config: Any) -> None:
 
 
 def _compare_contents(folder: Path, found: dict[str, Mapping[str, Any]]) -> None:
-    stored = identity.read(folder)
+    stored = _read_identity(folder)
     if stored is None:
         return
     known = stored["contents"]

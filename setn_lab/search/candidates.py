@@ -36,6 +36,7 @@ from setn_lab.template.norm import BatchNorm
 
 CandidateSource = Literal["evaluator", "uniform", "argmax"]
 WINNER = "genotype.json"
+MADE_OF_WINNER = WINNER, "sizes.json", "cells.svg", "candidates.svg"
 TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
 RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
 
@@ -187,6 +188,11 @@ class _Entry:
     def scored(self, loss: float, accuracy: float, images: int) -> Candidate:
         return Candidate(self.genotype, loss, accuracy, images, self.draws, self.log_probability)
 
+    def is_of(self, candidate: Candidate) -> bool:
+        """Whether the candidate is this one, under the same evaluator up to another processor's last bits."""
+        same = (candidate.genotype, candidate.draws) == (self.genotype, self.draws)
+        return same and math.isclose(candidate.log_probability, self.log_probability, rel_tol=1e-4, abs_tol=1e-4)
+
 
 def _entries(search: Search, source: CandidateSource, count: int) -> list[_Entry]:
     """The distinct ones among `count` drawn architectures, in the order of their first draw."""
@@ -208,9 +214,8 @@ def _done(search: Search, run: Run, journal: str, entries: list[_Entry], made_fr
     _sign(search, run)
     records = run.read(journal)
     done = _read(search, run.folder / f"{journal}.jsonl", records)
-    expected = [(entry.genotype, entry.draws) for entry in entries[: len(done)]]
-    ours = all(record.get("of", made_from) == made_from for record in records)
-    if ours and [(candidate.genotype, candidate.draws) for candidate in done] == expected:
+    ours = all(record.get("of", made_from) == made_from for record in records) and len(done) <= len(entries)
+    if ours and all(entry.is_of(candidate) for entry, candidate in zip(entries, done, strict=False)):
         return done
     run.put_aside(journal)
     return []
@@ -229,18 +234,18 @@ def _known(search: Search, run: Run, made_from: str) -> dict[Any, tuple[float, f
 
 def _sign(search: Search, run: Run) -> None:
     """Give the lines that an older version wrote the digest of what they were made from, by the folder's config."""
+    journals = {journal: run.read(journal) for journal in ("candidates", "baseline", "argmax")}
+    if all("of" in record for records in journals.values() for record in records):
+        return
     stored = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-    if not set(SearchConfig.redone) <= stored.keys():
+    if "candidate_source" not in stored:
         return  # of a study, whose own config says how its candidates are scored
-    names = {name: stored[name] for name in SearchConfig.redone}
+    names = {name: stored.get(name, getattr(SearchConfig, name)) for name in SearchConfig.redone}
     made_from = stages(replace(search.config, **names))
-    for journal in ("candidates", "baseline", "argmax"):
-        records = run.read(journal)
-        if all("of" in record for record in records):
-            continue
-        raced = journal == "candidates" and stored["scoring"] == "racing"
+    for journal in (name for name, records in journals.items() if records):
+        raced = journal == "candidates" and names["scoring"] == "racing"
         of = made_from.candidates if raced else made_from.scores
-        run.write(f"{journal}.jsonl", "".join(json.dumps({"of": of, **record}) + "\n" for record in records))
+        run.write(f"{journal}.jsonl", "".join(json.dumps({"of": of, **one}) + "\n" for one in journals[journal]))
 
 
 def _read(search: Search, path: Path, records: list[dict[str, Any]]) -> list[Candidate]:
@@ -306,14 +311,19 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
     `score` raises.
     """
     config = search.config
+    search.check_run(run)
     load_trained(search, run)
     _sign(search, run)
     racing = config.scoring == "racing"
     made_from = search.stages.candidates
-    if run.made_from(WINNER) != made_from:  # nothing of other candidates may be taken for these, should this be killed
-        (run.folder / WINNER).unlink(missing_ok=True)
+    if not _is_of(search, run):  # nothing of other candidates may be taken for these, should this be killed
+        run.note(WINNER, None)
+        for name in MADE_OF_WINNER:
+            (run.folder / name).unlink(missing_ok=True)
         entries = _entries(search, config.candidate_source, config.candidates)
         _done(search, run, "candidates", entries, made_from if racing else search.stages.scores)
+        uniform = _entries(search, "uniform", config.baseline_candidates) if config.baseline_candidates else []
+        _done(search, run, "baseline", uniform, search.stages.scores)
         run.replace_config(config)
     if config.baseline_candidates:
         score(search, run, "uniform", config.baseline_candidates, "baseline", observe)
@@ -325,6 +335,13 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
     run.write(WINNER, chosen.genotype.to_json() + "\n")
     run.note(WINNER, made_from)
     return chosen
+
+
+def _is_of(search: Search, run: Run) -> bool:
+    """Whether the folder holds the winner of this search's candidates, and its config.json says so."""
+    stored = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    same = all(stored.get(name) == getattr(search.config, name) for name in SearchConfig.redone)
+    return same and run.made_from(WINNER) == search.stages.candidates and (run.folder / WINNER).exists()
 
 
 @contextmanager

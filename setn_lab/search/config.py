@@ -145,12 +145,12 @@ class SearchConfig(TemplateConfig):
     def __post_init__(self) -> None:
         """Check every field."""
         super().__post_init__()
-        if self.template_run and self.strategy == "setn-non":
+        if self.template_run is not None and self.strategy == "setn-non":
             raise ConfigError(
                 f"template_run: {self.template_run!r} given with strategy 'setn-non', whose template is trained "
                 "through its evaluator: None is allowed with it"
             )
-        if self.template_run and self.evaluator_epochs == 0 and self.candidate_source != "uniform":
+        if self.template_run is not None and self.evaluator_epochs == 0 and self.candidate_source != "uniform":
             raise ConfigError(
                 "evaluator_epochs: 0 given with template_run, so that the evaluator would never be trained; 1 or more "
                 "is allowed with it, or candidate_source 'uniform'"
@@ -171,12 +171,18 @@ class SearchConfig(TemplateConfig):
 
 def _template(folder: Path) -> dict[str, Any]:
     """The facts of the finished template in a run folder."""
-    stored = identity.read(folder)
+    try:
+        stored = identity.read(folder)
+    except identity.IdentityError as error:
+        raise ConfigError(f"template_run: {error}") from error
+    if not (folder / "config.json").exists():
+        what = "no run folder of a search"
+    elif stored is None:
+        what = "it is of an older version; resume it once, so that it says what it is made of"
+    else:
+        what = "its training is not over"
     digest = None if stored is None else stored["products"].get(TEMPLATE)
     if digest is None:
-        what = "no run folder of a search" if not (folder / "config.json").exists() else "its training is not over"
-        if stored is None and what.startswith("its"):
-            what = "it is of an older version; resume it once, so that it says what it is made of"
         raise ConfigError(f"template_run: {str(folder)!r} given: {what}; a folder with a finished template is allowed")
     return {"digest": digest, "where": str(folder)}
 

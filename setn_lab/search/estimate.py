@@ -58,15 +58,16 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
     images = len(search.valid)
     candidate = batch * len(scoring_batches(images, config.scoring_batch_size))
     trained = config.epochs - config.evaluator_start
+    epochs_of_weights = config.epochs
     if config.template_run is not None:
-        weight, trained = 0.0, 0
+        epochs_of_weights, trained = 0, 0
     trained += config.evaluator_epochs
     peak = peak_memory(search.device)
     return Estimate(
         weight_step=weight,
         evaluator_step=evaluation,
         candidate=candidate,
-        training=search.steps * (config.epochs * weight + trained * evaluation),
+        training=search.steps * (epochs_of_weights * weight + trained * evaluation),
         scoring=(config.candidates + config.baseline_candidates) * candidate,
         memory=None if peak is None else peak + shared_results(search),
     )

@@ -291,8 +291,8 @@ def write(folder: Path, target: Path) -> Path:
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
         "`config.json` holds every parameter: `papermill -f config.json` repeats the run, a folder of images given by "
         "`-p dataset`.",
-        f"Last epoch: {', '.join(losses)}, entropy of the architecture "
-        f"{first['entropy']:.2f} nats after the first epoch, {last['entropy']:.2f} after the last.",
+        f"Last epoch: {', '.join([*losses, 'entropy of the architecture'])} {last['entropy']:.2f} nats, after epoch "
+        f"{first['epoch']} {first['entropy']:.2f}.",
         f"The evaluator has {collapsed}: most candidates are the same." if collapsed else "",
         "![curves](curves.svg)",
         "## Candidates",
@@ -342,9 +342,11 @@ def describe_estimate(search: Search, estimate: Estimate) -> str:
     config = search.config
     total = duration(estimate.training + estimate.scoring)
     memory = "" if estimate.memory is None else f" It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
+    epochs = [] if config.template_run is not None else [f"{config.epochs} epochs"]
+    epochs += [f"{config.evaluator_epochs} of the evaluator alone"] if config.evaluator_epochs else []
     return (
         f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
-        f"{config.epochs} epochs ({1000 * estimate.weight_step:.0f} ms a weight step, "
+        f"{' and '.join(epochs) or 'nothing'} ({1000 * estimate.weight_step:.0f} ms a weight step, "
         f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
         f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each).{memory}"
     )

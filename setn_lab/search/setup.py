@@ -13,11 +13,12 @@ from torch import Tensor
 
 from setn_lab.compute.device import choose_device, keep_freed_blocks
 from setn_lab.compute.streams import generator
+from setn_lab.config import contents, decisive, differences
 from setn_lab.data.batches import Normalization, batch_indices
 from setn_lab.data.images import ImageSet, downsample, load_images, search_split
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
-from setn_lab.runs.run import Run
+from setn_lab.runs.run import Run, RunError
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.stages import Stages, stages
 from setn_lab.space.protocol import Space
@@ -66,6 +67,24 @@ class Search:
         """The digests of its stages."""
         return stages(self.config)
 
+    def check_run(self, run: Run) -> None:
+        """Raises RunError for a run that was opened with another config, or when the images were others."""
+        here, there = (decisive(type(self.config), vars(config)) for config in (self.config, run.config))
+        found = {name: facts["digest"] for name, facts in run.contents.items()}
+        places = set(found) | {"dataset"}
+        lines = differences(*({k: v for k, v in part.items() if k not in places} for part in (there, here)))
+        if lines or found != self.found:
+            raise RunError(
+                f"{run.folder} was opened for another search than the one that was prepared: "
+                + ("; ".join(lines) or "the images have changed in between")
+                + ". Prepare the search again"
+            )
+
+    @cached_property
+    def found(self) -> dict[str, str]:
+        """The digests of what the config pointed to when the search was prepared."""
+        return {name: facts["digest"] for name, facts in contents(self.config).items()}
+
     def restart(self) -> None:
         """Give the networks the weights that they were made with."""
         template, evaluator = _networks(self.config, self.kit, self.space, self.train)
@@ -104,7 +123,7 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     """Load the data, build template and evaluator, and move them to the device.
 
     A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
-    DataError for bad data, ConfigError for a device that this machine lacks.
+    DataError for bad data, ConfigError for a device that this machine lacks, RunError for a run of another config.
     """
     device = choose_device(config.device)
     if device.type == "cpu":
@@ -136,6 +155,9 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
         average,
     )
     assert search.stages  # of the images as they lie there now, while they are loaded
+    assert search.found
+    if run is not None:
+        search.check_run(run)
     return search
 
 

@@ -29,9 +29,11 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
 
     Appends a line per epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
     the lines of `metrics`. Raises SearchError when a loss or a parameter is no longer finite at the end of an epoch:
-    nothing of that epoch is kept, and the checkpoints before it stay.
+    nothing of that epoch is kept, and the checkpoints before it stay. Raises RunError where the run was opened with
+    another config or other images than the search was prepared with.
     """
     config, evaluator, held = search.config, search.evaluator, search.held
+    search.check_run(run)
     trainer = Trainer(search)
     begin = _resume(search, trainer, run)
     made_from, total = {"of": search.stages.evaluator}, search.epochs * search.steps
@@ -71,11 +73,27 @@ def _resume(search: Search, trainer: Trainer, run: Run) -> int:
             search.restart()
         if first:
             _take_template(search)
-            checkpoint.save(run.checkpoints, first, {**trainer.state(), "of": search.stages.evaluator})
-            search.held.epochs, search.held.folder = first, run.folder
+            _begin_with_template(search, trainer, run)
+    if epoch < search.config.epochs:
+        run.note(TEMPLATE, None)  # a finished one, whose checkpoint is gone
+    taken = 1 if first else 0  # a line of the taken template, as `_begin_with_template` leaves it
     for journal in ("metrics", "evaluator"):  # an epoch is journaled before its checkpoint is written
-        run.keep(journal, epoch - first)
+        run.keep(journal, epoch - first + taken)
     return epoch
+
+
+def _begin_with_template(search: Search, trainer: Trainer, run: Run) -> None:
+    """Keep the taken template and the untrained evaluator, as the epoch in which the template was finished."""
+    epoch, made_from = search.config.epochs, {"of": search.stages.evaluator}
+    distributions = search.evaluator.distributions()
+    losses = dict.fromkeys(("weight_loss", "weight_accuracy", "evaluator_loss", "evaluator_accuracy"))
+    record = {"epoch": epoch, **losses, "entropy": distributions.entropy(), "seconds": 0.0, **made_from}
+    for journal in ("metrics", "evaluator"):
+        run.keep(journal, 0)
+    run.append("metrics", record)
+    run.append("evaluator", {"epoch": epoch, **distributions.to_record(), **made_from})
+    checkpoint.save(run.checkpoints, epoch, {**trainer.state(), **made_from})
+    search.held.epochs, search.held.folder = epoch, run.folder
 
 
 def _take_template(search: Search) -> None:
@@ -89,8 +107,11 @@ def _take_template(search: Search) -> None:
             + "\nGive the search those parameters, or leave template_run out"
         )
     latest = checkpoint.load_latest(folder / "checkpoints")
-    if latest is None:
-        raise ConfigError(f"template_run: {str(folder)!r} given, which holds no checkpoint any more: train it again")
+    if latest is None or latest[0] < search.config.epochs:  # deleted or damaged since
+        raise ConfigError(
+            f"template_run: {str(folder)!r} given, which holds no checkpoint of the finished template any more: train "
+            "it to the end again"
+        )
     _hold(search, latest[1], "template", "average")
 
 

@@ -8,19 +8,23 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from references import TINY, StopError, write_folder
 
+from setn_lab import listing
 from setn_lab.config import ConfigError
+from setn_lab.data.folders import DataError
 from setn_lab.runs import checkpoint
 from setn_lab.runs.run import Run, RunError, default_folder
 from setn_lab.search import candidates as module
-from setn_lab.search import steps
+from setn_lab.search import report, steps
 from setn_lab.search.candidates import score, search_candidates
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.stages import stages
 from setn_lab.search.training import SearchError, train
+from setn_lab.widgets import comparison
 
 SMALL = {**TINY, "nodes": 1, "baseline_candidates": 3}
 IMAGES = {**SMALL, "limit_train": None, "limit_valid": None, "batch_size": 4, "epochs": 2, "flip": False}
@@ -327,7 +331,7 @@ def test_a_template_is_taken_from_another_run_and_trained_once(tmp_path, monkeyp
         search = prepare_search(stopped, run)
         with pytest.raises(StopError):
             train(search, run, stop_after(4))
-        assert [line["epoch"] for line in run.read("metrics")] == [4]
+        assert [line["epoch"] for line in run.read("metrics")] == [3, 4]  # the taken template's, and the first alone
     searched(stopped)
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
 
@@ -353,6 +357,136 @@ def test_a_template_that_cannot_be_taken_says_why(tmp_path):
         replace(taken, strategy="setn-non")
     uniform = replace(taken, evaluator_epochs=0, candidate_source="uniform", run_dir=str(tmp_path / "uniform"))
     assert (searched(uniform) / "genotype.json").exists()
+
+
+def test_a_template_whose_checkpoint_is_gone_is_not_taken(tmp_path):
+    """Damaged, so that the one before it would be taken; or deleted, and trained again for an epoch."""
+    joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
+    _, folder = trained(joint)
+    taken = replace(joint, template_run=str(folder), evaluator_epochs=1, run_dir=str(tmp_path / "taken"))
+    newest = sorted((folder / "checkpoints").glob("*.pt"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="bad checkpoint"), pytest.raises(ConfigError, match="no checkpoint of the"):
+        trained(taken)
+    shutil.rmtree(folder / "checkpoints")
+    with Run.open(joint, "search") as run, pytest.raises(StopError):
+        train(prepare_search(joint, run), run, stop_after(1))
+    with pytest.raises(ConfigError, match="its training is not over"):
+        trained(replace(taken, run_dir=str(tmp_path / "again")))
+
+
+def test_a_search_without_any_epoch_of_its_own_is_finished_and_reported(tmp_path):
+    _, folder = trained(SearchConfig(**SMALL, run_dir=str(tmp_path / "joint")))
+    config = SearchConfig(**{**SMALL, "candidate_source": "uniform"}, template_run=str(folder))
+    found = searched(replace(config, run_dir=str(tmp_path / "uniform")))
+    states = {row[0]: row[3] for row in listing.listing(tmp_path)}
+    assert states["uniform"] == "finished"
+    assert report.write(found, tmp_path / "page").exists()
+    _, text, _ = comparison._compare([folder, found])
+    assert "uniform" in text
+
+
+# One folder, other candidates
+
+
+@pytest.mark.parametrize("other", [{"candidates": 4}, {"select_by": "accuracy", "baseline_candidates": 5}])
+@pytest.mark.parametrize("moment", range(4))
+def test_back_after_a_killed_scoring_of_other_candidates(tmp_path, outcome, monkeypatch, other, moment):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path / "run"))
+    folder = searched(config)
+    before = outcome(folder), *files(folder), (folder / "config.json").read_bytes()
+    writes = []
+    real = Run.write
+
+    def dying(self, name, content):
+        writes.append(name)
+        if len(writes) > moment:
+            raise StopError
+        return real(self, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write", dying)
+        with pytest.raises(StopError):
+            searched(replace(config, **other))
+    state = {row[0]: row[3] for row in listing.listing(tmp_path)}["run"]
+    assert state == "finished" or "scored" in state
+    searched(config)
+    assert (outcome(folder), *files(folder), (folder / "config.json").read_bytes()) == before
+
+
+def test_a_baseline_of_another_setting_is_put_aside(tmp_path):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path))
+    searched(config)
+    searched(replace(config, baseline_candidates=0, scoring_batch_size=7))
+    assert not (tmp_path / "baseline.jsonl").exists()
+    assert (tmp_path / "baseline-1.jsonl").exists()
+
+
+def test_sizes_and_drawing_of_a_former_winner_do_not_stay(tmp_path):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path))
+    report.save(report.SearchRun.read(searched(config)))
+    searched(replace(config, candidates=2))
+    assert not (tmp_path / "sizes.json").exists()
+    assert not (tmp_path / "cells.svg").exists()
+
+
+def test_candidates_under_another_evaluator_of_the_same_template_are_written_again(tmp_path):
+    """A study's journal: the scores are the template's, and the log-probabilities the evaluator's."""
+    joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
+    first, folder = trained(joint)
+    other = replace(joint, template_run=str(folder), evaluator_epochs=3, evaluator_lr=0.5, run_dir=str(tmp_path / "o"))
+    second, _ = trained(other)
+    with Run.open(replace(joint, run_dir=str(tmp_path / "study")), "study") as run:
+        for search in (first, second, first):
+            scored = score(search, run, "uniform", 4, "scored")
+            expected = search.evaluator.distributions().log_probability(
+                np.stack([search.space.encode(one.genotype) for one in scored])
+            )
+            assert [line["log_probability"] for line in run.read("scored")] == pytest.approx(list(expected))
+
+
+# Damage and confusion
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"parameters": "x", "contents": [], "products": {}}', "{}"])
+def test_a_damaged_identity_is_named_and_nothing_is_written(runs, tmp_path, folder_of_images, text):
+    config = SearchConfig(**{**IMAGES, "dataset": str(folder_of_images)}, run_dir=str(runs / "search-mine"))
+    folder = searched(config)
+    whole = (folder / "identity.json").read_text(encoding="utf-8")
+    (folder / "identity.json").write_text(text, encoding="utf-8")
+    (folder_of_images / "train" / "b" / "003.png").unlink()
+    with pytest.raises(RunError, match=r"identity\.json is damaged"):
+        Run.open(config, "search")
+    assert (folder / "identity.json").read_text(encoding="utf-8") == text
+    Run.open(replace(config, run_dir=None), "search").close()  # a neighbour holds up nobody
+    (folder / "identity.json").write_text(whole, encoding="utf-8")
+    with pytest.raises(RunError, match="b 12 there, 11 here"):
+        Run.open(config, "search")
+
+
+def test_a_run_of_another_search_is_refused(tmp_path, folder_of_images):
+    one = SearchConfig(**SMALL, run_dir=str(tmp_path / "one"))
+    other = replace(one, seed=7, run_dir=str(tmp_path / "other"))
+    search, _ = trained(one)
+    with Run.open(other, "search") as run:
+        for call in (train, search_candidates):
+            with pytest.raises(RunError, match="seed: 7 there, 0 here"):
+                call(search, run)
+        with pytest.raises(RunError, match="seed: 7 there, 0 here"):
+            prepare_search(one, run)
+        assert not run.checkpoints.exists()
+    config = SearchConfig(**{**IMAGES, "dataset": str(folder_of_images)}, run_dir=str(tmp_path / "images run"))
+    with Run.open(config, "search") as run:
+        (folder_of_images / "train" / "b" / "003.png").unlink()
+        with pytest.raises(RunError, match="the images have changed in between"):
+            prepare_search(config, run)
+
+
+def test_links_in_a_circle_end(tmp_path, folder_of_images):
+    for name in ("a", "b"):
+        (folder_of_images / "train" / name / "link").symlink_to(folder_of_images / "train")
+    with pytest.raises(DataError):
+        Run.open(SearchConfig(**{**IMAGES, "dataset": str(folder_of_images)}, run_dir=str(tmp_path / "x")), "search")
 
 
 # Whatever people do

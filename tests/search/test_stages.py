@@ -221,6 +221,8 @@ def test_another_spelling_and_another_place_are_the_same_run(runs, tmp_path, fol
         {"candidates": 3},
         {"candidate_source": "uniform"},
         {"candidate_source": "argmax"},
+        {"candidate_source": "evolution"},
+        {"candidate_source": "refit"},
         {"select_by": "accuracy"},
         {"scoring_batch_size": 10},
         {"scoring": "racing"},

@@ -18,9 +18,7 @@ from setn_lab.studies.ablation import VARIANTS, AblationConfig
 
 DRAWS = (1, 10, 100, 1000)  # T
 Records = list[dict[str, Any]]
-INDEPENDENT = tuple(
-    name for name, variant in VARIANTS.items() if variant.source not in BY_SCORES
-)  # draws
+INDEPENDENT = tuple(name for name, variant in VARIANTS.items() if variant.source not in BY_SCORES)  # draws
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",

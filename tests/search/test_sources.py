@@ -177,8 +177,8 @@ def test_the_budget_is_t_draws_and_no_more_scorings(run, asked, values, source, 
 def test_architectures_are_drawn_again_in_later_parts(asked, source):
     """Else the tests of budget and resume would not see that a line's draws grow."""
     search = search_of(2.0)
-    first, *later = ({one.tobytes() for one in part} for part in drawn_by(search, source, 101))
-    assert any(first & part for part in later)
+    found = [{one.tobytes() for one in part} for part in drawn_by(search, source, 101)]
+    assert any(found[first] & found[later] for later in range(len(found)) for first in range(later))
 
 
 @BOTH_SOURCES
@@ -189,7 +189,7 @@ def test_a_killed_run_goes_on_and_ends_bit_for_bit_the_same(tmp_path, asked, mon
     with open_run(tmp_path / "whole") as run:
         whole = score(search_of(2.0, **values), run, source, count)
         expected = (run.folder / "candidates.jsonl").read_bytes()
-    for moment in range(1, len(whole) + 1):
+    for moment in range(1, len(whole) + 1, 2 if values else 1):
         asked.clear()
         reports = []
 

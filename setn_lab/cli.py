@@ -41,7 +41,7 @@ COMMANDS = {
         "Train the network of a cell from scratch.", "setn_lab.retrain.config:RetrainConfig", "retrain", "file"
     ),
     "study ablation": Command(
-        "Figure 2: four ways to generate candidates.", "setn_lab.studies.ablation:AblationConfig", "ablation"
+        "Figure 2: ways to generate candidates.", "setn_lab.studies.ablation:AblationConfig", "ablation"
     ),
     "study ranking": Command(
         "Does one-shot accuracy rank networks as training does?", "setn_lab.studies.ranking:RankingConfig", "ranking"

@@ -70,7 +70,7 @@ class EvaluatorProtocol(Protocol):
     def draw_log_probability(self, drawn: NDArray[np.int64]) -> Tensor:
         """The logarithm of the probability of each of `sample`'s draws, as encoded, differentiable: (count,).
 
-        Asked for by `evaluator_gradient` rloo alone.
+        Asked for by `evaluator_gradient` rloo and `candidate_source` refit alone.
         """
 
     def distributions(self) -> DistributionsProtocol:

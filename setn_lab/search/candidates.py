@@ -3,8 +3,7 @@
 import io
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +18,14 @@ from torch import Tensor
 
 from setn_lab.compute.device import choose_device, explain_out_of_memory, keep_freed_blocks
 from setn_lab.compute.spread import in_order, spread
-from setn_lab.compute.streams import generator
 from setn_lab.compute.workers import HERE, Workers
 from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run, RunError, read_journal
-from setn_lab.search.config import SearchConfig
+from setn_lab.search.config import BY_SCORES, CandidateSource, SearchConfig
 from setn_lab.search.racing import race
 from setn_lab.search.setup import Search
+from setn_lab.search.sources import parts
 from setn_lab.search.stages import stages
 from setn_lab.search.steps import one_shot
 from setn_lab.search.training import SearchError, load_trained
@@ -34,7 +33,6 @@ from setn_lab.space.setn import Quadruples
 from setn_lab.template.cell import Cache
 from setn_lab.template.norm import BatchNorm
 
-CandidateSource = Literal["evaluator", "uniform", "argmax"]
 WINNER = "genotype.json"
 MADE_OF_WINNER = WINNER, "sizes.json", "cells.svg", "candidates.svg"
 TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
@@ -57,21 +55,6 @@ class Candidate:
     log_probability: float
 
 
-def draw(search: Search, source: CandidateSource, count: int) -> Quadruples:
-    """`count` architectures, canonical quadruples (count, 2, B, 4); one for `argmax`, the paper's T = 1.
-
-    Each source has a stream of its own, so the same seed draws the same architectures in every process.
-    """
-    rng = generator(search.config.seed, f"candidates from {source}")
-    if source == "uniform":
-        drawn = search.space.sample(rng, count, search.space.cell_types)
-    elif source == "evaluator":
-        drawn = search.evaluator.distributions().sample(rng, count)
-    else:
-        drawn = search.evaluator.distributions().argmax()[None]
-    return search.space.canonical(drawn)
-
-
 def score(
     search: Search,
     run: Run,
@@ -85,17 +68,46 @@ def score(
 
     Appends one line per candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
     scored again. A journal of other candidates, of another T for example, is put aside, and what was scored by the same
-    template in the same way is taken from it and from all journals of this run and of the search's own. Returns all in
-    the order of their first draw. Raises ShortMemoryError, and SearchError where the training is not over.
+    template in the same way is taken from it and from all journals of this run and of the search's own. Where a source
+    draws by scores, part after part, a line's `draws` are those so far until all are drawn. Returns all in the order of
+    their first draw. Raises ShortMemoryError, and SearchError where the training is not over.
     """
     load_trained(search, run)
-    entries = _entries(search, source, count)
     made_from = search.stages.scores
-    done = _done(search, run, journal, entries, made_from)
-    known = _known(search, run, made_from)
-    groups = [entries[start : start + TOGETHER] for start in range(len(done), len(entries), TOGETHER)]
+    done = _done(search, run, journal, source, count, made_from)
+    known = _known(search, run, made_from) | {one.genotype: (one.loss, one.accuracy) for one in done}
+    entries: list[_Entry] = []
+    for entries in _entries(search, source, count, known):
+        to_come = count - sum(entry.draws for entry in entries) if source in BY_SCORES else 0
+        for group in _scored(search, entries[len(done) :], known, workers):
+            scored = [entry.scored(*known[entry.genotype], len(search.valid)) for entry in group]
+            for candidate in scored:
+                run.append(journal, _to_record(search, candidate, made_from))
+            for candidate in scored:
+                done.append(candidate)
+                record = _to_record(search, candidate, made_from)
+                observe(Progress("score", len(done), len(entries) + to_come, record))
+    complete = [replace(candidate, draws=entry.draws) for candidate, entry in zip(done, entries, strict=True)]
+    if complete != done:  # some were drawn again in a later part
+        records = [_to_record(search, candidate, made_from) for candidate in complete]
+        run.write(f"{journal}.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        observe(Progress("score", len(complete), len(complete)))
+    return complete
+
+
+def _scored(
+    search: Search, entries: list["_Entry"], known: dict[Any, tuple[float, float]], workers: Workers
+) -> Iterator[list["_Entry"]]:
+    """The entries in groups of `TOGETHER`, in order, each once `known` holds its scores: the missing ones are added.
+
+    A single group that misses scores is scored in this process, with a worker's threads: to start workers for each
+    brood of evolution would take longer than what they do.
+    """
+    groups = [entries[start : start + TOGETHER] for start in range(0, len(entries), TOGETHER)]
     missing = [[entry for entry in group if entry.genotype not in known] for group in groups]
     tasks = [[entry.architecture for entry in group] for group in missing if group]
+    if len(tasks) == 1:
+        workers = replace(HERE, threads=workers.threads)
     shared = search if workers.here else search.to(torch.device("cpu"))
     with (
         explain_out_of_memory("scoring_batch_size"),
@@ -105,13 +117,7 @@ def score(
         for group, new in zip(groups, missing, strict=True):
             if new:
                 known |= {entry.genotype: score for entry, score in zip(new, next(ordered), strict=True)}
-            scored = [entry.scored(*known[entry.genotype], len(search.valid)) for entry in group]
-            for candidate in scored:
-                run.append(journal, _to_record(search, candidate, made_from))
-            for candidate in scored:
-                done.append(candidate)
-                observe(Progress("score", len(done), len(entries), _to_record(search, candidate, made_from)))
-    return done
+            yield group
 
 
 def _arrive(search: Search) -> Search:
@@ -128,12 +134,15 @@ def score_by_racing(
 
     Those that drop out keep the scores of the images they were raced on; `images` says how many. What was scored is
     kept batch by batch in the run folder's files race-NNN.npz, so that an interrupted race goes on. Returns all in the
-    order of their first draw, as the journal `candidates` has them. Raises what `score` raises.
+    order of their first draw, as the journal `candidates` has them. Raises what `score` raises, and ValueError for a
+    source that draws by scores.
     """
+    if source in BY_SCORES:
+        raise ValueError(f"source: {source!r} given; it needs every score, which a race does not give")
     load_trained(search, run)
-    entries = _entries(search, source, count)
+    entries = next(_entries(search, source, count, {}))
     made_from = search.stages.candidates  # what is left of a race depends on all of it
-    done = _done(search, run, "candidates", entries, made_from)
+    done = _done(search, run, "candidates", source, count, made_from)
     if len(done) == len(entries):
         return done
     batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
@@ -190,35 +199,70 @@ class _Entry:
 
     def is_of(self, candidate: Candidate) -> bool:
         """Whether the candidate is this one, under the same evaluator up to another processor's last bits."""
-        same = (candidate.genotype, candidate.draws) == (self.genotype, self.draws)
-        return same and math.isclose(candidate.log_probability, self.log_probability, rel_tol=1e-4, abs_tol=1e-4)
+        near = math.isclose(candidate.log_probability, self.log_probability, rel_tol=1e-4, abs_tol=1e-4)
+        return candidate.genotype == self.genotype and near
 
 
-def _entries(search: Search, source: CandidateSource, count: int) -> list[_Entry]:
-    """The distinct ones among `count` drawn architectures, in the order of their first draw."""
-    drawn = draw(search, source, count)
-    draws = Counter(tuple(architecture.ravel().tolist()) for architecture in drawn)
-    distinct = [np.array(key).reshape(drawn.shape[1:]) for key in draws]
-    log_probability = search.evaluator.distributions().log_probability(np.stack(distinct))
-    return [
-        _Entry(architecture, search.space.genotype(architecture), number, float(probability))
-        for architecture, number, probability in zip(distinct, draws.values(), log_probability, strict=True)
-    ]
+def _entries(
+    search: Search, source: CandidateSource, count: int, known: Mapping[Any, tuple[float, float]]
+) -> Iterator[list[_Entry]]:
+    """The distinct ones among `count` drawn architectures, in the order of their first draw: after each part, all yet.
+
+    `known` holds their losses and accuracies when the next part is asked for.
+    """
+    entries: dict[tuple[int, ...], _Entry] = {}
+    distributions, drawing = search.evaluator.distributions(), parts(search, source, count)
+    drawn = next(drawing)
+    while True:
+        architectures = search.space.canonical(drawn)
+        keys = [tuple(architecture.ravel().tolist()) for architecture in architectures]
+        new = {key: architecture for key, architecture in zip(keys, architectures, strict=True) if key not in entries}
+        if new:
+            log_probability = distributions.log_probability(np.stack(list(new.values())))
+            for (key, architecture), probability in zip(new.items(), log_probability, strict=True):
+                entries[key] = _Entry(architecture, search.space.genotype(architecture), 0, float(probability))
+        for key in keys:
+            entries[key] = replace(entries[key], draws=entries[key].draws + 1)
+        yield list(entries.values())
+        try:
+            drawn = drawing.send([known[entries[key].genotype] for key in keys])
+        except StopIteration:
+            return
 
 
-def _done(search: Search, run: Run, journal: str, entries: list[_Entry], made_from: str) -> list[Candidate]:
-    """The candidates that the journal has already, the first of the entries; a journal of others is put aside.
+def _done(
+    search: Search, run: Run, journal: str, source: CandidateSource, count: int, made_from: str
+) -> list[Candidate]:
+    """The candidates that the journal has already, the first of those drawn; a journal of others is put aside.
 
     Raises RunError for lines that are no candidates of this space.
     """
     _sign(search, run)
     records = run.read(journal)
     done = _read(search, run.folder / f"{journal}.jsonl", records)
-    ours = all(record.get("of", made_from) == made_from for record in records) and len(done) <= len(entries)
-    if ours and all(entry.is_of(candidate) for entry, candidate in zip(entries, done, strict=False)):
+    ours = all(record.get("of", made_from) == made_from for record in records)
+    if ours and _drawn_alike(search, source, count, done):
         return done
     run.put_aside(journal)
     return []
+
+
+def _drawn_alike(search: Search, source: CandidateSource, count: int, done: list[Candidate]) -> bool:
+    """Whether these are the first that the source draws, given their scores.
+
+    The draws of each are those up to the part that it was first drawn in, or some or all of the later ones too.
+    """
+    known = {candidate.genotype: (candidate.loss, candidate.accuracy) for candidate in done}
+    at_first: list[int] = []
+    entries: list[_Entry] = []
+    for entries in _entries(search, source, count, known):
+        at_first += [entry.draws for entry in entries[len(at_first) :]]
+        if any(entry.genotype not in known for entry in entries):  # the part that was being scored
+            break
+    return len(done) <= len(entries) and all(
+        entry.is_of(candidate) and least <= candidate.draws <= entry.draws
+        for candidate, entry, least in zip(done, entries, at_first, strict=False)
+    )
 
 
 def _known(search: Search, run: Run, made_from: str) -> dict[Any, tuple[float, float]]:
@@ -320,10 +364,12 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
         run.note(WINNER, None)
         for name in MADE_OF_WINNER:
             (run.folder / name).unlink(missing_ok=True)
-        entries = _entries(search, config.candidate_source, config.candidates)
-        _done(search, run, "candidates", entries, made_from if racing else search.stages.scores)
-        uniform = _entries(search, "uniform", config.baseline_candidates) if config.baseline_candidates else []
-        _done(search, run, "baseline", uniform, search.stages.scores)
+        of = made_from if racing else search.stages.scores
+        _done(search, run, "candidates", config.candidate_source, config.candidates, of)
+        if config.baseline_candidates:
+            _done(search, run, "baseline", "uniform", config.baseline_candidates, search.stages.scores)
+        else:
+            run.put_aside("baseline")
         run.replace_config(config)
     if config.baseline_candidates:
         score(search, run, "uniform", config.baseline_candidates, "baseline", observe)

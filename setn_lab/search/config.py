@@ -14,6 +14,9 @@ from setn_lab.runs import identity
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+CandidateSource = Literal["evaluator", "uniform", "argmax", "evolution", "refit"]
+BY_SCORES: tuple[CandidateSource, ...] = "evolution", "refit"  # whose draws depend on the scores of earlier ones
+WITHOUT_EVALUATOR: tuple[CandidateSource, ...] = "uniform", "evolution"  # which need none that is trained
 TEMPLATE = "template"  # of a run folder, what `runs.identity` calls the finished one
 
 
@@ -132,7 +135,7 @@ class SearchConfig(TemplateConfig):
     template_run: str | None = unhashed(None)  # a search's run folder, whose finished template is taken; None: trained
 
     # candidates
-    candidate_source: Literal["evaluator", "uniform", "argmax"] = "evaluator"
+    candidate_source: CandidateSource = "evaluator"
     candidates: int = bounded(1000, at_least=1)  # T
     baseline_candidates: int = bounded(0, at_least=0)  # uniform ones, scored with the same template to compare
     select_by: Literal["loss", "accuracy"] = "loss"
@@ -150,10 +153,16 @@ class SearchConfig(TemplateConfig):
                 f"template_run: {self.template_run!r} given with strategy 'setn-non', whose template is trained "
                 "through its evaluator: None is allowed with it"
             )
-        if self.template_run is not None and self.evaluator_epochs == 0 and self.candidate_source != "uniform":
+        needs = self.evaluator_epochs == 0 and self.candidate_source not in WITHOUT_EVALUATOR
+        if self.template_run is not None and needs:
             raise ConfigError(
                 "evaluator_epochs: 0 given with template_run, so that the evaluator would never be trained; 1 or more "
-                "is allowed with it, or candidate_source 'uniform'"
+                "is allowed with it, or candidate_source 'uniform' or 'evolution'"
+            )
+        if self.scoring == "racing" and self.candidate_source in BY_SCORES:
+            raise ConfigError(
+                f"scoring: 'racing' given with candidate_source {self.candidate_source!r}, which needs every score; "
+                "scoring 'full' is allowed with it, or another candidate_source"
             )
         if self.scoring == "racing" and self.batch_norm == "recalibrated":
             raise ConfigError(

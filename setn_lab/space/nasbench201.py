@@ -119,6 +119,13 @@ class NASBench201Space:
         """The same: each cell has one encoding. Isomorphic cells are different rows of the benchmark's table."""
         return architectures
 
+    def mutate(self, rng: np.random.Generator, architecture: Edges) -> Edges:
+        """An architecture (1, 6) that has one other operation: its edge is drawn uniformly, then the operation."""
+        edge = rng.integers(len(EDGES))
+        mutated = architecture.copy()
+        mutated[0, edge] = (mutated[0, edge] + rng.integers(1, len(OPERATIONS_201))) % len(OPERATIONS_201)
+        return mutated
+
     def terms(self, cell: Edges) -> list[list[tuple[int, int]]]:
         """For each node of a cell (6,), the (operation, state) pairs that it sums."""
         sums: list[list[tuple[int, int]]] = [[] for _ in range(NODES)]

@@ -57,6 +57,12 @@ class Space(Protocol):
     def canonical(self, architectures: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same architectures with one encoding each."""
 
+    def mutate(self, rng: np.random.Generator, architecture: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A different architecture (cell_types, ...), canonical, that differs at one place of one cell.
+
+        The place is drawn uniformly, then what stands there instead. Asked for by `candidate_source` evolution alone.
+        """
+
     def terms(self, cell: NDArray[np.int64]) -> list[list[tuple[int, int]]]:
         """For each node of a cell, the (operation, state) pairs that it sums."""
 

@@ -93,6 +93,20 @@ class SearchSpace:
         swap = (r2 > r1) | ((r1 == r2) & (t > u))
         return np.where(swap[..., None], np.stack([r2, r1, u, t], axis=-1), quadruples)
 
+    def mutate(self, rng: np.random.Generator, quadruples: Quadruples) -> Quadruples:
+        """A canonical architecture (2, B, 4) that has one other operation or one other input.
+
+        The place is drawn uniformly among the operations and inputs of all nodes of both cells, then another value
+        uniformly. One of a node's two terms is another then, so the architecture is never the same.
+        """
+        first = 2 if len(self.operations) == 1 else 0  # a single operation cannot change
+        cell_type, node, part = rng.integers((0, 0, first), (self.cell_types, self.nodes, 4))
+        choices = len(self.operations) if part < 2 else self.inputs(node)
+        mutated = quadruples.copy()
+        mutated[cell_type, node, part] += rng.integers(1, choices)
+        mutated[cell_type, node, part] %= choices
+        return self.canonical(mutated)
+
     def genotype(self, quadruples: Quadruples) -> Genotype:
         """The Genotype of one architecture: quadruples (2, B, 4), normal cell first."""
         normal, reduce = (

@@ -1,4 +1,4 @@
-"""Figure 2: four ways to generate candidates, each scored with its own template (section 5.3)."""
+"""Figure 2: ways to generate candidates, each with its own template (section 5.3), and two that go by scores."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,8 +8,8 @@ from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, unhashed
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run
-from setn_lab.search.candidates import CandidateSource, score
-from setn_lab.search.config import STRATEGIES, SearchConfig, Strategy
+from setn_lab.search.candidates import score
+from setn_lab.search.config import STRATEGIES, CandidateSource, SearchConfig, Strategy
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.studies import scalability
@@ -28,6 +28,8 @@ VARIANTS = {
     "setn-rand": Variant("setn", "uniform"),
     "setn-lr": Variant("setn-lr", "evaluator"),
     "setn-non": Variant("setn-non", "evaluator"),
+    "evolution": Variant("setn", "evolution"),
+    "refit": Variant("setn", "refit"),
 }
 
 

@@ -12,17 +12,20 @@ from numpy.typing import NDArray
 
 from setn_lab.figures import page
 from setn_lab.runs.run import read_journal
-from setn_lab.search.config import STRATEGIES
+from setn_lab.search.config import BY_SCORES, STRATEGIES
 from setn_lab.studies import plots, scalability, statistics, tables
 from setn_lab.studies.ablation import VARIANTS, AblationConfig
 
 DRAWS = (1, 10, 100, 1000)  # T
 Records = list[dict[str, Any]]
+INDEPENDENT = tuple(name for name, variant in VARIANTS.items() if variant.source not in BY_SCORES)  # draws
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",
     "runs.json": "the searches' run folders, which hold their templates, evaluators and candidates",
     "setn*.jsonl": "a line per scored candidate, a file a variant",
+    "evolution.jsonl": "the same of evolution, with SETN's template",
+    "refit.jsonl": "the same of the refitted evaluator, with SETN's template",
     "argmax-*.jsonl": "the scored argmax cell of each search",
     "costs.json": "time and memory with 6 and with 8 operations",
     "candidates.svg": "Figure 2",
@@ -105,14 +108,16 @@ def summary(folder: Path) -> dict[str, Any]:
             "loss": asdict(statistics.compare(losses["setn"], losses[other])),
         }
         for other in records
-        if other != "setn" and "setn" in records
+        if other in INDEPENDENT and other != "setn" and "setn" in records
     }
     return {
         "run": folder.name,
         "variants": variants,
         "setn_against": comparisons,
         "argmax": {name: {key: record[key] for key in ("accuracy", "loss")} for name, record in argmax(folder).items()},
-        "best_of": {name: [asdict(row) for row in _best_of(own)] for name, own in records.items()},
+        "best_of": {
+            name: [asdict(row) for row in _best_of(own)] for name, own in records.items() if name in INDEPENDENT
+        },
         "costs": json.loads((folder / "costs.json").read_text(encoding="utf-8"))
         if (folder / "costs.json").exists()
         else [],
@@ -127,19 +132,20 @@ def _best_of(records: Records) -> list[Any]:
 
 
 def figure2(folder: Path, key: str = "accuracy") -> Figure:
-    """Figure 2: the histograms of the four variants, over one x-axis; `key` is accuracy or loss."""
+    """Figure 2: the histograms of the variants, over one x-axis; `key` is accuracy or loss."""
     unit, label = (100, "one-shot accuracy [%]") if key == "accuracy" else (1, "one-shot loss [nats]")
     records = scored(folder)
     values = {name: unit * drawn(own, key) for name, own in records.items()}
     winners = {name: unit * selected(own)[key] for name, own in records.items()}
-    figure, axes = plt.subplots(2, 2, figsize=(10, 6), layout="constrained", sharex=True)
+    columns = 2 if len(values) <= 4 else 3  # a folder of an earlier version has the paper's four
+    figure, axes = plt.subplots(2, columns, figsize=(5 * columns, 6), layout="constrained", sharex=True)
     plots.plot_variants(values, winners, axes.ravel().tolist(), xlabel=label)
     return figure
 
 
 def effect_of_draws(folder: Path) -> Figure:
-    """Accuracy and loss of the best of T candidates, by T."""
-    records, single = scored(folder), argmax(folder)
+    """Accuracy and loss of the best of T candidates, by T, of the variants whose draws are independent."""
+    records, single = {name: own for name, own in scored(folder).items() if name in INDEPENDENT}, argmax(folder)
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
     for ax, key, unit, label in (
         (axes[0], "accuracy", 100, "accuracy of the best of T [%]"),
@@ -208,8 +214,14 @@ def tests_table(folder: Path) -> str:
     head = ["difference of means", "of", "value", "P(SETN's is higher)", "U", "p (two-sided)"]
     return (
         page.table(head, rows) + "\n\nMann-Whitney U; the probability that a random candidate of SETN has the higher "
-        "value is its effect size: 50% is none."
+        "value is its effect size: 50% is none." + _left_out(folder)
     )
+
+
+def _left_out(folder: Path) -> str:
+    """Which variants the tests and the best of T leave out, in a sentence; empty for none."""
+    names = [name.upper() for name in scored(folder) if name not in INDEPENDENT]
+    return f" Left out, since a draw depends on those before: {' and '.join(names)}." if names else ""
 
 
 def best_table(folder: Path) -> str:
@@ -236,6 +248,7 @@ def best_table(folder: Path) -> str:
         page.table(head, rows)
         + "\n\nThe candidate of the lowest loss among T bootstrap draws from those scored: mean ± "
         "standard deviation over the draws, exact. * More draws than there are: their best is all there is to find."
+        + _left_out(folder)
     )
 
 

@@ -27,9 +27,10 @@ from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run, RunError, read_journal
-from setn_lab.search.candidates import draw, score
+from setn_lab.search.candidates import score
 from setn_lab.search.config import Strategy
 from setn_lab.search.setup import Search, prepare_search
+from setn_lab.search.sources import draw
 from setn_lab.search.training import train
 from setn_lab.space.genotype import Genotype
 from setn_lab.studies.config import StudyConfig

@@ -15,9 +15,10 @@ from setn_lab.config import ConfigError
 from setn_lab.data.batches import normalize_images, scoring_batches
 from setn_lab.runs.run import Run, RunError
 from setn_lab.search import candidates as module
-from setn_lab.search.candidates import Candidate, draw, evaluate, score, score_by_racing, search_candidates, select
+from setn_lab.search.candidates import Candidate, evaluate, score, score_by_racing, search_candidates, select
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import prepare_search
+from setn_lab.search.sources import draw
 from setn_lab.search.training import SearchError
 from setn_lab.space.genotype import Genotype
 from setn_lab.template.norm import BatchNorm

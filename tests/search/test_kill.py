@@ -19,7 +19,7 @@ from setn_lab.data import batches, images
 from setn_lab.runs import checkpoint
 from setn_lab.runs.progress import Progress
 from setn_lab.runs.run import Run, read_journal
-from setn_lab.search import candidates, setup, steps
+from setn_lab.search import candidates, setup, sources, steps
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.training import train
 
@@ -140,7 +140,7 @@ def forget_where_we_were(sabotaged: str) -> None:
             return real(seed, f"{stream} of process {os.getpid()}", step)
         return usual if stream == sabotaged else real(seed, stream, step)
 
-    for module in (batches, candidates, images, setup, steps):
+    for module in (batches, images, setup, sources, steps):
         module.generator = generator
     steps.TOGETHER = 1  # else the resumed run would make the first batches again, with the same draws
 

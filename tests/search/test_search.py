@@ -463,6 +463,8 @@ def test_the_estimate_counts_what_is_to_be_done(tmp_path, tiny_config):
         {"strategy": "setn-non"},
         {"candidate_source": "argmax"},
         {"candidate_source": "uniform"},
+        {"candidate_source": "evolution"},
+        {"candidate_source": "refit"},
         {"space": "large"},
         {"precision": "bfloat16"},
         {"select_by": "accuracy", "batch_norm": "recalibrated"},

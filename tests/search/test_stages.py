@@ -225,6 +225,8 @@ def test_another_spelling_and_another_place_are_the_same_run(runs, tmp_path, fol
         {"candidates": 3},
         {"candidate_source": "uniform"},
         {"candidate_source": "argmax"},
+        {"candidate_source": "evolution"},
+        {"candidate_source": "refit"},
         {"select_by": "accuracy"},
         {"scoring_batch_size": 10},
         {"scoring": "racing"},
@@ -382,8 +384,9 @@ def test_a_search_without_any_epoch_of_its_own_is_finished_and_reported(tmp_path
     states = {row[0]: row[3] for row in listing.listing(tmp_path)}
     assert states["uniform"] == "finished"
     assert report.write(found, tmp_path / "page").exists()
-    _, text, _ = comparison._compare([folder, found])
+    _, text, problems = comparison._compare([folder, found])
     assert "uniform" in text
+    assert problems == []
 
 
 # One folder, other candidates

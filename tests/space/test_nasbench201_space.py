@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 
 from setn_lab.network.operations import build_operation
 from setn_lab.space import nasbench201
@@ -50,6 +51,18 @@ def test_cells_of_the_other_space_are_named():
         NASBench201Genotype.from_text(ZOO["SETN"].genotype.to_darts())
     with pytest.raises(GenotypeError, match=r"normal and a reduction cell.*is needed here: \|op~0\|"):
         NASBench201Genotype.from_json(ZOO["SETN"].genotype.to_json())
+
+
+def test_a_mutation_changes_one_edge_and_reaches_every_neighbour_equally_often():
+    rng, every = np.random.default_rng(0), nasbench201.every()
+    for start in every[[0, 777, 15624]]:
+        neighbours = every[(every != start).sum(1) == 1]
+        before = start.copy()
+        found = np.array([SPACE.mutate(rng, start[None])[0] for _ in range(4800)])
+        assert np.array_equal(start, before)
+        numbers, counts = np.unique(nasbench201.number(found), return_counts=True)
+        assert numbers.tolist() == nasbench201.number(neighbours).tolist()
+        assert chisquare(counts).pvalue > 1e-4
 
 
 def test_a_byte_order_mark_is_passed_over():

@@ -55,6 +55,61 @@ def test_counts_are_the_published_ones(operations, paper, encodings, distinct):
     assert f"{space.count_architectures():.2e}" == distinct
 
 
+def every_architecture(space):
+    """All canonical architectures of a tiny space, as nested tuples."""
+    nodes = [all_nodes(len(space.operations), space.inputs(node)) for node in range(space.nodes)]
+    cells = list(itertools.product(*nodes))
+    pairs = space.canonical(np.array(list(itertools.product(cells, cells))))
+    return np.unique(pairs, axis=0)
+
+
+def terms_of(quadruples):
+    """What each node of both cells sums: (cell type, node) to a multiset."""
+    return {(kind, node): architecture(one) for kind, cell in enumerate(quadruples) for node, one in enumerate(cell)}
+
+
+def one_place_apart(one, other):
+    """Whether a single operation or a single input of a single node differs, whichever way terms are paired."""
+    one, other = terms_of(one), terms_of(other)
+    differing = [key for key in one if one[key] != other[key]]
+    if len(differing) != 1:
+        return False
+    (first, second), old = one[differing[0]], other[differing[0]]
+    changes = [
+        sum(a != b for x, y in zip((first, second), pair, strict=True) for a, b in zip(x, y, strict=True))
+        for pair in (old, old[::-1])
+    ]
+    return min(changes) == 1
+
+
+@pytest.mark.parametrize(("operations", "nodes"), [(SMALL[:3], 1), (SMALL[:1], 2)])
+def test_a_mutation_changes_one_place_and_reaches_every_neighbour(operations, nodes):
+    space = SearchSpace(operations, nodes)
+    everything = every_architecture(space)
+    assert len(everything) == space.count_architectures()
+    rng = generator(0, "mutations")
+    for start in everything[:: len(everything) // 5]:
+        before = start.copy()
+        found = {space.mutate(rng, start).tobytes() for _ in range(3000)}
+        assert np.array_equal(start, before)
+        assert found == {other.tobytes() for other in everything if one_place_apart(start, other)}
+
+
+def test_mutations_change_each_place_and_value_equally_often():
+    space = SearchSpace(SMALL, 3)
+    start = np.tile(np.array([[5, 0, 0, 1], [4, 1, 1, 0], [3, 2, 3, 2]]), (2, 1, 1))  # stays in order, mostly
+    rng, counts = generator(1, "mutations"), np.zeros(start.shape)
+    assert np.array_equal(space.canonical(start), start)
+    number = 24_000
+    for _ in range(number):
+        terms, old = space.mutate(rng, start), start
+        swapped = terms[..., [1, 0, 3, 2]]
+        same = np.where(((terms != old).sum(-1) <= (swapped != old).sum(-1))[..., None], terms, swapped)
+        assert (same != old).sum() == 1
+        counts += same != old
+    assert chisquare(counts.ravel()).pvalue > 1e-4
+
+
 def test_counts_of_one_node_are_the_published_ones():
     nodes = [list(all_nodes(6, states)) for states in (2, 3, 4, 5)]
     assert [len(each) for each in nodes] == [84, 189, 336, 525]

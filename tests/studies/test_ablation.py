@@ -14,9 +14,10 @@ from setn_lab.cli import main
 from setn_lab.config import ConfigError, build
 from setn_lab.runs import checkpoint
 from setn_lab.runs.run import Run, read_journal
-from setn_lab.search.candidates import draw, evaluate
+from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import prepare_search
+from setn_lab.search.sources import draw
 from setn_lab.search.training import train
 from setn_lab.studies import ablation, ablation_report, scalability
 from setn_lab.studies.ablation import AblationConfig
@@ -48,17 +49,21 @@ def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, valu
     sources = {"setn": "evaluator", "setn-rand": "uniform", "setn-lr": "evaluator", "setn-non": "evaluator"}
     own_threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    sources |= {"evolution": "evolution", "refit": "refit"}
     for name, source in sources.items():
-        strategy = "setn" if name == "setn-rand" else name
+        strategy = name if name in ("setn-lr", "setn-non") else "setn"
         config = build(SearchConfig, json.loads((root / runs[strategy] / "config.json").read_text(encoding="utf-8")))
         assert config.strategy == strategy
         search = prepare_search(config)
         _, state = checkpoint.load_latest(root / runs[strategy] / "checkpoints")
         search.template.load_state_dict(state["template"])
         search.evaluator.load_state_dict(state["evaluator"])
-        drawn = draw(search, source, 9)
         records = read_journal(folder / f"{name}.jsonl")
         assert sum(one["draws"] for one in records) == 9
+        if source in ("evolution", "refit"):
+            drawn = [search.space.encode(search.space.read(one["genotype"])) for one in records]
+        else:
+            drawn = draw(search, source, 9)
         scores = {search.space.genotype(one).to_darts(): evaluate(search, [one])[0] for one in drawn}
         assert {one["genotype"]: (one["loss"], one["accuracy"]) for one in records} == scores
         (single,) = read_journal(folder / f"argmax-{strategy}.jsonl")
@@ -81,7 +86,7 @@ def everything(folder, root):
     return searches, {path.name: path.read_bytes() for path in sorted(folder.glob("*.jsonl"))}
 
 
-@pytest.mark.parametrize("moment", [2, 9, 21])
+@pytest.mark.parametrize("moment", [2, 9, 21, 33])
 def test_an_interrupted_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, moment):
     seen = 0
 
@@ -197,7 +202,9 @@ def test_tests_compare_setn_with_each_other_variant(finished):
     }
     wins = np.mean([(a > b) + (a == b) / 2 for a in drawn["setn"] for b in drawn["setn-non"]])
     assert found["setn-non"]["accuracy"]["superiority"] == pytest.approx(wins)
-    assert "SETN - SETN-NON" in ablation_report.tests_table(folder)
+    table = ablation_report.tests_table(folder)
+    assert "SETN - SETN-NON" in table
+    assert "Left out, since a draw depends on those before: EVOLUTION and REFIT." in table
 
 
 def test_figure_2_has_one_x_axis_and_marks_the_selected(finished):
@@ -225,7 +232,10 @@ def test_the_best_of_one_is_the_mean_of_all(finished):
         assert rows[0]["values"]["loss"]["mean"] == pytest.approx(found["variants"][name]["mean_loss"])
         assert rows[-1]["values"]["loss"]["mean"] == pytest.approx(found["variants"][name]["lowest_loss"])
         assert rows[-1]["beyond"]
+    assert set(found["best_of"]) == {"setn", "setn-rand", "setn-lr", "setn-non"}
+    assert set(found["variants"]) == set(ablation.VARIANTS)
     assert "argmax" in ablation_report.best_table(folder)
+    assert "EVOLUTION and REFIT." in ablation_report.best_table(folder)
 
 
 def test_a_study_without_results_says_so(values, tmp_path):

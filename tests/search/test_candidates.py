@@ -392,9 +392,9 @@ RACE = {"nodes": 2, "limit_valid": 200, "scoring_batch_size": 21, "scoring": "ra
 RACERS = 12
 
 
-def open_run(folder):
+def open_run(folder, **changes):
     """A run folder, opened again where it is there already."""
-    return Run.open(SearchConfig(**SMALL, run_dir=str(folder)), "search")
+    return Run.open(SearchConfig(**{**SMALL, **changes}, run_dir=str(folder)), "search")
 
 
 @pytest.fixture
@@ -498,7 +498,7 @@ def test_racing_selects_what_full_scoring_selects(tmp_path, monkeypatch, by, bes
     monkeypatch.setattr(module, "batch_scores", dominated_scores(searches["full"]))
     chosen, texts = {}, {}
     for scoring, search in searches.items():
-        with open_run(tmp_path / scoring) as run:
+        with open_run(tmp_path / scoring, **RACE) as run:
             chosen[scoring] = search_candidates(search, run)
             texts[scoring] = (run.folder / "genotype.json").read_bytes()
             images = [line["images"] for line in run.read("candidates")]
@@ -509,18 +509,20 @@ def test_racing_selects_what_full_scoring_selects(tmp_path, monkeypatch, by, bes
     assert texts["racing"] == texts["full"]
 
 
-def test_racing_selects_among_those_that_saw_all_images(run, monkeypatch):
+def test_racing_selects_among_those_that_saw_all_images(tmp_path, monkeypatch):
     search = search_of(**RACE, candidates=3)
     seen = [candidate(1.0, 0.9), candidate(2.0, 0.5), candidate(3.0, 0.25, 1)]
     scored = [Candidate(**{**vars(one), "images": images}) for one, images in zip(seen, (20, 200, 200), strict=True)]
     monkeypatch.setattr(module, "score_by_racing", lambda *arguments: scored)
-    assert search_candidates(search, run) is scored[1]
+    with open_run(tmp_path, **RACE) as run:
+        assert search_candidates(search, run) is scored[1]
 
 
-def test_a_race_with_a_baseline_scores_the_baseline_in_full(run):
-    search_candidates(search_of(**RACE, candidates=RACERS, baseline_candidates=3), run)
-    assert {line["images"] for line in run.read("baseline")} == {200}
-    assert sum(line["draws"] for line in run.read("candidates")) == RACERS
+def test_a_race_with_a_baseline_scores_the_baseline_in_full(tmp_path):
+    with open_run(tmp_path, **RACE) as run:
+        search_candidates(search_of(**RACE, candidates=RACERS, baseline_candidates=3), run)
+        assert {line["images"] for line in run.read("baseline")} == {200}
+        assert sum(line["draws"] for line in run.read("candidates")) == RACERS
 
 
 @pytest.mark.parametrize("batches", [1, 3, 9])

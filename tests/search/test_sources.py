@@ -322,7 +322,7 @@ def test_without_a_finite_score_it_goes_on(run, monkeypatch, source):
 @BOTH_SOURCES
 @pytest.mark.parametrize("by", ["loss", "accuracy"])
 def test_a_search_selects_among_them(run, asked, source, by):
-    search = search_of(nodes=2, candidates=40, baseline_candidates=5, candidate_source=source, select_by=by)
+    search = search_of(candidates=40, baseline_candidates=5, candidate_source=source, select_by=by)
     winner = search_candidates(search, run)
     scored = score(search, run, source, 40)
     assert winner == select(scored, by)

@@ -378,7 +378,7 @@ def test_a_template_whose_checkpoint_is_gone_is_not_taken(tmp_path):
 
 
 def test_a_search_without_any_epoch_of_its_own_is_finished_and_reported(tmp_path):
-    _, folder = trained(SearchConfig(**SMALL, run_dir=str(tmp_path / "joint")))
+    folder = searched(SearchConfig(**SMALL, run_dir=str(tmp_path / "joint")))
     config = SearchConfig(**{**SMALL, "candidate_source": "uniform"}, template_run=str(folder))
     found = searched(replace(config, run_dir=str(tmp_path / "uniform")))
     states = {row[0]: row[3] for row in listing.listing(tmp_path)}

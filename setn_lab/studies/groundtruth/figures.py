@@ -26,9 +26,9 @@ def epochs_figure(study: Study) -> Figure:
         ax.axhline(mean, color="#595959", linewidth=1, linestyle=":", label="uniform")
         for result in seeds:
             means, least, _, most = np.array(result.spread).T
-            epochs, colour = np.arange(1, len(means) + 1), plots.COLOURS[result.seed % len(plots.COLOURS)]
-            ax.plot(epochs, means, color=colour, linewidth=1.5, label=f"seed {result.seed}")
-            ax.fill_between(epochs, least, most, color=colour, alpha=0.15, linewidth=0)
+            colour = plots.COLOURS[result.seed % len(plots.COLOURS)]
+            ax.plot(result.epochs, means, color=colour, linewidth=1.5, label=f"seed {result.seed}")
+            ax.fill_between(result.epochs, least, most, color=colour, alpha=0.15, linewidth=0)
         ax.set(ylim=_range(truth))
         ax.set_title(title(name), fontsize="small")
         plots.epochs_below(ax)

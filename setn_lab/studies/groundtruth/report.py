@@ -8,7 +8,6 @@ import numpy as np
 
 from setn_lab.figures import page
 from setn_lab.runs.progress import duration
-from setn_lab.runs.run import read_journal
 from setn_lab.space import nasbench201
 from setn_lab.space.names import label
 from setn_lab.studies import tables
@@ -174,13 +173,12 @@ def progress_table(study: Study) -> str:
     """The mean true accuracy of what the evaluator would draw, by epoch and by seconds of the search, as Markdown."""
     rows = []
     for name, seeds in study.rows.items():
-        records = [read_journal(study.folder / f"{name}-{result.seed}.evaluator.jsonl") for result in seeds]
         count = len(seeds[0].spread)
         for place in sorted({*range(0, count, max(1, count // SHOWN)), count - 1}):
             seconds = [result.seconds[place] for result in seeds if len(result.seconds) > place]
             time = duration(float(np.mean(seconds))) if len(seconds) == len(seeds) else ""
             accuracy = _cell([result.spread[place][0] for result in seeds], ".2f")
-            rows.append([name, str(records[0][place]["epoch"]), time, accuracy])
+            rows.append([name, str(seeds[0].epochs[place]), time, accuracy])
     return page.table(["row", "epoch", "time of the search", "evaluator's candidates [%]"], rows)
 
 

@@ -80,7 +80,7 @@ class RowResult:
     chosen, argmax, uniform: the true accuracy of the candidate of the lowest loss, of the evaluator's argmax, and of
     the best of the first T different uniform architectures by loss; ranks among all, 1 is the best. distinct: how many
     networks are among the T candidates, isomorphic ones counted once. candidates, uniforms: mean and standard deviation
-    of the true accuracies of what was drawn. spread: of the true accuracy under the evaluator after each epoch,
+    of the true accuracies of what was drawn. spread: of the true accuracy under the evaluator after each of `epochs`,
     exactly, its mean and its QUANTILES. agreement: of one-shot loss and truth over the uniform ones. uses: by
     operation, Spearman's rho between how often a uniform one uses it and how low its one-shot loss is. best_of: the
     expected true accuracy of the best of so many draws, None where they are more than T. free, free_uniform: by free
@@ -100,6 +100,7 @@ class RowResult:
     distinct: int
     candidates: tuple[float, float]
     uniforms: tuple[float, float]
+    epochs: list[int]
     spread: list[tuple[float, ...]]
     agreement: RankAgreement
     uses: dict[str, float | None]
@@ -122,8 +123,8 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
         drawn.loss, {"true": truth.of(drawn.architectures)}, DRAWS, lowest=True, weights=drawn.draws.astype(float)
     )
     every = nasbench201.every()[:, None]
-    spread = []
-    for record in read_journal(folder / f"{name}.evaluator.jsonl"):
+    spread, records = [], read_journal(folder / f"{name}.evaluator.jsonl")
+    for record in records:
         now = NASBench201Distributions.from_record(NASBench201Space(), record)
         spread.append(spread_of(truth.accuracy, np.exp(now.log_probability(every))))
     chosen = drawn.chosen()
@@ -141,6 +142,7 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
         ),
         candidates=_moments(truth.of(drawn.architectures), drawn.draws),
         uniforms=_moments(true, uniform.draws),
+        epochs=[record["epoch"] for record in records],
         spread=spread,
         agreement=rank_agreement(-uniform.loss, true),
         uses=uses(uniform.architectures, -uniform.loss),

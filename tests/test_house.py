@@ -163,3 +163,9 @@ def test_texts_are_utf8_whatever_the_locale():
         if without_encoding(node)
     ]
     assert not found, "give encoding='utf-8'"
+
+
+def test_test_files_have_names_of_their_own():
+    """pytest takes two files of one name for the same module, and collects neither."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -97,11 +97,11 @@ class StopError(Exception):
     """Ends work in the middle."""
 
 
-def run_search(config) -> Path:
-    """The run folder of the search, which is finished."""
+def run_search(config, observe=lambda progress: None) -> Path:
+    """The run folder of the search, which is finished unless the observer ends it."""
     with Run.open(config, "search") as run:
         search = prepare_search(config, run)
-        train(search, run)
+        train(search, run, observe)
         search_candidates(search, run)
     return run.folder
 

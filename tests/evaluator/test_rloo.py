@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from references import TINY, StopError, random_evaluator, randomized
+from references import TINY, StopError, random_evaluator, randomized, run_search
 
 from setn_lab.config import ConfigError, digest
 from setn_lab.evaluator import rloo
@@ -269,22 +269,19 @@ def test_the_search_takes_it(tmp_path, tiny_config, values):
 
 
 def test_interrupted_and_run_again_it_is_the_uninterrupted_run(tmp_path, tiny_config, outcome):
-    def run_search(folder, observe=lambda progress: None):
-        config = tiny_config(folder, evaluator_gradient="rloo", evaluator_lr=0.1)
-        with Run.open(config, "search") as run:
-            search = prepare_search(config, run)
-            train(search, run, observe)
-            search_candidates(search, run)
+    whole, again = (
+        tiny_config(tmp_path / name, evaluator_gradient="rloo", evaluator_lr=0.1) for name in ("whole", "again")
+    )
 
     def stop(progress):
         if progress.done == 3:
             raise StopError
 
-    run_search(tmp_path / "whole")
+    run_search(whole)
     with pytest.raises(StopError):
-        run_search(tmp_path / "again", stop)
+        run_search(again, stop)
     assert len(read_journal(tmp_path / "again" / "metrics.jsonl")) == 1
-    run_search(tmp_path / "again")
+    run_search(again)
     whole, again = outcome(tmp_path / "whole"), outcome(tmp_path / "again")
     assert whole == again
     assert "gradient" in whole

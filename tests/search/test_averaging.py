@@ -6,17 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from references import TINY, StopError, randomized
+from references import TINY, StopError, randomized, run_search
 
 from setn_lab.config import ConfigError, digest
 from setn_lab.runs.checkpoint import load_latest
-from setn_lab.runs.run import Run
-from setn_lab.search.candidates import evaluate, search_candidates
+from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import estimate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.steps import Trainer
-from setn_lab.search.training import train
 
 
 def trainer_of(**changes):
@@ -105,21 +103,16 @@ def test_the_evaluator_learns_from_it(gradient):
 
 
 def test_interrupted_and_run_again_it_is_the_uninterrupted_run(tmp_path, tiny_config, outcome):
-    def run_search(folder, observe=lambda progress: None):
-        config = tiny_config(folder, weight_averaging=0.9)
-        with Run.open(config, "search") as run:
-            search = prepare_search(config, run)
-            train(search, run, observe)
-            search_candidates(search, run)
+    whole, again = (tiny_config(tmp_path / name, weight_averaging=0.9) for name in ("whole", "again"))
 
     def stop(progress):
         if progress.done == 5:
             raise StopError
 
-    run_search(tmp_path / "whole")
+    run_search(whole)
     with pytest.raises(StopError):
-        run_search(tmp_path / "again", stop)
-    run_search(tmp_path / "again")
+        run_search(again, stop)
+    run_search(again)
     whole = outcome(tmp_path / "whole")
     assert outcome(tmp_path / "again") == whole
     assert whole["average"] != whole["template"]

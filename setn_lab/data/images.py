@@ -69,7 +69,7 @@ class ImageSet:
         return found.hexdigest()
 
     def facts(self) -> dict[str, Any]:
-        """What `facts.changes` compares, for JSON; counts: images of each class, side: in pixels."""
+        """What a person can compare, for JSON; counts: images of each class, side: in pixels."""
         counts = torch.bincount(self.labels.cpu(), minlength=len(self.classes)).tolist()
         return {
             "digest": self.digest,

@@ -1,4 +1,7 @@
-"""Figure 2: ways to generate candidates, each with its own template (section 5.3), and two that go by scores."""
+"""Figure 2: ways to generate candidates (section 5.3), and those that the field would compare them with.
+
+Besides the paper's four there is an evaluator that is trained by sampled losses, and two sources that go by scores.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,22 +12,36 @@ from setn_lab.config import ConfigError, unhashed
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
-from setn_lab.search.config import STRATEGIES, CandidateSource, SearchConfig, Strategy
+from setn_lab.search.config import CandidateSource, SearchConfig, Strategy
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.studies import scalability
-from setn_lab.studies.config import StudyConfig
+from setn_lab.studies.config import StudyConfig, Templates
+
+
+class Searched(NamedTuple):
+    """A search of the study: its strategy and its way to update the evaluator, None: as the study's parameters say."""
+
+    strategy: Strategy
+    evaluator_gradient: str | None = None
 
 
 class Variant(NamedTuple):
-    """One sub-figure: whose template, and where the candidates come from."""
+    """One sub-figure: whose template and evaluator, and where the candidates come from."""
 
-    strategy: Strategy
+    search: str
     source: CandidateSource
 
 
+SEARCHES = {
+    "setn": Searched("setn"),
+    "setn-rloo": Searched("setn", "rloo"),
+    "setn-lr": Searched("setn-lr"),
+    "setn-non": Searched("setn-non"),
+}
 VARIANTS = {
     "setn": Variant("setn", "evaluator"),
+    "setn-rloo": Variant("setn-rloo", "evaluator"),
     "setn-rand": Variant("setn", "uniform"),
     "setn-lr": Variant("setn-lr", "evaluator"),
     "setn-non": Variant("setn-non", "evaluator"),
@@ -39,6 +56,7 @@ class AblationConfig(StudyConfig):
 
     # searches to take
     setn_run: str | None = unhashed(None)  # a search's run folder, None: the study's own
+    setn_rloo_run: str | None = unhashed(None)
     setn_lr_run: str | None = unhashed(None)
     setn_non_run: str | None = unhashed(None)
 
@@ -59,10 +77,14 @@ class AblationConfig(StudyConfig):
             )
 
     @property
-    def searches(self) -> dict[Strategy, SearchConfig]:
-        """The search of each strategy. Raises ConfigError as `StudyConfig.search` does."""
-        given = (self.setn_run, self.setn_lr_run, self.setn_non_run)
-        return {strategy: self.search(strategy, run) for strategy, run in zip(STRATEGIES, given, strict=True)}
+    def searches(self) -> dict[str, SearchConfig]:
+        """The searches of SEARCHES, without one that another row is already. Raises what `StudyConfig.search` does."""
+        given = (self.setn_run, self.setn_rloo_run, self.setn_lr_run, self.setn_non_run)
+        return {
+            name: self.search(row.strategy, run, evaluator_gradient=row.evaluator_gradient or self.evaluator_gradient)
+            for (name, row), run in zip(SEARCHES.items(), given, strict=True)
+            if row.evaluator_gradient != self.evaluator_gradient
+        }
 
     @property
     def limits(self) -> list[float]:
@@ -74,7 +96,8 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
     """Train the searches that are not finished, score the T candidates of each variant and the argmax of each search.
 
     The trainings are kept in the searches' own run folders, which the search notebook shares, and what was scored there
-    is taken. The scores go to the journals of `run`, VARIANT and argmax-STRATEGY (T = 1), from where an interrupted
+    is taken; templates are shared as `Templates` says. The scores go to the journals of `run`, VARIANT and
+    argmax-SEARCH (T = 1), from where an interrupted
     study goes on; runs.json names the folders. Raises what `train` and `score` raise, and ConfigError as
     `StudyConfig.search` does.
     """
@@ -83,16 +106,17 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
 
 
 def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
-    folders = {}
-    for strategy, search_config in config.searches.items():
-        with Run.open(search_config, "search") as own:
-            search = prepare_search(search_config, own)
+    folders, templates = {}, Templates()
+    for searched, search_config in config.searches.items():
+        with Run.open(templates.taken(search_config), "search") as own:
+            search = prepare_search(own.config, own)
             train(search, own, observe)
+            templates.add(own)
             for name, variant in VARIANTS.items():
-                if variant.strategy == strategy:
+                if variant.search == searched:
                     score(search, run, variant.source, config.candidates, name, observe, config.pool)
-            score(search, run, "argmax", 1, f"argmax-{strategy}", observe, config.pool)
-            folders[strategy] = own.folder.name
+            score(search, run, "argmax", 1, f"argmax-{searched}", observe, config.pool)
+            folders[searched] = own.folder.name
     run.write("runs.json", json.dumps(folders, indent=1) + "\n")
 
 

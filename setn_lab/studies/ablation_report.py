@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from setn_lab.figures import page
 from setn_lab.runs.run import read_journal
-from setn_lab.search.config import BY_SCORES, STRATEGIES
+from setn_lab.search.config import BY_SCORES
 from setn_lab.studies import plots, scalability, statistics, tables
-from setn_lab.studies.ablation import VARIANTS, AblationConfig
+from setn_lab.studies.ablation import SEARCHES, VARIANTS, AblationConfig
 
 DRAWS = (1, 10, 100, 1000)  # T
 Records = list[dict[str, Any]]
@@ -55,8 +55,8 @@ def scored(folder: Path) -> dict[str, Records]:
 
 
 def argmax(folder: Path) -> dict[str, dict[str, Any]]:
-    """The scored argmax cell (T = 1) of each strategy; one without a finite loss is left out."""
-    records = {strategy: read_journal(folder / f"argmax-{strategy}.jsonl") for strategy in STRATEGIES}
+    """The scored argmax cell (T = 1) of each search; one without a finite loss is left out."""
+    records = {name: read_journal(folder / f"argmax-{name}.jsonl") for name in SEARCHES}
     return {name: own[0] for name, own in records.items() if own and np.isfinite(own[0]["loss"])}
 
 
@@ -82,7 +82,7 @@ def summary(folder: Path) -> dict[str, Any]:
         chosen = selected(own)
         accuracy, loss = statistics.describe(accuracies[name]), statistics.describe(losses[name])
         variants[name] = {
-            "run": runs[VARIANTS[name].strategy],
+            "run": runs[VARIANTS[name].search],
             "candidates": accuracy.count,
             "distinct": len(own),
             "not_finite": sum(record["draws"] for record in everything[name]) - accuracy.count,
@@ -91,6 +91,7 @@ def summary(folder: Path) -> dict[str, Any]:
             "accuracy_quantiles": {f"{level:g}": value for level, value in accuracy.quantiles.items()},
             "best_accuracy": accuracy.maximum,
             "mean_loss": loss.mean,
+            "below_uniform": _below_uniform(losses, name),
             "std_loss": loss.std,
             "lowest_loss": loss.minimum,
             "share_above": dict(
@@ -124,6 +125,19 @@ def summary(folder: Path) -> dict[str, Any]:
     }
 
 
+def _below_uniform(losses: dict[str, NDArray[np.float64]], name: str) -> float | None:
+    """How far the variant's mean loss lies below that of uniform candidates, in their standard deviations.
+
+    None without uniform candidates of the same template.
+    """
+    uniform = losses.get("setn-rand")
+    shared = SEARCHES[VARIANTS[name].search].strategy == SEARCHES[VARIANTS["setn-rand"].search].strategy
+    if uniform is None or len(uniform) < 2 or not shared:
+        return None
+    deviation = float(np.std(uniform, ddof=1))
+    return float(np.mean(uniform) - np.mean(losses[name])) / deviation if deviation else None
+
+
 def _best_of(records: Records) -> list[Any]:
     """Selection by the lowest loss among T draws, and what the selected one's accuracy and loss are then."""
     values = {key: np.array([record[key] for record in records], dtype=float) for key in ("accuracy", "loss")}
@@ -137,9 +151,13 @@ def figure2(folder: Path, key: str = "accuracy") -> Figure:
     records = scored(folder)
     values = {name: unit * drawn(own, key) for name, own in records.items()}
     winners = {name: unit * selected(own)[key] for name, own in records.items()}
-    columns = 2 if len(values) <= 4 else 3  # a folder of an earlier version has the paper's four
-    figure, axes = plt.subplots(2, columns, figsize=(5 * columns, 6), layout="constrained", sharex=True)
+    columns = max(2, (len(values) + 1) // 2)  # a folder of an earlier version has fewer variants
+    figure, axes = plt.subplots(2, columns, figsize=(4 * columns, 6), layout="constrained", sharex=True)
     plots.plot_variants(values, winners, axes.ravel().tolist(), xlabel=label)
+    for above, below in axes.T:
+        if values and not below.axison:  # no plot: its column has the x-axis above
+            above.tick_params(labelbottom=True)
+            above.set_xlabel(label)
     return figure
 
 
@@ -167,7 +185,7 @@ def table(folder: Path) -> str:
         return "No candidates are scored yet."
     limits = list(next(iter(found.values()))["share_above"])
     head = ["variant", "n (distinct)", "accuracy", "5% / 50% / 95%", "best", *(f"above {limit}" for limit in limits)]
-    lines = [*head, "loss", "lowest", "selected: accuracy"]
+    lines = [*head, "loss", "below uniform", "lowest", "selected: accuracy"]
     rows = []
     for name, variant in found.items():
         levels = variant["accuracy_quantiles"]
@@ -180,12 +198,16 @@ def table(folder: Path) -> str:
                 f"{variant['best_accuracy']:.2%}",
                 *(f"{share:.0%}" for share in variant["share_above"].values()),
                 page.plus_minus(variant["mean_loss"], variant["std_loss"], ".4f"),
+                "" if variant["below_uniform"] is None else f"{variant['below_uniform']:+.2f} sd",
                 f"{variant['lowest_loss']:.4f}",
                 f"{variant['selected']['accuracy']:.2%}",
             ]
         )
     lost = {name.upper(): variant["not_finite"] for name, variant in found.items() if variant["not_finite"]}
-    note = "\n\nEvery draw counts: a candidate drawn twice counts twice."
+    note = (
+        "\n\nEvery draw counts: a candidate drawn twice counts twice. Below uniform: how far the mean loss lies below "
+        "that of uniform candidates of the same template (SETN-RAND), in their standard deviations."
+    )
     if lost:
         counts = ", ".join(f"{count} of {name}" for name, count in lost.items())
         note += f" Draws that are left out, as their loss is not finite: {counts}."

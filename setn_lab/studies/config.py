@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from setn_lab.compute.workers import Workers
 from setn_lab.config import ConfigError, bounded, decisive, differences, expanded, unhashed
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig, read_config
+from setn_lab.search.stages import stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +53,16 @@ class StudyConfig(TemplateConfig):
         """The workers that share the study's work."""
         return Workers(self.workers, self.cluster, self.worker_threads, self.worker_gpus)
 
-    def search(self, strategy: Strategy, folder: str | None = None) -> SearchConfig:
+    def search(self, strategy: Strategy, folder: str | None = None, **changes: Any) -> SearchConfig:
         """The search of that strategy with this study's parameters: that of a given run folder, or the study's own.
+
+        changes: parameters of the search that are others than the study's.
 
         It is scored as the study says, whatever the run was scored by. Raises ConfigError for a folder without a
         config, and for one of other parameters, naming those that differ.
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(TemplateConfig)}
-        wanted = SearchConfig(**fields, strategy=strategy, candidates=self.candidates)
+        wanted = SearchConfig(**{**fields, **changes}, strategy=strategy, candidates=self.candidates)
         if folder is None:
             return wanted
         given = read_config(expanded(folder, "run_dir of the search"))
@@ -70,7 +75,29 @@ class StudyConfig(TemplateConfig):
                 + "\n  ".join(lines)
                 + "\nGive the study those of the run, or leave the run out: the study makes its own"
             )
-        return dataclasses.replace(wanted, run_dir=given.run_dir, template_run=given.template_run)
+        return replace(wanted, run_dir=given.run_dir, template_run=given.template_run)
+
+
+class Templates:
+    """The run folders of a study that have a finished template, so that each template is trained once.
+
+    A search with `evaluator_epochs` takes one of its own parameters from there: its evaluator is then trained from the
+    start, on the finished template. One without trains its own, since its evaluator learns as the template does.
+    """
+
+    def __init__(self) -> None:
+        self.folders: dict[str, Path] = {}  # by the template's digest
+
+    def taken(self, config: SearchConfig) -> SearchConfig:
+        """The search with the template that it can take, if there is one; a given run folder stays as it is."""
+        folder = self.folders.get(stages(config).template)
+        if folder is None or not config.evaluator_epochs or config.run_dir is not None:
+            return config
+        return replace(config, template_run=str(folder))
+
+    def add(self, run: Run) -> None:
+        """A search's run whose training is over."""
+        self.folders.setdefault(stages(run.config).template, run.folder)
 
 
 def copy_journal(source: Run, journal: str, target: Run, name: str) -> None:

@@ -49,13 +49,14 @@ def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, valu
     sources = {"setn": "evaluator", "setn-rand": "uniform", "setn-lr": "evaluator", "setn-non": "evaluator"}
     own_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    sources |= {"evolution": "evolution", "refit": "refit"}
+    sources |= {"setn-rloo": "evaluator", "evolution": "evolution", "refit": "refit"}
     for name, source in sources.items():
-        strategy = name if name in ("setn-lr", "setn-non") else "setn"
-        config = build(SearchConfig, json.loads((root / runs[strategy] / "config.json").read_text(encoding="utf-8")))
-        assert config.strategy == strategy
+        searched = name if name in ("setn-lr", "setn-non", "setn-rloo") else "setn"
+        config = build(SearchConfig, json.loads((root / runs[searched] / "config.json").read_text(encoding="utf-8")))
+        assert config.strategy == searched.removesuffix("-rloo")
+        assert config.evaluator_gradient == ("rloo" if name == "setn-rloo" else "mixture")
         search = prepare_search(config)
-        _, state = checkpoint.load_latest(root / runs[strategy] / "checkpoints")
+        _, state = checkpoint.load_latest(root / runs[searched] / "checkpoints")
         search.template.load_state_dict(state["template"])
         search.evaluator.load_state_dict(state["evaluator"])
         records = read_journal(folder / f"{name}.jsonl")
@@ -66,17 +67,49 @@ def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, valu
             drawn = draw(search, source, 9)
         scores = {search.space.genotype(one).to_darts(): evaluate(search, [one])[0] for one in drawn}
         assert {one["genotype"]: (one["loss"], one["accuracy"]) for one in records} == scores
-        (single,) = read_journal(folder / f"argmax-{strategy}.jsonl")
+        (single,) = read_journal(folder / f"argmax-{searched}.jsonl")
         assert single["genotype"] == search.space.genotype(draw(search, "argmax", 1)[0]).to_darts()
     torch.set_num_threads(own_threads)
 
 
-def test_three_searches_are_made_that_differ_in_strategy_alone(finished):
-    _, root = finished
-    configs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("search-*/config.json"))]
-    assert {one.pop("strategy") for one in configs} == {"setn", "setn-lr", "setn-non"}
-    assert len(configs) == 3
-    assert configs[0] == configs[1] == configs[2]
+def test_the_searches_differ_in_strategy_and_way_to_update_the_evaluator_alone(finished):
+    folder, root = finished
+    made = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in root.glob("search-*/config.json")
+    }
+    runs = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
+    assert sorted(runs.values()) == sorted(made)
+    varied = {
+        name: tuple(made[run].pop(key) for key in ("strategy", "evaluator_gradient")) for name, run in runs.items()
+    }
+    assert varied == {
+        "setn": ("setn", "mixture"),
+        "setn-rloo": ("setn", "rloo"),
+        "setn-lr": ("setn-lr", "mixture"),
+        "setn-non": ("setn-non", "mixture"),
+    }
+    first, *others = made.values()
+    assert all(other == first for other in others)
+
+
+def test_with_epochs_of_the_evaluator_alone_one_template_serves_both_ways(values, tmp_path, monkeypatch):
+    folder = study(monkeypatch, tmp_path, values, evaluator_epochs=1)
+    runs = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
+    states = {name: checkpoint.load_latest(tmp_path / run / "checkpoints")[1] for name, run in runs.items()}
+    first, second = states["setn"]["template"], states["setn-rloo"]["template"]
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    trained = {name: len(read_journal(tmp_path / run / "metrics.jsonl")) for name, run in runs.items()}
+    assert trained == {
+        "setn": values["epochs"] + 1,
+        "setn-rloo": 2,
+        "setn-lr": values["epochs"] + 1,
+        "setn-non": values["epochs"] + 1,
+    }
+
+
+def test_a_study_whose_evaluators_are_all_trained_by_sampled_losses_has_no_second_row_of_them(values):
+    config = AblationConfig(**values, evaluator_gradient="rloo")
+    assert list(config.searches) == ["setn", "setn-lr", "setn-non"]
 
 
 def everything(folder, root):
@@ -86,7 +119,7 @@ def everything(folder, root):
     return searches, {path.name: path.read_bytes() for path in sorted(folder.glob("*.jsonl"))}
 
 
-@pytest.mark.parametrize("moment", [2, 9, 21, 33])
+@pytest.mark.parametrize("moment", [2, 9, 21, 33, 43])
 def test_an_interrupted_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, moment):
     seen = 0
 
@@ -119,7 +152,7 @@ def test_a_given_run_is_taken_whatever_it_selects_by(finished, values, tmp_path,
     there = study(monkeypatch, tmp_path / "root", values, setn_run=str(tmp_path / "mine"))
     assert json.loads((there / "runs.json").read_text(encoding="utf-8"))["setn"] == "mine"
     assert (there / "setn.jsonl").read_bytes() == (folder / "setn.jsonl").read_bytes()
-    assert len(list((tmp_path / "root").glob("search-*"))) == 2
+    assert len(list((tmp_path / "root").glob("search-*"))) == 3
 
 
 def test_a_run_of_other_parameters_is_refused_with_the_fields_that_differ(values, tmp_path, monkeypatch):
@@ -183,6 +216,13 @@ def test_the_summary_counts_every_draw(finished, tmp_path):
     assert found["distinct"] == len(records) - 1
     assert found["not_finite"] == 1
     assert found["mean_accuracy"] == pytest.approx(np.mean(draws))
+    losses, uniform = (
+        [one["loss"] for one in read_journal(copy / f"{name}.jsonl") for _ in range(one["draws"])]
+        for name in ("setn", "setn-rand")
+    )
+    losses = [loss for loss in losses if np.isfinite(loss)]
+    assert found["below_uniform"] == pytest.approx((np.mean(uniform) - np.mean(losses)) / np.std(uniform, ddof=1))
+    assert ablation_report.summary(copy)["variants"]["setn-lr"]["below_uniform"] is None  # of another template
     assert found["std_accuracy"] == pytest.approx(np.std(draws, ddof=1))
     assert found["share_above"]["80%"] == pytest.approx(np.mean(np.array(draws) > 0.8))
     best = min(records[:-1], key=lambda one: one["loss"])
@@ -195,7 +235,7 @@ def test_the_summary_counts_every_draw(finished, tmp_path):
 def test_tests_compare_setn_with_each_other_variant(finished):
     folder, _ = finished
     found = ablation_report.summary(folder)["setn_against"]
-    assert set(found) == {"setn-rand", "setn-lr", "setn-non"}
+    assert set(found) == {"setn-rloo", "setn-rand", "setn-lr", "setn-non"}
     drawn = {
         name: [one["accuracy"] for one in read_journal(folder / f"{name}.jsonl") for _ in range(one["draws"])]
         for name in ("setn", "setn-non")
@@ -211,9 +251,9 @@ def test_figure_2_has_one_x_axis_and_marks_the_selected(finished):
     folder, _ = finished
     figure = ablation_report.figure2(folder)
     axes = figure.axes
-    assert [ax.get_title() for ax in axes] == [f"{name.upper()}, n = 9" for name in ablation.VARIANTS]
+    assert [ax.get_title() for ax in axes] == [*(f"{name.upper()}, n = 9" for name in ablation.VARIANTS), ""]
     assert len({ax.get_xlim() for ax in axes}) == 1
-    for ax, name in zip(axes, ablation.VARIANTS, strict=True):
+    for ax, name in zip(axes, ablation.VARIANTS, strict=False):
         records = read_journal(folder / f"{name}.jsonl")
         best = min(records, key=lambda one: one["loss"])
         (marker,) = [line for line in ax.lines if line.get_marker() == "v"]
@@ -232,7 +272,7 @@ def test_the_best_of_one_is_the_mean_of_all(finished):
         assert rows[0]["values"]["loss"]["mean"] == pytest.approx(found["variants"][name]["mean_loss"])
         assert rows[-1]["values"]["loss"]["mean"] == pytest.approx(found["variants"][name]["lowest_loss"])
         assert rows[-1]["beyond"]
-    assert set(found["best_of"]) == {"setn", "setn-rand", "setn-lr", "setn-non"}
+    assert set(found["best_of"]) == {"setn", "setn-rloo", "setn-rand", "setn-lr", "setn-non"}
     assert set(found["variants"]) == set(ablation.VARIANTS)
     assert "argmax" in ablation_report.best_table(folder)
     assert "EVOLUTION and REFIT." in ablation_report.best_table(folder)

@@ -8,8 +8,7 @@ import ast
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from setn_lab.compute.spread import session
@@ -19,9 +18,8 @@ from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
 from setn_lab.search.setup import prepare_search
-from setn_lab.search.stages import stages
 from setn_lab.search.training import train
-from setn_lab.studies.config import StudyConfig, copy_journal
+from setn_lab.studies.config import StudyConfig, Templates, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
 
 FIXED = "dataset", "data_dir", "space", "nodes", "device", "seed"  # the same in every row
@@ -120,23 +118,18 @@ def _changes(text: str) -> dict[str, Any]:
 def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
 
-    A row with `evaluator_epochs` whose template a row before it has, with the same seed, takes that one: its evaluator
-    is trained from the start, on the finished template. The trainings are kept in the searches' own run folders, and
-    what was scored there is taken. The scores go to the
-    journals of `run`, ROW-SEED.JOURNAL, from where an interrupted study goes on; runs.json names the folders. Raises
-    what `train` and `score` raise.
+    Rows share templates as `Templates` says. The trainings are kept in the searches' own run folders, and what was
+    scored there is taken. The scores go to the journals of `run`, ROW-SEED.JOURNAL, from where an interrupted study
+    goes on; runs.json names the folders. Raises what `train` and `score` raise.
     """
     folders: dict[str, str] = {}
-    templates: dict[str, Path] = {}  # the run folders that have them, by their digest
+    templates = Templates()
     with session(config.pool):
         for name, seed, search_config in config.searches():
-            template = stages(search_config).template
-            if search_config.evaluator_epochs and template in templates:
-                search_config = replace(search_config, template_run=str(templates[template]))
-            with Run.open(search_config, "search") as own:
-                search = prepare_search(search_config, own)
+            with Run.open(templates.taken(search_config), "search") as own:
+                search = prepare_search(own.config, own)
                 train(search, own, observe)
-                templates.setdefault(template, own.folder)
+                templates.add(own)
                 score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
                 score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
                 for journal in ("evaluator", "metrics"):

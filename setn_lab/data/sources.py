@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from torchvision.transforms import v2
 from setn_lab.compute.distributed import Shard
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Augmentation, Normalization, augment, batch_indices, normalize_images, scoring_batches
-from setn_lab.data.facts import facts_of_files
 from setn_lab.data.folders import DataError, held_out, list_images, range_notice
 from setn_lab.data.images import ImageSet
 from setn_lab.data.pixels import GREY_16_BIT, NO_16_BITS, has_deep_colour, measured_pixels, opened, to_pixels
@@ -69,10 +68,6 @@ class OnDevice:
                 f"cutout of {how.cutout} pixels" if how.cutout else "no cutout",
             ]
         )
-
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """The facts of the training and the test images, see `ImageSet.facts`."""
-        return {"train": self.training.facts(), "test": self.testing.facts()}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -204,13 +199,6 @@ class Decoded:
         for notice in (training.left_out, testing.left_out, levels):
             if notice:
                 warnings.warn(notice, stacklevel=2)
-
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """The facts of the training and the test images, see `facts_of_files`."""
-        return {
-            name: facts_of_files(self.folder / split, self.classes, part.files)
-            for name, split, part in (("train", "train", self.training), ("test", self.test_split, self.testing))
-        }
 
     def train(self, seed: int, steps: range, share: Shard) -> Generator[Batch, None, None]:
         """This process's part of the batches of global steps, augmented.

@@ -10,9 +10,9 @@ import torch
 from references import random_images, write_folder
 
 from setn_lab.compute.distributed import Shard
-from setn_lab.data.batches import Augmentation, Normalization
+from setn_lab.data.contents import listed_contents
 from setn_lab.data.images import ImageSet, load_images
-from setn_lab.data.sources import Decoded, OnDevice
+from setn_lab.data.sources import Decoded
 
 
 def image_set(count=10, channels=3, size=8, classes=("a", "b")):
@@ -68,12 +68,6 @@ def test_facts_are_json():
     assert facts == {"images": 5, "classes": ["a", "b", "c"], "counts": [2, 2, 1], "side": 8, "channels": 1}
 
 
-def test_facts_of_sets_on_the_device():
-    training, testing = image_set(), image_set(4)
-    source = OnDevice(training, testing, Normalization.of(training), Augmentation(0, False, 0), 2, 2)
-    assert source.facts() == {"train": training.facts(), "test": testing.facts()}
-
-
 # --- images that are decoded as they are needed -----------------------------------------------------------
 
 
@@ -84,25 +78,21 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def facts_of(folder, **options):
-    return Decoded(folder, 32, 2, 2, 0, "skip", **options).facts()
+def facts_of(folder):
+    facts = listed_contents(str(folder))
+    assert facts.pop("where") == str(folder)
+    return facts
 
 
 def test_facts_of_files_do_not_depend_on_place_time_or_the_name_of_val(folder, tmp_path):
     facts = facts_of(folder)
     assert json.loads(json.dumps(facts)) == facts
-    assert {name: facts["train"][name] for name in ("images", "classes", "counts")} == {
-        "images": 5,
-        "classes": ["a", "b"],
-        "counts": [2, 3],
-    }
-    assert facts["test"]["counts"] == [1, 1]
+    assert (facts["images"], facts["classes"]) == (7, {"a": 3, "b": 4})
     shutil.copytree(folder, tmp_path / "copy")
     for path in (tmp_path / "copy").glob("*/*/*"):
         os.utime(path, (1000, 1000))
     (tmp_path / "copy" / "val").rename(tmp_path / "copy" / "test")
     assert facts_of(tmp_path / "copy") == facts
-    assert facts_of(folder, limit_train=3)["train"]["images"] == 3
 
 
 def test_facts_of_files_tell_names_and_sizes(folder):
@@ -110,14 +100,13 @@ def test_facts_of_files_tell_names_and_sizes(folder):
     path = folder / "train" / "b" / "000.png"
     path.rename(path.with_name("zzz.png"))
     renamed = facts_of(folder)
-    assert before["train"]["digest"] != renamed["train"]["digest"]
-    assert renamed["test"] == before["test"]
+    assert before["digest"] != renamed["digest"]
+    assert before["classes"] == renamed["classes"]
     (folder / "train" / "b" / "zzz.png").write_bytes(b"short")
-    assert facts_of(folder)["train"]["digest"] != renamed["train"]["digest"]
+    assert facts_of(folder)["digest"] != renamed["digest"]
     (folder / "train" / "b" / "zzz.png").unlink()
-    assert facts_of(folder)["train"]["counts"][1] == before["train"]["counts"][1] - 1
+    assert facts_of(folder)["classes"]["b"] == before["classes"]["b"] - 1
     (folder / "train" / "b" / "zzz.png").symlink_to("nowhere")
-    facts = facts_of(folder)
-    assert facts["train"]["counts"] == [2, 3], "one that cannot be read is one of the files"
+    assert facts_of(folder)["classes"] == before["classes"], "one that cannot be read is one of the files"
     source = Decoded(folder, 32, 2, 2, 0, "skip")
     assert len(list(source.train(0, range(2), Shard(0, 1)))) == 2

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -174,8 +175,19 @@ class SearchConfig(TemplateConfig):
         """The images, and the template that is taken. Raises DataError, and ConfigError for no finished template."""
         found = super().contents()
         if self.template_run is not None:
-            found["template_run"] = _template(expanded(self.template_run, "template_run").resolve())
+            folder = expanded(self.template_run, "template_run").resolve()
+            found["template_run"] = self._taken_before(folder) or _template(folder)
         return found
+
+    def _taken_before(self, folder: Path) -> dict[str, Any] | None:
+        """The facts of a template whose folder is gone, where this search's own folder has taken it already."""
+        if folder.exists() or self.run_dir is None:
+            return None
+        with suppress(identity.IdentityError):
+            stored = identity.read(expanded(self.run_dir, "run_dir")) or {"contents": {}}
+            facts = stored["contents"].get("template_run", {})
+            return facts if facts.get("where") == str(folder) else None
+        return None
 
 
 def _template(folder: Path) -> dict[str, Any]:

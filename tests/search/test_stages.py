@@ -20,7 +20,7 @@ from setn_lab.runs.run import Run, RunError, default_folder
 from setn_lab.search import candidates as module
 from setn_lab.search import report, steps
 from setn_lab.search.candidates import score, search_candidates
-from setn_lab.search.config import SearchConfig
+from setn_lab.search.config import SearchConfig, read_config
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.stages import stages
 from setn_lab.search.training import SearchError, train
@@ -336,6 +336,23 @@ def test_a_template_is_taken_from_another_run_and_trained_once(tmp_path, monkeyp
         assert [line["epoch"] for line in run.read("metrics")] == [3, 4]  # the taken template's, and the first alone
     searched(stopped)
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_a_search_that_took_a_template_needs_its_source_no_more(tmp_path, outcome):
+    _, folder = trained(SearchConfig(**SMALL, run_dir=str(tmp_path / "joint")))
+    taken = SearchConfig(**SMALL, template_run=str(folder), evaluator_epochs=2, run_dir=str(tmp_path / "whole"))
+    searched(taken)
+    stopped = replace(taken, run_dir=str(tmp_path / "stopped"))
+    with Run.open(stopped, "search") as run, pytest.raises(StopError):
+        train(prepare_search(stopped, run), run, stop_after(4))
+    shutil.rmtree(folder)
+    assert outcome(searched(read_config(tmp_path / "stopped"))) == outcome(tmp_path / "whole")
+    assert searched(replace(taken, candidates=4)) == tmp_path / "whole"  # other candidates, of the same template
+    with pytest.raises(ConfigError, match=r"template_run: .* no run folder"):
+        searched(replace(taken, run_dir=str(tmp_path / "new")))
+    shutil.rmtree(tmp_path / "stopped" / "checkpoints")
+    with pytest.raises(ConfigError, match="no checkpoint of the finished template"):
+        searched(stopped)
 
 
 def test_a_template_that_cannot_be_taken_says_why(tmp_path):

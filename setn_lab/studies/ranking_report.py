@@ -224,11 +224,13 @@ def _how_weighed(row: PredictorRow) -> list[str]:
 def _about_ceiling(twice: NDArray[np.float64]) -> list[str]:
     """What the ceiling is."""
     row = _ceiling(twice)
+    fewest = min(interval.count for interval in row.kendall_tau_within_best.values())
     chance = "" if row.ndcg_by_chance is None else f", where a random order has an NDCG of {row.ndcg_by_chance:.3f}"
     return [
         "",
         f"The ceiling: {len(twice)} networks were trained twice, and the first seed's accuracy predicts the second's"
-        f"{chance}. Both sides have the noise of a training; a prediction without noise may lie somewhat above it.",
+        f"{chance}. Both sides have the noise of a training; a prediction without noise may lie somewhat above it. "
+        f"The best {min(FRACTIONS):.0%} of them are {fewest} networks.",
     ]
 
 

@@ -30,6 +30,8 @@ from setn_lab.space.genotype import Genotype
 from setn_lab.studies import ranking, ranking_report
 from setn_lab.studies.ranking import RankingConfig
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 @pytest.fixture(scope="module")
 def values(tiny):

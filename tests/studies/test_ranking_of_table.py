@@ -29,6 +29,8 @@ from setn_lab.studies import ranking, ranking_report
 from setn_lab.studies.groundtruth.table import TableError
 from setn_lab.studies.ranking import RankingConfig
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 SPACE = SearchSpace(LARGE, 2)
 TRUE = [91.5, 97.25, 93.0, 91.5, 95.125, 96.0, 90.0, 92.75]
 TWICE = [(96.5, 96.0), (97.0, 97.5), (95.0, 94.0), (96.0, 96.25), (94.0, 95.0)]
@@ -166,19 +168,15 @@ def observe(progress):
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-if __name__ == "__main__":
-    config = ranking.RankingConfig(**values)
-    with Run.open(config, "ranking") as run:
-        ranking.collect(config, run, observe)
+config = ranking.RankingConfig(**values)
+with Run.open(config, "ranking") as run:
+    ranking.collect(config, run, observe)
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_scoring_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, workers):
+def test_a_killed_scoring_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch):
     environment = {**os.environ, "SETN_LAB_RUNS": str(tmp_path / "runs")}
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED, encoding="utf-8")
-    command = [sys.executable, str(script), json.dumps({**values, "workers": workers}), "3"]
+    command = [sys.executable, "-c", KILLED, json.dumps(values), "3"]
     killed = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (journal,) = (tmp_path / "runs").glob("ranking-*/scored.jsonl")

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from setn_lab.inspection import pictures
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import read_journal
 from setn_lab.search.config import SearchConfig
+from setn_lab.studies import ranking_report, statistics
 
 
 def bits(value: object) -> object:
@@ -73,3 +75,10 @@ def coarse_pictures(monkeypatch):
     """The inspectors' pictures in less time."""
     monkeypatch.setattr(pictures, "DPI", 20)
     monkeypatch.setattr(pictures, "Figure", lambda layout, **size: Figure(**size))
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """The intervals of the pairwise study in less time."""
+    for name in ("all_pairs", "kendall", "spearman", "weighted_tau", "within_best"):
+        monkeypatch.setattr(ranking_report, name, partial(getattr(statistics, name), resamples=40))

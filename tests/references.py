@@ -1,6 +1,7 @@
 """What several tests start from or compare with: small searches, images, evaluators."""
 
 import io
+import itertools
 import math
 from pathlib import Path
 
@@ -116,6 +117,41 @@ def run_study(name: str, collect, config, observe=lambda progress: None) -> Path
 def opened(kind, folder: Path, **values: object):
     """An inspector of a run folder."""
     return kind(InspectConfig(run_dir=str(folder), samples=50, **values))
+
+
+# --- rankings by their definitions
+
+
+def weighted_tau_by_hand(x, y):
+    """Vigna (2015): weighted products of signs over all pairs, normed; the mean over ranks by x and by y."""
+
+    def ranked_by(a, b):
+        order = sorted(range(len(a)), key=lambda item: (a[item], b[item]), reverse=True)
+        rank = {item: place for place, item in enumerate(order, 1)}
+
+        def product(u, v):
+            pairs = itertools.combinations(range(len(u)), 2)
+            return sum(np.sign(u[i] - u[j]) * np.sign(v[i] - v[j]) * (1 / rank[i] + 1 / rank[j]) for i, j in pairs)
+
+        return product(a, b) / math.sqrt(product(a, a) * product(b, b))
+
+    return (ranked_by(x, y) + ranked_by(y, x)) / 2
+
+
+def ndcg_by_hand(predicted, true):
+    """The mean over all orders that the predictions allow of the discounted gains, over those of the best order."""
+    gains = [(value - min(true)) / (max(true) - min(true)) for value in true]
+
+    def discounted(order):
+        return sum(gains[item] / math.log2(place + 1) for place, item in enumerate(order, 1))
+
+    orders = [
+        order
+        for order in itertools.permutations(range(len(true)))
+        if all(predicted[a] >= predicted[b] for a, b in itertools.pairwise(order))
+    ]
+    best = sorted(range(len(true)), key=lambda item: -gains[item])
+    return sum(map(discounted, orders)) / len(orders) / discounted(best)
 
 
 # --- costs by formula

@@ -67,10 +67,10 @@ def contents(folder: Path, what: dict[str, str]) -> str:
 
 
 def config_text(folder: Path) -> str:
-    """The run's config as it is published: images and table by their names alone."""
+    """The run's config as it is published: images and tables by their names alone."""
     stored = (folder / "config.json").read_text(encoding="utf-8")
     config = json.loads(stored)
-    for path in (config["dataset"], config.get("table")):  # the table of true accuracies
+    for path in (config["dataset"], config.get("table"), config.get("two_seeds")):  # tables of true accuracies
         if path is not None and path not in BUILT_IN:
             stored = stored.replace(json.dumps(path), json.dumps(f"path/to/{Path(path).name}"))
     return stored

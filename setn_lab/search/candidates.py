@@ -25,7 +25,7 @@ from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search.config import BY_SCORES, CandidateSource, SearchConfig
 from setn_lab.search.racing import race
 from setn_lab.search.setup import Search
-from setn_lab.search.sources import parts
+from setn_lab.search.sources import Source, parts
 from setn_lab.search.stages import stages
 from setn_lab.search.steps import one_shot
 from setn_lab.search.training import SearchError, load_trained
@@ -58,7 +58,7 @@ class Candidate:
 def score(
     search: Search,
     run: Run,
-    source: CandidateSource,
+    source: Source,
     count: int,
     journal: str = "candidates",
     observe: Observer = lambda progress: None,
@@ -204,7 +204,7 @@ class _Entry:
 
 
 def _entries(
-    search: Search, source: CandidateSource, count: int, known: Mapping[Any, tuple[float, float]]
+    search: Search, source: Source, count: int, known: Mapping[Any, tuple[float, float]]
 ) -> Iterator[list[_Entry]]:
     """The distinct ones among `count` drawn architectures, in the order of their first draw: after each part, all yet.
 
@@ -230,9 +230,7 @@ def _entries(
             return
 
 
-def _done(
-    search: Search, run: Run, journal: str, source: CandidateSource, count: int, made_from: str
-) -> list[Candidate]:
+def _done(search: Search, run: Run, journal: str, source: Source, count: int, made_from: str) -> list[Candidate]:
     """The candidates that the journal has already, the first of those drawn; a journal of others is put aside.
 
     Raises RunError for lines that are no candidates of this space.
@@ -247,7 +245,7 @@ def _done(
     return []
 
 
-def _drawn_alike(search: Search, source: CandidateSource, count: int, done: list[Candidate]) -> bool:
+def _drawn_alike(search: Search, source: Source, count: int, done: list[Candidate]) -> bool:
     """Whether these are the first that the source draws, given their scores.
 
     The draws of each are those up to the part that it was first drawn in, or some or all of the later ones too.

@@ -1,4 +1,4 @@
-"""Where candidates come from, within T draws: `candidate_source`.
+"""Where candidates come from, within T draws: `candidate_source`, or architectures that are given.
 
 A source gives its draws in parts. The evaluator, the uniform distribution and the argmax give one part; evolution and
 the refitted evaluator choose each part by the scores of those before, and by nothing else but the seed, so that a
@@ -8,6 +8,7 @@ resumed run draws what an uninterrupted one draws.
 import copy
 from collections import deque
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -31,12 +32,24 @@ ELITE = 4  # one in so many of the draws so far is what the evaluator is refitte
 REFIT_STEPS = 20  # of gradient ascent with rate 1: what the elite lacks keeps a probability of about 1 in so many
 
 
-def draw(search: Search, source: CandidateSource, count: int) -> Architectures:
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A source of architectures (n, cell types, ...) that nobody draws, such as those of a table, in their order."""
+
+    architectures: Architectures
+
+
+Source = CandidateSource | Given
+
+
+def draw(search: Search, source: Source, count: int) -> Architectures:
     """`count` architectures, canonical (count, cell types, ...); one for `argmax`, the paper's T = 1.
 
-    Each source has a stream of its own, so the same seed draws the same architectures in every process. Raises
-    ValueError for a source whose draws depend on scores.
+    Each source has a stream of its own, so the same seed draws the same architectures in every process; of given ones
+    it is the first `count`. Raises ValueError for a source whose draws depend on scores.
     """
+    if isinstance(source, Given):
+        return search.space.canonical(source.architectures[:count])
     rng = generator(search.config.seed, f"candidates from {source}")
     if source == "uniform":
         drawn = search.space.sample(rng, count, search.space.cell_types)
@@ -49,7 +62,7 @@ def draw(search: Search, source: CandidateSource, count: int) -> Architectures:
     return search.space.canonical(drawn)
 
 
-def parts(search: Search, source: CandidateSource, count: int) -> Parts:
+def parts(search: Search, source: Source, count: int) -> Parts:
     """`count` draws, part by part (n, cell types, ...), as encoded; each part's scores are to be sent for the next."""
     if source == "evolution":
         yield from _evolution(search, count)

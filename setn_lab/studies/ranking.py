@@ -1,6 +1,7 @@
 """The pairwise study of section 5.3: does one-shot accuracy rank networks as training from scratch does?
 
 And progressive selection, from the same section: train the best one-shot candidates for longer, choose by the result.
+Where a table holds cells that are trained already, those are scored, and no network is trained.
 """
 
 import dataclasses
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from setn_lab.compute.device import choose_device, keep_freed_blocks
 from setn_lab.compute.spread import session, spread
 from setn_lab.compute.workers import HERE, Workers
-from setn_lab.config import ConfigError, bounded, choice, unhashed
+from setn_lab.config import ConfigError, bounded, choice, contents, later, unhashed
 from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice
 from setn_lab.kits import KITS, Extensions, Kit
+from setn_lab.network.costs import CostTable
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
@@ -30,10 +32,13 @@ from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search.candidates import score
 from setn_lab.search.config import Strategy
 from setn_lab.search.setup import Search, prepare_search
-from setn_lab.search.sources import draw
+from setn_lab.search.sources import Given, draw
 from setn_lab.search.training import train
 from setn_lab.space.genotype import Genotype
 from setn_lab.studies.config import StudyConfig
+from setn_lab.studies.trained_table import DEFAULT_COLUMN, TrainedCells, load_cells, load_two_seeds
+
+TWICE = "two_seeds.json"
 
 
 class _WithNetworks(Mapping[str, Kit]):
@@ -65,6 +70,11 @@ class RankingConfig(StudyConfig):
     # searches to take
     search_run: str | None = unhashed(None)  # a search's run folder, None: the study's own
 
+    # cells that are trained already
+    table: str | None = later(None, before=None)  # a CSV file of genotypes and accuracies, None: networks are trained
+    table_column: str = later(DEFAULT_COLUMN, before=DEFAULT_COLUMN)  # of the accuracies, in percent
+    two_seeds: str | None = unhashed(None)  # a CSV file of networks trained twice, whose agreement is the ceiling
+
     # pairs
     pairs: int = bounded(1000, at_least=1)  # P
     pair_source: Literal["uniform", "evaluator"] = "uniform"
@@ -84,6 +94,29 @@ class RankingConfig(StudyConfig):
     retrain_path_dropout: float = bounded(0.2, at_least=0, below=1)  # rate at the end, in a line from 0
     retrain_auxiliary_weight: float = bounded(0.4, at_least=0)  # of the auxiliary head's loss
     retrain_cutout: int = bounded(16, at_least=0)  # side in pixels, 0: off
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        if self.table is not None and self.finalists:
+            raise ConfigError(
+                f"finalists: {self.finalists} given with table, with which no network is trained; 0 is allowed with it"
+            )
+        for name, default in (("table_column", DEFAULT_COLUMN), ("two_seeds", None)):
+            if self.table is None and getattr(self, name) != default:
+                raise ConfigError(
+                    f"{name}: {getattr(self, name)!r} given without table, on whose cells alone it has an effect: give "
+                    f"-p table FILE, or leave {name} out"
+                )
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """The cells of the table and the images, see `config.contents`. Raises TableError and DataError."""
+        facts = {} if self.table is None else {"table": self.cells().facts()}
+        return {**super().contents(), **facts}
+
+    def cells(self) -> TrainedCells:
+        """The cells of the table. Raises TableError, which names every line that is wrong."""
+        return load_cells(str(self.table), self.table_column, KITS[self.space].space(self.nodes))
 
     def recipe(self, epochs: int) -> RetrainConfig:
         """How a network is trained from scratch on D_train for so many epochs, all with the same seed."""
@@ -126,16 +159,56 @@ class Bench:
 def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train the search if it is not finished, score the pairs (acc_t), train each network from scratch (acc_r).
 
+    With `table`, the cells of the table are scored, their accuracies are acc_r, and all their pairs are compared.
     The scores go to the journal `scored`, the trained networks to `trained`, a line each: an interrupted study goes on
     at the next of them. With `finalists`, the search's T candidates are scored into `candidates`, and the best are
     trained into the journal `finalists`; genotype.json is the best of these, to choose. Raises what `train` and
-    `score` raise, ConfigError as `StudyConfig.search` and `Bench.of` do, RunError where a journal holds other networks.
+    `score` raise, ConfigError as `StudyConfig.search` and `Bench.of` do, RunError where a journal holds other networks,
+    TableError.
     """
     with session(config.pool):
-        _collect(config, run, observe)
+        (_score_table if config.table is not None else _train_pairs)(config, run, observe)
 
 
-def _collect(config: RankingConfig, run: Run, observe: Observer) -> None:
+def _score_table(config: RankingConfig, run: Run, observe: Observer) -> None:
+    """The study of cells that are trained already: `trained` holds what the table says, TWICE the ceiling's."""
+    cells = config.cells()
+    twice = None if config.two_seeds is None else load_two_seeds(config.two_seeds)
+    search_config = config.search(config.strategy, config.search_run)
+    with Run.open(search_config, "search") as own:
+        search = prepare_search(search_config, own)
+        train(search, own, observe)
+        count = len(cells.architectures)
+        score(search, run, Given(cells.architectures), count, "scored", observe, config.pool)
+        run.write("runs.json", json.dumps({config.strategy: own.folder.name}) + "\n")
+    sizes = _final_sizes(config, search)
+    lines = [
+        {
+            "network": number,
+            "genotype": cells.genotypes[number],
+            **{name: round(costs.of(architecture)) for name, costs in sizes.items()},
+            "accuracy": cells.accuracy[number] / 100,
+        }
+        for number, architecture in enumerate(cells.architectures)
+    ]
+    run.write("trained.jsonl", "".join(json.dumps(record) + "\n" for record in lines))
+    if twice is None:
+        (run.folder / TWICE).unlink(missing_ok=True)
+    else:
+        run.write(TWICE, json.dumps((twice / 100).tolist()) + "\n")
+
+
+def _final_sizes(config: RankingConfig, search: Search) -> dict[str, CostTable]:
+    """What the final networks cost on the images as they are, not averaged down as the template's may be."""
+    images = contents(search.config)["dataset"]
+    size = config.retrain_channels, config.retrain_repeats, images["channels"], images["side"], len(images["classes"])
+    return {
+        "parameters": search.kit.cost_table(search.space, *size, "parameters"),
+        "multiply_adds": search.kit.cost_table(search.space, *size, "multiply_adds"),
+    }
+
+
+def _train_pairs(config: RankingConfig, run: Run, observe: Observer) -> None:
     search_config = config.search(config.strategy, config.search_run)
     with Run.open(search_config, "search") as own:
         search = prepare_search(search_config, own)
@@ -207,19 +280,25 @@ def train_networks(
 class Networks:
     """The networks that were scored and trained, n of them.
 
-    predictors: (n,) each, where higher predicts better. true: (n,) accuracy acc_r on D_val after training from scratch.
-    pairs: (P, 2) positions among the n. failed: the reason by network, of those whose training stopped; left_out: how
+    predictors: (n,) each, where higher predicts better. true: (n,) accuracy acc_r after training from scratch, on D_val
+    or as the table says. pairs: (P, 2) positions among the n, None: all pairs of different ones, n (n - 1) / 2.
+    failed: the reason by network, of those whose training stopped; left_out: how
     many drawn pairs have a network that failed, is not trained yet or has no finite one-shot loss; itself: how many
     pair a network with itself, which says nothing. not_finite: how many networks have no finite one-shot loss.
     """
 
     predictors: dict[str, NDArray[np.float64]]
     true: NDArray[np.float64]
-    pairs: NDArray[np.int64]
+    pairs: NDArray[np.int64] | None
     failed: dict[int, str]
     left_out: int
     itself: int
     not_finite: int
+
+    @property
+    def compared(self) -> int:
+        """The number of pairs."""
+        return len(self.true) * (len(self.true) - 1) // 2 if self.pairs is None else len(self.pairs)
 
 
 def networks(folder: Path) -> Networks:
@@ -240,17 +319,35 @@ def networks(folder: Path) -> Networks:
         "loss": [-scored[number]["loss"] for number in order],
         "parameters": [done[number]["parameters"] for number in order],
         "multiply_adds": [done[number]["multiply_adds"] for number in order],
+        "separable_convolutions": [_separable_convolutions(done[number]["genotype"]) for number in order],
         "log_probability": [scored[number]["log_probability"] for number in order],
     }
     return Networks(
         {name: np.array(values, dtype=float) for name, values in columns.items()},
         np.array([done[number]["accuracy"] for number in order], dtype=float),
-        np.array(whole, dtype=np.int64).reshape(-1, 2),
+        None if _of_table(folder) else np.array(whole, dtype=np.int64).reshape(-1, 2),
         {record["network"]: record["failed"] for record in lines if "failed" in record},
         len(different) - len(whole),
         len(drawn) - len(different),
         sum(not np.isfinite(record["loss"]) for record in scored),
     )
+
+
+def _of_table(folder: Path) -> bool:
+    """Whether the study's cells are those of a table."""
+    return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("table") is not None
+
+
+def _separable_convolutions(genotype: str) -> int:
+    """How many separable convolutions the normal cell has."""
+    edges = (edge for node in Genotype.from_darts(genotype).normal for edge in node)
+    return sum(operation.startswith("sep_conv_") for operation, _ in edges)
+
+
+def two_seeds(folder: Path) -> NDArray[np.float64]:
+    """The accuracies of networks that were trained twice: (m, 2), none where the study has no such table."""
+    path = folder / TWICE
+    return np.array(json.loads(path.read_text(encoding="utf-8")) if path.exists() else []).reshape(-1, 2)
 
 
 def finalists(folder: Path) -> list[dict[str, Any]]:

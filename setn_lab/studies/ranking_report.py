@@ -9,13 +9,25 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from setn_lab.figures import page
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import read_journal
 from setn_lab.studies import plots, tables
-from setn_lab.studies.ranking import Networks, RankingConfig, finalists, networks
-from setn_lab.studies.statistics import GapBin, Interval, by_gap, good_pairs, kendall, spearman, within_best
+from setn_lab.studies.ranking import Networks, RankingConfig, finalists, networks, two_seeds
+from setn_lab.studies.statistics import (
+    GapBin,
+    Interval,
+    all_pairs,
+    by_gap,
+    good_pairs,
+    kendall,
+    ndcg,
+    spearman,
+    weighted_tau,
+    within_best,
+)
 
 FRACTIONS = (0.1, 0.25, 0.5)
 PREDICTORS = {
@@ -23,6 +35,7 @@ PREDICTORS = {
     "loss": "one-shot loss (negative)",
     "parameters": "parameters",
     "multiply_adds": "multiply-adds",
+    "separable_convolutions": "separable convolutions",
     "log_probability": "evaluator's log-probability",
 }
 
@@ -32,7 +45,8 @@ CONTENTS = {
     "environment.json": "versions, commit, machine, threads",
     "runs.json": "the search's run folder, which holds template, evaluator and candidates",
     "scored.jsonl": "the one-shot scores, a line an architecture",
-    "trained.jsonl": "what training from scratch came to, a line per network",
+    "trained.jsonl": "what training from scratch came to, here or as the table says, a line per network",
+    "two_seeds.json": "the accuracies of networks that were trained twice",
     "pairs.json": "the pairs, as line numbers of scored.jsonl",
     "best.json": "the best one-shot candidates of the search",
     "finalists.jsonl": "what training these for longer came to",
@@ -58,53 +72,83 @@ def contents(folder: Path) -> str:
 def summary(folder: Path) -> dict[str, Any]:
     """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
     found = networks(folder)
-    rows = {name: asdict(row) for name, row in _statistics(found).items()}
-    for row in rows.values():
-        row |= {name: row[f"{name}_detail"]["value"] for name in ("good_pairs", "kendall_tau", "spearman_rho")}
+    rows = {name: _as_record(row) for name, row in _statistics(found).items()}
+    twice = two_seeds(folder)
     runs = json.loads((folder / "runs.json").read_text(encoding="utf-8")) if (folder / "runs.json").exists() else {}
     return {
         "run": folder.name,
         "searches": runs,
         "networks": len(found.true),
-        "pairs": len(found.pairs),
+        "pairs": found.compared,
         "pairs_left_out": found.left_out,
         "pairs_with_itself": found.itself,
         "not_finite": found.not_finite,
         "failed": {str(number): reason for number, reason in found.failed.items()},
         **rows.pop("accuracy"),
         "baselines": rows,
+        **({"ceiling": {"networks": len(twice), **_as_record(_ceiling(twice))}} if len(twice) else {}),
         "finalists": finalists(folder),
     }
 
 
 @dataclass(frozen=True)
 class PredictorRow:
-    """All statistics of one predictor. pairs_tied: in its predictions, and in the accuracy after training."""
+    """All statistics of one predictor. pairs_tied: in its predictions, and in the accuracy after training.
+
+    ndcg_by_chance: of a random order, the mean over all.
+    """
 
     good_pairs_detail: Interval
     pairs_tied: tuple[int, int]
     kendall_tau_detail: Interval
+    weighted_tau_detail: Interval
     spearman_rho_detail: Interval
+    ndcg: float | None
+    ndcg_by_chance: float | None
     kendall_tau_within_best: dict[str, Interval]
     good_pairs_by_gap: list[GapBin]
 
 
+def _as_record(row: PredictorRow) -> dict[str, Any]:
+    """A row as summary.json has it, the values of the intervals beside them."""
+    record = asdict(row)
+    names = "good_pairs", "kendall_tau", "weighted_tau", "spearman_rho"
+    return record | {name: record[f"{name}_detail"]["value"] for name in names}
+
+
+def _ceiling(twice: NDArray[np.float64]) -> PredictorRow:
+    """How one training of networks (m, 2) predicts another one of the same networks."""
+    first, second = (tuple(seed.tolist()) for seed in twice.T)
+    return _row(first, second, None)
+
+
 def _statistics(found: Networks) -> dict[str, PredictorRow]:
-    true, pairs = tuple(found.true.tolist()), tuple(map(tuple, found.pairs.tolist()))
+    true = tuple(found.true.tolist())
+    pairs = None if found.pairs is None else tuple(map(tuple, found.pairs.tolist()))
     return {name: _row(tuple(values.tolist()), true, pairs) for name, values in found.predictors.items()}
 
 
 @functools.lru_cache(maxsize=64)  # the bootstrap takes seconds, and every table and figure asks for it
-def _row(predicted: tuple[float, ...], true: tuple[float, ...], pairs: tuple[tuple[int, int], ...]) -> PredictorRow:
-    x, y, places = np.array(predicted), np.array(true), np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    good = good_pairs(x[places], y[places])
+def _row(
+    predicted: tuple[float, ...], true: tuple[float, ...], pairs: tuple[tuple[int, int], ...] | None
+) -> PredictorRow:
+    """pairs: None for all pairs of different networks."""
+    x, y = np.array(predicted), np.array(true)
+    if pairs is None:
+        good, gaps = all_pairs(x, y)
+    else:
+        places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        good, gaps = good_pairs(x[places], y[places]), by_gap(x[places], y[places])
     return PredictorRow(
         good.share,
         (good.tied_predicted, good.tied_true),
         kendall(x, y),
+        weighted_tau(x, y),
         spearman(x, y),
+        ndcg(x, y),
+        ndcg(np.zeros_like(y), y),
         {f"{fraction:.0%}": interval for fraction, interval in within_best(x, y, FRACTIONS).items()},
-        by_gap(x[places], y[places]),
+        gaps,
     )
 
 
@@ -113,31 +157,81 @@ def table(folder: Path) -> str:
     found = networks(folder)
     if not len(found.true):
         return "\n".join(["No network is trained yet.", *_left_out(found)])
-    statistics = _statistics(found)
-    rows = [
-        [
-            label,
-            tables.interval(statistics[name].good_pairs_detail, ".1%"),
-            f"{statistics[name].pairs_tied[0]}",
-            tables.interval(statistics[name].kendall_tau_detail, "+.3f"),
-            tables.interval(statistics[name].spearman_rho_detail, "+.3f"),
-            *(tables.interval(interval, "+.2f") for interval in statistics[name].kendall_tau_within_best.values()),
-        ]
-        for name, label in PREDICTORS.items()
-    ]
-    head = ["predictor", "good pairs", "tied", "Kendall's tau-b", "Spearman's rho"]
-    tied = statistics["accuracy"].pairs_tied[1]
+    statistics, twice = _statistics(found), two_seeds(folder)
+    rows = [_cells(label, statistics[name]) for name, label in PREDICTORS.items()]
+    if len(twice):
+        rows.append(_cells("ceiling: another seed", _ceiling(twice)))
+    head = ["predictor", "good pairs", "tied", "Kendall's tau-b", "weighted tau", "Spearman's rho", "NDCG"]
     return "\n".join(
         [
             page.table([*head, *(f"tau-b, best {fraction:.0%}" for fraction in FRACTIONS)], rows),
             "",
-            f"{len(found.true)} networks, {len(found.pairs)} pairs; a pair drawn twice counts twice, a network once. "
-            "A pair is good when both comparisons come out the same; one that is tied on one side alone is bad. "
-            f"{tied} pairs are tied in accuracy after training. In parentheses 95% intervals: Wilson's for shares, "
-            "bootstrap over networks for correlations.",
+            *_how_compared(found, statistics["accuracy"]),
+            *_how_weighed(statistics["accuracy"]),
+            *(_about_ceiling(twice) if len(twice) else []),
             *_left_out(found),
         ]
     )
+
+
+def _cells(label: str, row: PredictorRow) -> list[str]:
+    """The line of a predictor in the table."""
+    return [
+        label,
+        tables.interval(row.good_pairs_detail, ".1%"),
+        f"{row.pairs_tied[0]}",
+        tables.interval(row.kendall_tau_detail, "+.3f"),
+        tables.interval(row.weighted_tau_detail, "+.3f"),
+        tables.interval(row.spearman_rho_detail, "+.3f"),
+        tables.value(row.ndcg, ".3f"),
+        *(tables.interval(interval, "+.2f") for interval in row.kendall_tau_within_best.values()),
+    ]
+
+
+def _how_compared(found: Networks, row: PredictorRow) -> list[str]:
+    """Which pairs there are, and what the intervals are."""
+    drawn = found.pairs is not None
+    which = (
+        "pairs; a pair drawn twice counts twice, a network once."
+        if drawn
+        else "pairs: all of two different networks, since the table has them at no cost and pairs that are drawn only "
+        "add the chance of the draw."
+    )
+    intervals = (
+        "Wilson's for shares, bootstrap over networks for correlations."
+        if drawn
+        else "bootstrap over networks, for shares too, as pairs that share a network depend on each other."
+    )
+    return [
+        f"{len(found.true)} networks, {found.compared} {which} A pair is good when both comparisons come out the same; "
+        f"one that is tied on one side alone is bad. {row.pairs_tied[1]} pairs are tied in accuracy after training. In "
+        f"parentheses 95% intervals: {intervals}"
+    ]
+
+
+def _how_weighed(row: PredictorRow) -> list[str]:
+    """What the statistics of the best networks are."""
+    if row.ndcg_by_chance is None:
+        return []
+    return [
+        "",
+        "Weighted tau (Vigna 2015) counts a pair by the sum of 1 / rank of both. NDCG has gains from 0, for the lowest "
+        f"accuracy after training, to 1, for the highest; a random order has {row.ndcg_by_chance:.3f} in the mean. "
+        "It depends on the number of networks and the spread of their accuracies.",
+    ]
+
+
+def _about_ceiling(twice: NDArray[np.float64]) -> list[str]:
+    """What the ceiling is."""
+    row = _ceiling(twice)
+    fewest = min(interval.count for interval in row.kendall_tau_within_best.values())
+    chance = "" if row.ndcg_by_chance is None else f", where a random order has an NDCG of {row.ndcg_by_chance:.3f}"
+    return [
+        "",
+        f"The ceiling: {len(twice)} networks were trained twice, and the first seed's accuracy predicts the second's"
+        f"{chance}. Both sides have the noise of a training; a prediction without noise may lie somewhat above it. "
+        f"The best {min(FRACTIONS):.0%} of them are {fewest} networks.",
+    ]
 
 
 def _left_out(found: Networks) -> list[str]:
@@ -188,7 +282,7 @@ def gaps(folder: Path) -> Figure:
     """Good pairs by the gap in accuracy, for the one-shot accuracy and the baselines that cost nothing."""
     found = networks(folder)
     statistics, shares = _statistics(found), {}
-    for name in ("accuracy", "parameters", "log_probability"):
+    for name in ("accuracy", "parameters", "separable_convolutions", "log_probability"):
         shares[PREDICTORS[name]] = [
             (100 * gap.mean_gap, 100 * gap.share.value, 100 * (gap.share.low or 0.0), 100 * (gap.share.high or 0.0))
             for gap in statistics[name].good_pairs_by_gap
@@ -236,20 +330,32 @@ def write(folder: Path, target: Path) -> Path:
     """`save` and a page with the run's config, machine, durations and numbers; returns the page."""
     save(folder, target)
     config = tables.read_config(RankingConfig, folder)
-    seconds = sum(record.get("seconds", 0.0) for record in read_journal(folder / "trained.jsonl"))
     paragraphs = [
-        f"{Path(config.dataset).name}, {config.pairs} pairs drawn from: {config.pair_source}; template of "
-        f"{tables.folders(folder)}: C = {config.channels}, N = {config.repeats}, {config.epochs} epochs, seed "
-        f"{config.seed}. Networks: C = {config.retrain_channels}, N = {config.retrain_repeats}, "
-        f"{config.retrain_epochs} epochs on D_train, {duration(seconds)} of training in all. `config.json` holds every "
-        "parameter: `papermill -f config.json notebooks/ranking.ipynb out.ipynb` repeats it, a folder of images given "
-        "by `-p dataset`.",
+        _introduction(config, folder),
         table(folder),
         "![one-shot accuracy against accuracy after training](scatter.svg)",
         "## By the gap",
         gap_table(folder),
         "![good pairs by gap](gaps.svg)",
-        "## Finalists",
-        finalists_table(folder),
+        *(["## Finalists", finalists_table(folder)] if config.table is None else []),
     ]
     return page.write_page(folder, target, "Pairwise study", paragraphs)
+
+
+def _introduction(config: RankingConfig, folder: Path) -> str:
+    """What was compared, of which template, and how to repeat it."""
+    size = f"C = {config.retrain_channels}, N = {config.retrain_repeats}"
+    if config.table is None:
+        seconds = sum(record.get("seconds", 0.0) for record in read_journal(folder / "trained.jsonl"))
+        what = f"{config.pairs} pairs drawn from: {config.pair_source}"
+        networks = f"{size}, {config.retrain_epochs} epochs on D_train, {duration(seconds)} of training in all"
+        given = "a folder of images given by `-p dataset`"
+    else:
+        what = f"the cells of {Path(config.table).name}, whose column {config.table_column} is the accuracy"
+        networks = f"{size} where their parameters and multiply-adds are counted; none is trained here"
+        given = "images and tables given by `-p dataset`, `-p table` and `-p two_seeds`"
+    return (
+        f"{Path(config.dataset).name}, {what}; template of {tables.folders(folder)}: C = {config.channels}, N = "
+        f"{config.repeats}, {config.epochs} epochs, seed {config.seed}. Networks: {networks}. `config.json` holds "
+        f"every parameter: `papermill -f config.json notebooks/ranking.ipynb out.ipynb` repeats it, {given}."
+    )

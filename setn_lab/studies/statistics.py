@@ -1,4 +1,4 @@
-"""The figures of the studies: rank correlations, good pairs, comparisons of samples, the best of T draws.
+"""The figures of the studies: rank correlations, NDCG, good pairs, comparisons of samples, the best of T draws.
 
 Accuracies are in 0..1, and higher is better. An undefined figure is None together with a reason, never NaN. Every
 function raises ValueError for arrays of the wrong shape and for values that are not finite.
@@ -6,13 +6,14 @@ function raises ValueError for arrays of the wrong shape and for values that are
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, kendalltau, mannwhitneyu, spearmanr
+from scipy.stats import binomtest, kendalltau, mannwhitneyu, spearmanr, weightedtau
+from sklearn.metrics import ndcg_score
 
 from setn_lab.compute.streams import generator
 
@@ -136,10 +137,63 @@ def by_gap(predicted: Values, true: Values, bins: int = 4) -> list[GapBin]:
         return []
     gaps = np.abs(true[:, 0] - true[:, 1])
     result = []
-    for group in np.array_split(gaps.argsort(kind="stable"), min(bins, len(gaps))):
+    for group in _gap_groups(gaps, bins):
         share, own = good_pairs(predicted[group], true[group]).share, gaps[group]
         result.append(GapBin(float(own[0]), float(own[-1]), share, float(own.mean())))
     return result
+
+
+def _gap_groups(gaps: Values, bins: int) -> list[NDArray[np.int64]]:
+    """The positions of gaps (P,), the smallest first, in at most so many groups of nearly equal size."""
+    return np.array_split(gaps.argsort(kind="stable"), min(bins, len(gaps)))
+
+
+def all_pairs(
+    predicted: Values, true: Values, bins: int = 4, resamples: int = 1000, seed: int = 0
+) -> tuple[GoodPairs, list[GapBin]]:
+    """`good_pairs` and `by_gap` of all n (n - 1) / 2 pairs of items, from predictions (n,) and true values (n,).
+
+    The intervals are percentiles of a bootstrap over the items: pairs that share an item depend on each other, so that
+    Wilson's interval of so many pairs would be far too narrow. A resample's pairs are those of two different items, as
+    often as both are in it; the groups are those of the sample. There is no interval where fewer than half of the
+    resamples have such a pair. Raises ValueError as those functions do, and for less than one resample.
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples: {resamples} given; at least 1 is allowed")
+    predicted, true = _both("(n,)", predicted, true)
+    count = len(true)
+    first, second = np.triu_indices(count, 1)
+    pairs = np.stack([first, second], axis=1)
+    found, groups = good_pairs(predicted[pairs], true[pairs]), by_gap(predicted[pairs], true[pairs], bins)
+    if not groups:
+        return found, groups
+    gaps = true[first] - true[second]
+    good = np.sign(predicted[first] - predicted[second]) == np.sign(gaps)
+    drawn = generator(seed, "bootstrap of pairs").multinomial(count, np.full(count, 1 / count), size=resamples)
+    places = _gap_groups(np.abs(gaps), bins)
+    sums = np.array([[_weights(pairs[group], drawn), _weights(pairs[group[good[group]]], drawn)] for group in places])
+    shares = [_resampled(group.share, *own) for group, own in zip(groups, sums, strict=True)]
+    return (
+        replace(found, share=_resampled(found.share, *sums.sum(axis=0))),
+        [replace(group, share=share) for group, share in zip(groups, shares, strict=True)],
+    )
+
+
+def _weights(pairs: NDArray[np.int64], drawn: NDArray[np.int64]) -> Values:
+    """How many of the pairs (P, 2) each resample has: (resamples,). drawn: its items, how often each (resamples, n)."""
+    matrix = np.zeros((drawn.shape[1], drawn.shape[1]))
+    matrix[pairs[:, 0], pairs[:, 1]] = 1
+    return ((drawn @ matrix) * drawn).sum(axis=1)
+
+
+def _resampled(share: Interval, pairs: Values, good: Values) -> Interval:
+    """The share with the percentiles of good / pairs over the resamples that have pairs."""
+    there = pairs > 0
+    if 2 * there.sum() < len(there):
+        note = f"no interval: {there.sum()} of {len(there)} resamples have a pair"
+        return replace(share, low=None, high=None, note=note)
+    low, high = np.quantile(good[there] / pairs[there], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return replace(share, low=float(low), high=float(high))
 
 
 def kendall(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Interval:
@@ -156,6 +210,31 @@ def kendall(predicted: Values, true: Values, resamples: int = 1000, seed: int = 
 def spearman(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Interval:
     """Spearman's rho, equal values sharing their mean rank; all else as in kendall()."""
     return _correlation(spearmanr, "rho", predicted, true, resamples, seed)
+
+
+def weighted_tau(predicted: Values, true: Values, resamples: int = 1000, seed: int = 0) -> Interval:
+    """Vigna's (2015) additive hyperbolic tau, scipy's default: a pair of items counts 1 / rank of each, summed.
+
+    Ranks are by the prediction, ties by the truth, and the other way round; the two values are averaged. All else as
+    in kendall().
+    """
+    return _correlation(weightedtau, "weighted tau", predicted, true, resamples, seed)
+
+
+def ndcg(predicted: Values, true: Values) -> float | None:
+    """Normalized discounted cumulative gain of all items, from predictions (n,) and true values (n,).
+
+    The gain of an item is how far its true value is from the lowest to the highest one, 0 to 1: as they stand, true
+    values that lie close together give any order nearly 1. Items that are predicted alike share their discounts; so
+    equal predictions give the mean over all orders, the value by chance. None for fewer than 3 items and where all
+    true values are equal. It has no interval: it depends on how many different items there are, and a resample of the
+    bootstrap has fewer.
+    """
+    predicted, true = _both("(n,)", predicted, true)
+    if len(true) < FEWEST or np.ptp(true) == 0:
+        return None
+    gains = (true - true.min()) / np.ptp(true)
+    return float(ndcg_score(gains[None], predicted[None]))
 
 
 def within_best(

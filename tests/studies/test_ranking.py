@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from parameters import as_options
-from references import StopError, run_study
+from references import StopError, ndcg_by_hand, run_study, weighted_tau_by_hand
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError
@@ -29,6 +29,8 @@ from setn_lab.search.training import train
 from setn_lab.space.genotype import Genotype
 from setn_lab.studies import ranking, ranking_report
 from setn_lab.studies.ranking import RankingConfig
+
+pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 @pytest.fixture(scope="module")
@@ -275,12 +277,19 @@ def test_the_summary_counts_pairs_and_ranks_networks(finished):
     good = sum(np.sign(one_shot[a] - one_shot[b]) == np.sign(true[a] - true[b]) for a, b in pairs)
     found = ranking_report.summary(finished)
     assert found["good_pairs"] == good / len(pairs)
-    assert set(found["baselines"]) == {"loss", "parameters", "multiply_adds", "log_probability"}
+    free = {"parameters", "multiply_adds", "separable_convolutions", "log_probability"}
+    assert set(found["baselines"]) == {"loss", *free}
     size = [one["parameters"] for one in trained]
     signs = [(np.sign(size[a] - size[b]), np.sign(true[a] - true[b])) for a, b in combinations(range(len(true)), 2)]
     agreed = sum(x * y for x, y in signs)
     untied = np.sqrt(sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs))
     assert found["baselines"]["parameters"]["kendall_tau"] == pytest.approx(agreed / untied)
+    convolutions = [one["genotype"].partition("normal_concat")[0].count("sep_conv") for one in trained]
+    for name, predicted in (("parameters", size), ("separable_convolutions", convolutions)):
+        row = found["baselines"][name]
+        assert row["ndcg"] == pytest.approx(ndcg_by_hand(predicted, true))
+        assert row["weighted_tau"] == pytest.approx(weighted_tau_by_hand(predicted, true))
+    assert "ceiling" not in found
 
 
 def test_equal_accuracies_are_undefined_with_a_reason_and_never_nan(finished, tmp_path):
@@ -336,7 +345,7 @@ def test_figures_show_the_networks(finished):
     (dots,) = [ax.collections[0] for ax in figure.axes if ax.collections]
     assert sorted(dots.get_offsets()[:, 1]) == pytest.approx(sorted(true))
     lines = ranking_report.gaps(finished).axes[0].get_legend_handles_labels()[1]
-    assert lines == ["one-shot accuracy", "parameters", "evaluator's log-probability"]
+    assert lines == ["one-shot accuracy", "parameters", "separable convolutions", "evaluator's log-probability"]
 
 
 def test_a_space_without_networks_to_train_is_refused():

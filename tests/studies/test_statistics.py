@@ -10,20 +10,25 @@ from statistics import NormalDist, fmean, pstdev, stdev
 
 import numpy as np
 import pytest
+from references import ndcg_by_hand, weighted_tau_by_hand
 
 from setn_lab.studies.statistics import (
+    all_pairs,
     best_of,
     by_gap,
     compare,
     describe,
     good_pairs,
     kendall,
+    ndcg,
     shares_above,
     spearman,
+    weighted_tau,
     within_best,
 )
 
 BOTH = pytest.mark.parametrize("correlation", [kendall, spearman])
+ALL = pytest.mark.parametrize("correlation", [kendall, spearman, weighted_tau])
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -59,7 +64,9 @@ def noisy(seed, n, noise=1.0):
     return true + noise * rng.normal(size=n), true
 
 
-@pytest.mark.parametrize(("correlation", "slow"), [(kendall, slow_tau), (spearman, slow_rho)])
+@pytest.mark.parametrize(
+    ("correlation", "slow"), [(kendall, slow_tau), (spearman, slow_rho), (weighted_tau, weighted_tau_by_hand)]
+)
 def test_a_correlation_is_its_definition_with_and_without_ties(correlation, slow):
     compared = 0
     for seed in range(150):
@@ -90,7 +97,7 @@ def test_only_the_order_counts(correlation):
     assert correlation(predicted[order], true[order], 1).value == pytest.approx(straight.value, abs=1e-12)
 
 
-@BOTH
+@ALL
 def test_a_perfect_ranking_has_a_point_for_its_interval(correlation):
     values = np.arange(8.0)
     for predicted, extreme in ((values, 1.0), (-values, -1.0)):
@@ -98,7 +105,7 @@ def test_a_perfect_ranking_has_a_point_for_its_interval(correlation):
         assert (result.value, result.low, result.high) == pytest.approx((extreme, extreme, extreme))
 
 
-@BOTH
+@ALL
 def test_the_interval_is_that_of_the_bootstrap(correlation):
     predicted, true = noisy(2, 60)
     result = correlation(predicted, true, 200)
@@ -146,7 +153,7 @@ def test_intervals_cover_the_true_correlation():
     assert covered >= 25  # 28 are expected
 
 
-@BOTH
+@ALL
 def test_undefined_correlations_say_why(correlation):
     for predicted, true, note in (
         ([], [], "0 items; at least 3 are needed"),
@@ -181,6 +188,107 @@ def test_many_items_are_fast(correlation):
     started = time.process_time()
     correlation(predicted, true)
     assert time.process_time() - started < 5
+
+
+def test_weighted_tau_asks_for_the_best_items_first():
+    true = np.arange(10.0)
+    wrong_above, wrong_below = true.copy(), true.copy()
+    wrong_above[[8, 9]] = wrong_above[[9, 8]]
+    wrong_below[[0, 1]] = wrong_below[[1, 0]]
+    assert kendall(wrong_above, true, 1).value == kendall(wrong_below, true, 1).value
+    assert weighted_tau(wrong_above, true, 1).value < weighted_tau(wrong_below, true, 1).value
+    assert ndcg(wrong_above, true) < ndcg(wrong_below, true)
+
+
+def test_ndcg_is_its_definition_with_and_without_ties():
+    compared = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(3, 7))
+        x, y = rng.integers(int(rng.choice([2, 4, 1000])), size=(2, n)) / 7
+        if np.ptp(y) == 0:
+            assert ndcg(x, y) is None
+            continue
+        assert ndcg(x, y) == pytest.approx(ndcg_by_hand(x.tolist(), y.tolist()), abs=1e-12), seed
+        assert ndcg(3 * x**3 - 1, 5 * y + 90) == pytest.approx(ndcg(x, y), abs=1e-12)
+        compared += 1
+    assert compared > 30
+    assert ndcg([1, 2], [1, 2]) is None
+
+
+def test_equal_predictions_have_the_ndcg_of_chance():
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=30)
+    found = [ndcg(rng.permutation(30), true) for _ in range(1000)]
+    assert ndcg(np.zeros(30), true) == pytest.approx(fmean(found), abs=4 * stdev(found) / math.sqrt(1000))
+
+
+def test_all_pairs_are_those_of_different_items():
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(2, 12))
+        x, y = rng.integers(int(rng.choice([2, 5, 1000])), size=(2, n)) / 7
+        pairs = list(itertools.combinations(range(n), 2))
+        places = np.array(pairs)
+        found, groups = all_pairs(x, y, resamples=20)
+        expected = good_pairs(x[places], y[places])
+        assert (found.good, found.bad, found.share.count) == (expected.good, expected.bad, len(pairs))
+        assert (found.tied_predicted, found.tied_true) == (expected.tied_predicted, expected.tied_true)
+        assert found.share.value == expected.share.value
+        for group, other in zip(groups, by_gap(x[places], y[places]), strict=True):
+            assert (group.least_gap, group.most_gap, group.mean_gap) == (
+                other.least_gap,
+                other.most_gap,
+                other.mean_gap,
+            )
+            assert (group.share.value, group.share.count) == (other.share.value, other.share.count)
+
+
+def slow_shares(predicted, true, bins, resamples):
+    """The shares of good pairs in resamples of the items, of all pairs and by their gap in the sample."""
+    n, rng = len(true), np.random.default_rng(0)
+    pairs = sorted(itertools.combinations(range(n), 2), key=lambda pair: abs(true[pair[0]] - true[pair[1]]))
+    groups = [pairs, *([tuple(pair) for pair in group.tolist()] for group in np.array_split(pairs, bins))]
+    found = [[] for _ in groups]
+    for _ in range(resamples):
+        chosen = rng.integers(n, size=n).tolist()
+        drawn = [tuple(sorted(pair)) for pair in itertools.combinations(chosen, 2)]
+        for shares, group in zip(found, groups, strict=True):
+            members = set(group)
+            own = [pair for pair in drawn if pair in members]
+            good = sum(sign(predicted[i] - predicted[j]) == sign(true[i] - true[j]) for i, j in own)
+            shares += [good / len(own)] if own else []
+    return [np.quantile(shares, [0.025, 0.975]) for shares in found]
+
+
+def test_the_interval_of_all_pairs_is_a_bootstrap_over_the_items():
+    predicted, true = noisy(4, 14)
+    found, groups = all_pairs(predicted, true, bins=2, resamples=3000)
+    slow = slow_shares(predicted.tolist(), true.tolist(), 2, 2000)
+    for share, (low, high) in zip([found.share, *(group.share for group in groups)], slow, strict=True):
+        assert [share.low, share.high] == pytest.approx([low, high], abs=0.07 * (high - low))
+    places = np.array(list(itertools.combinations(range(14), 2)))
+    wilson_interval = good_pairs(predicted[places], true[places]).share
+    assert found.share.high - found.share.low > 1.3 * (wilson_interval.high - wilson_interval.low)
+
+
+def test_all_pairs_of_few_items():
+    found, groups = all_pairs([], [])
+    assert (found.share.value, found.share.count, groups) == (None, 0, [])
+    found, groups = all_pairs([1.0], [2.0])
+    assert (found.share.value, groups) == (None, [])
+    found, (group,) = all_pairs([1, 2], [1, 2], resamples=50)
+    assert found.share.value == group.share.value == 1.0
+    with pytest.raises(ValueError, match="resamples: 0 given"):
+        all_pairs([1, 2], [1, 2], resamples=0)
+
+
+def test_no_interval_where_most_resamples_have_no_such_pair():
+    rng = np.random.default_rng(0)
+    _, groups = all_pairs(rng.normal(size=8), rng.normal(size=8), bins=28, resamples=400)  # a group has one pair
+    for group in groups:  # both items are in 41% of the resamples
+        assert (group.share.low, group.share.high) == (None, None)
+        assert int(group.share.note.split()[2]) == pytest.approx(0.413 * 400, abs=45)
 
 
 def test_within_best_ranks_the_best_items_alone():
@@ -418,6 +526,11 @@ PAIRS = [[0.1, 0.2]]
         (lambda: good_pairs(PAIRS, PAIRS * 2), "true: 2 given"),
         (lambda: good_pairs(PAIRS, THREE), r"true: an array of shape \(3,\) given; \(P, 2\) is allowed"),
         (lambda: good_pairs([THREE], PAIRS), r"predicted: an array of shape \(1, 3\) given"),
+        (lambda: all_pairs(NAN, THREE), "predicted: 1 values are not finite"),
+        (lambda: all_pairs(THREE, THREE, bins=0), "bins: 0 given; at least 1"),
+        (lambda: ndcg(THREE, NAN), "true: 1 values are not finite"),
+        (lambda: ndcg(THREE, THREE[:2]), "true: 2 given"),
+        (lambda: weighted_tau(NAN, THREE), "predicted: 1 values are not finite"),
         (lambda: by_gap(PAIRS, PAIRS, bins=0), "bins: 0 given; at least 1"),
         (lambda: by_gap(PAIRS, [NAN[:2]]), "true: 1 values are not finite"),
         (lambda: compare(NAN, THREE), "a: 1 values are not finite"),

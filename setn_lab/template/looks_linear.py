@@ -10,6 +10,8 @@ features mean the same. A tenth of the weights as they were drawn is added, so t
 An odd channel, which has no other half, and modules that are not the library's own keep what was drawn.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,7 +29,7 @@ def look_linear(template: Template, rng: np.random.Generator) -> None:
 
     rng: where a cell has other channels than what it reads, their first mixture is drawn from it, orthonormal.
     """
-    stem = template.stem[0]
+    stem: Any = template.stem[0]
     half = stem.out_channels // 2
     with torch.no_grad():
         stem.weight[half : 2 * half] = -stem.weight[:half]
@@ -53,20 +55,20 @@ def _fill(body: nn.Module, half: NDArray[np.float64], blocks: int) -> None:
         _begin(body.even, matrix[: body.even.out_channels])
         _begin(body.odd, matrix[body.even.out_channels :])
         return
-    after_relu = True
     for module in body.modules():
-        if isinstance(module, nn.ReLU):
-            after_relu = True
-        elif isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels:
+        if not isinstance(module, nn.Conv2d):
+            continue
+        if module.groups == module.in_channels == module.out_channels:
             _begin(module, np.ones((module.out_channels, 1)))
-        elif isinstance(module, nn.Conv2d) and module.groups == 1:
-            outputs, inputs = module.out_channels, module.in_channels
-            _begin(module, _mirrored(half, outputs, inputs, blocks) if after_relu else np.eye(outputs, inputs))
-            after_relu = False
+        elif module.groups == 1:
+            _begin(module, _mirrored(half, module.out_channels, module.in_channels, blocks))
 
 
 def _mirrored(half: NDArray[np.float64], outputs: int, inputs: int, blocks: int) -> NDArray[np.float64]:
-    """The matrix (outputs, inputs) that makes (half x, -half x) of blocks (relu(x), relu(-x)); odd channels get 0."""
+    """The matrix (outputs, inputs) that makes (half x, -half x) of blocks (relu(x), relu(-x)); odd channels get 0.
+
+    Without a ReLU, of (x, -x), it makes twice as much, which the batch norm that follows takes back.
+    """
     both = np.block([[half, -half], [-half, half]])
     block = np.zeros((outputs, inputs // blocks))
     block[: both.shape[0], : both.shape[1]] = both

@@ -24,6 +24,7 @@ from setn_lab.space.genotype import OPERATIONS, Genotype
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
 from setn_lab.space.protocol import Space
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
+from setn_lab.template.looks_linear import look_linear
 from setn_lab.template.nasbench201 import NASBench201Template
 from setn_lab.template.setn import Template
 
@@ -41,6 +42,8 @@ class Kit:
     template: the class of its weight-sharing network, which offers what `template.setn.Template` does; it takes `head`
     where there are several heads.
     heads: the values of `template_head` that it knows, first what versions without that parameter did.
+    look_linear: changes the weights of a template in place (template, rng) for `template_init=looks-linear`; None
+    where it has no such start.
     layout: what its networks have beside the operations, for their costs.
     draw: (genotype, caption, beside) to a drawing.
     networks: the classes of its discrete networks by name, which can be trained from scratch; None without any.
@@ -59,6 +62,7 @@ class Kit:
     final_size: tuple[int, int]
     text_form: str
     heads: tuple[str, ...] = ("norm",)
+    look_linear: Callable[[Any, np.random.Generator], None] | None = None
 
     def headed_template(self, head: str) -> Callable[..., Any]:
         """`template` with that head."""
@@ -99,6 +103,7 @@ _SETN = Kit(
     final_size=(36, 6),
     text_form="DARTS text",
     heads=("mean", "norm"),
+    look_linear=look_linear,
 )
 KITS = {
     "small": _SETN,

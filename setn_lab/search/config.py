@@ -50,6 +50,7 @@ class TemplateConfig:
     channels: int = bounded(16, at_least=1)  # C
     repeats: int = bounded(2, at_least=1)  # N
     template_head: Literal["norm", "mean"] = later("norm", before=_head_before)  # mean: no norm before the classifier
+    template_init: Literal["uniform", "looks-linear"] = later("uniform", before="uniform")  # the latter for depth
     epochs: int = bounded(400, at_least=1)
     batch_size: int = bounded(64, at_least=2)
     sampling: Literal["uniform", "fair", "connected"] = "uniform"  # fair: each operation of an edge once in every step
@@ -94,6 +95,11 @@ class TemplateConfig:
             raise ConfigError(
                 f"template_head: {self.template_head!r} given; {allowed} is allowed for {self.space}, whose template "
                 "has no other"
+            )
+        if self.template_init == "looks-linear" and KITS[self.space].look_linear is None:
+            raise ConfigError(
+                f"template_init: 'looks-linear' given; 'uniform' is allowed for {self.space}, whose template has no "
+                "other"
             )
         if self.evaluator_gradient == "mixture" and self.evaluator_samples != TemplateConfig.evaluator_samples:
             raise ConfigError(

@@ -166,6 +166,8 @@ def _networks(config: SearchConfig, kit: Kit, space: Space, images: ImageSet) ->
     size = config.channels, config.repeats, images.channels
     new_template = kit.headed_template(config.template_head)
     template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights"))
+    if config.template_init == "looks-linear" and kit.look_linear is not None:  # the config refuses it without
+        kit.look_linear(template, generator(config.seed, "looks-linear weights"))
     return template, kit.evaluator(space)
 
 

@@ -1,7 +1,9 @@
 """Tiny searches, and what they come to, for the tests that compare whole runs."""
 
 import json
+import multiprocessing
 import struct
+from multiprocessing import forkserver, resource_tracker
 
 import pytest
 import torch
@@ -66,6 +68,32 @@ def outcome():
 @pytest.fixture(scope="session")
 def as_bits():
     return bits
+
+
+IMPORTED = (
+    "pytest torch torch._dynamo torchvision.transforms.v2 sklearn.datasets cloudpickle setn_lab.retrain.training "
+    "setn_lab.search.candidates setn_lab.search.estimate setn_lab.studies.ranking"
+).split()
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """The context of processes that are forked from one which has imported everything: that takes seconds each time."""
+    with pytest.MonkeyPatch.context() as patch:  # the environment of all of them
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture
+def forked(fork_server, monkeypatch):
+    """Where the package would start Python anew, a process of `fork_server` is started."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: fork_server)
+    return fork_server
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from references import TINY
 
 from setn_lab.inspection import pictures
+from setn_lab.runs import run
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import read_journal
 from setn_lab.search.config import SearchConfig
@@ -48,6 +49,15 @@ def search_outcome(folder) -> dict[str, object]:
     return outcome
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_environment():
+    """What runs record of their environment is asked for once: it takes time, and the checkout may change meanwhile."""
+    found = run.environment()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "environment", lambda: {**found, "threads": torch.get_num_threads()})
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """The values of a search of seconds."""
@@ -70,10 +80,10 @@ def as_bits():
     return bits
 
 
-IMPORTED = (
-    "pytest torch torch._dynamo torchvision.transforms.v2 sklearn.datasets cloudpickle setn_lab.retrain.training "
-    "setn_lab.search.candidates setn_lab.search.estimate setn_lab.studies.ranking"
-).split()
+IMPORTED = [
+    *("pytest", "torch", "torch._dynamo", "torchvision.transforms.v2", "sklearn.datasets", "cloudpickle"),
+    *(f"setn_lab.{name}" for name in ("retrain.training", "search.candidates", "search.estimate", "studies.ranking")),
+]
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from parameters import as_options
-from references import StopError, run_study
+from references import StopError, at_record, run_study
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError, build
@@ -25,7 +25,7 @@ from setn_lab.studies.ablation import AblationConfig
 
 @pytest.fixture(scope="module")
 def values(tiny):
-    return {**tiny, "evaluator_start": 1, "candidates": 9, "interactive": False}
+    return {**tiny, "nodes": 1, "evaluator_start": 1, "candidates": 9, "interactive": False}
 
 
 def study(monkeypatch, root, values, observe=lambda progress: None, **more):
@@ -87,17 +87,9 @@ def everything(folder, root):
 
 
 def test_an_interrupted_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch):
-    left = 0
-
-    def stop(progress):
-        nonlocal left
-        left -= progress.record is not None
-        if left == 0:
-            raise StopError
-
-    for left in (2, 8, 14, 14):  # noqa: B020 - records from one stop to the next, trained or scored
+    for records in (2, 8, 14, 14):  # trained or scored from one stop to the next
         with pytest.raises(StopError):
-            study(monkeypatch, tmp_path, values, stop)
+            study(monkeypatch, tmp_path, values, at_record(records))
     folder = study(monkeypatch, tmp_path, values)
     assert everything(folder, tmp_path) == everything(*finished)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from parameters import as_options
-from references import StopError, run_study
+from references import StopError, at_record, run_study
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError
@@ -33,6 +33,7 @@ from setn_lab.studies.ranking import RankingConfig
 def values(tiny):
     return {
         **tiny,
+        "nodes": 1,
         "evaluator_start": 1,
         "candidates": 5,
         "pairs": 4,
@@ -120,40 +121,27 @@ def test_finalists_are_the_best_candidates_and_the_best_of_them_is_chosen(finish
 
 
 def test_an_interrupted_study_trains_every_network_once(finished, values, tmp_path, monkeypatch):
-    left, trained = 0, []
+    trained = []
     real = ranking.retrain_once
 
     def counted(job):
         trained.append((job.config.epochs, job.genotype))
         return real(job)
 
-    def stop(progress):
-        nonlocal left
-        left -= progress.record is not None
-        if left == 0:
-            raise StopError
-
     monkeypatch.setattr(ranking, "retrain_once", counted)
-    for left in (2, 11, 7):  # noqa: B020 - records from one stop to the next
+    for records in (2, 11, 7):  # from one stop to the next
         with pytest.raises(StopError):
-            study(monkeypatch, tmp_path, values, stop)
+            study(monkeypatch, tmp_path, values, at_record(records))
     folder = study(monkeypatch, tmp_path, values)
     assert without_seconds(folder) == without_seconds(finished)
     assert len(trained) == len(set(trained)) == len(read_journal(folder / "scored.jsonl")) + 2
 
 
-def begin(root, values, left):
+def begin(root, values, records):
     """A study in this process, which kills itself at that record."""
-
-    def kill(progress):
-        nonlocal left
-        left -= progress.record is not None
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as monkeypatch:
-        study(monkeypatch, root, values, kill)
+        study(monkeypatch, root, values, at_record(records, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -28,7 +28,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m 'not ray' $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal -m 'not ray' $(PYTEST_ARGS)
 	$(BIN)/pytest -m ray $(PYTEST_ARGS)
 
 # What `git commit` checks from now on; see .pre-commit-config.yaml.

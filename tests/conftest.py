@@ -1,8 +1,10 @@
 """Tiny searches, and what they come to, for the tests that compare whole runs."""
 
 import json
+import multiprocessing
 import struct
 from functools import partial
+from multiprocessing import forkserver, resource_tracker
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 from references import TINY
 
 from setn_lab.inspection import pictures
+from setn_lab.runs import run
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import read_journal
 from setn_lab.search.config import SearchConfig
@@ -48,6 +51,15 @@ def search_outcome(folder) -> dict[str, object]:
     return outcome
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_environment():
+    """What runs record of their environment is asked for once: it takes time, and the checkout may change meanwhile."""
+    found = run.environment()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "environment", lambda: {**found, "threads": torch.get_num_threads()})
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """The values of a search of seconds."""
@@ -68,6 +80,32 @@ def outcome():
 @pytest.fixture(scope="session")
 def as_bits():
     return bits
+
+
+IMPORTED = [
+    *("pytest", "torch", "torch._dynamo", "torchvision.transforms.v2", "sklearn.datasets", "cloudpickle"),
+    *(f"setn_lab.{name}" for name in ("retrain.training", "search.candidates", "search.estimate", "studies.ranking")),
+]
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    """The context of processes that are forked from one which has imported everything: that takes seconds each time."""
+    with pytest.MonkeyPatch.context() as patch:  # the environment of all of them
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture
+def forked(fork_server, monkeypatch):
+    """Where the package would start Python anew, a process of `fork_server` is started."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: fork_server)
+    return fork_server
 
 
 @pytest.fixture

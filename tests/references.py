@@ -3,6 +3,7 @@
 import io
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,24 @@ class Bomb:
 
 class StopError(Exception):
     """Ends work in the middle."""
+
+
+def stop() -> None:
+    """End the work here."""
+    raise StopError
+
+
+def at_record(count: int, act: Callable[[], object] = stop):
+    """An observer that calls `act` at the record of that number."""
+    seen = 0
+
+    def observe(progress) -> None:
+        nonlocal seen
+        seen += progress.record is not None
+        if seen == count and progress.record is not None:
+            act()
+
+    return observe
 
 
 def run_search(config, observe=lambda progress: None) -> Path:

@@ -10,14 +10,13 @@ import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
 
 from setn_lab.compute.distributed import Shard
 from setn_lab.compute.streams import generator
@@ -25,6 +24,9 @@ from setn_lab.data.batches import Augmentation, Normalization, augment, batch_in
 from setn_lab.data.folders import DataError, held_out, list_images, range_notice
 from setn_lab.data.images import ImageSet
 from setn_lab.data.pixels import GREY_16_BIT, NO_16_BITS, has_deep_colour, measured_pixels, opened, to_pixels
+
+if TYPE_CHECKING:  # importing it takes seconds, and few who import this need it
+    from torchvision.transforms import v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as the field normalizes with
 LOOKED_AT = 32  # training images whose levels are looked at before a training
@@ -131,15 +133,19 @@ class OnDevice:
         return f"{split} image {image}"
 
 
-def centred(shorter: int, image_size: int, mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
+def centred(shorter: int, image_size: int, mean: Sequence[float], std: Sequence[float]) -> "v2.Transform":
     """From a Pillow image, RGB, to what a network is tested on, (3, image_size, image_size).
 
     The shorter side becomes that many pixels, the centre is cropped, and the pixels, scaled to 0 .. 1, normalised.
     """
+    from torchvision.transforms import v2
+
     return v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(image_size), *_normalize(mean, std)])
 
 
-def _normalize(mean: Sequence[float], std: Sequence[float]) -> list[v2.Transform]:
+def _normalize(mean: Sequence[float], std: Sequence[float]) -> "list[v2.Transform]":
+    from torchvision.transforms import v2
+
     return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
 
 
@@ -172,6 +178,8 @@ class Decoded:
         pin_memory: bool = False,
         image_range: int | None = None,
     ) -> None:
+        from torchvision.transforms import v2
+
         if not folder.is_dir():
             raise DataError(
                 f"dataset: {folder} is no folder; one that holds train/<class>/* and val/<class>/* is allowed"
@@ -252,7 +260,7 @@ class _Files(Dataset[tuple[Tensor, int, int]]):
     def __init__(
         self,
         files: Sequence[tuple[Path, int]],
-        transform: v2.Transform,
+        transform: "v2.Transform",
         bad_images: Literal["fail", "skip"],
         image_range: int | None,
     ) -> None:

@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
 from setn_lab.data.batches import Normalization, normalize_images
 from setn_lab.data.pixels import GREY, to_pixels
@@ -79,6 +78,8 @@ class Trained:
             normalization = Normalization(torch.tensor(self.mean), torch.tensor(self.std))
             batch = normalize_images(pixels.cpu().permute(1, 2, 0)[None].contiguous(), normalization)
         else:
+            from torchvision.transforms.v2.functional import to_pil_image
+
             if not fits or not pixels.numel():
                 raise TrainedError(
                     f"image: {tuple(pixels.shape)} of {pixels.dtype} given; (c, h, w) with c = {channels} of uint8 is "

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import replace
 from multiprocessing import resource_tracker
 
+import psutil
 import pytest
 import torch
 from torch.nn import functional as F
@@ -123,8 +124,8 @@ def wait_gone(process_ids):
 
 
 def children():
-    found = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True)
-    return set(found.stdout.split())
+    """The processes that this one started, and those that were forked for it."""
+    return set(psutil.Process().children(recursive=True))
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +149,19 @@ def idle(ray_session):
 
 
 @pytest.fixture
+def anew():
+    """Workers of this machine start as they do for a user, each a new Python; in other tests they are forked."""
+
+
+@pytest.fixture
 def ready(workers, request):
     """The workers, with the session for those of Ray; all of them are gone after the test."""
     if workers.address:
         request.getfixturevalue("idle")
         yield workers
         return
+    if "anew" not in request.fixturenames:
+        request.getfixturevalue("forked")
     resource_tracker.ensure_running()  # of multiprocessing: it stays, and is no worker
     before = children()
     yield workers
@@ -222,7 +230,7 @@ def test_an_address_without_a_cluster_is_named():  # before any other has opened
 
 
 @ray_too
-def test_results_are_the_same_for_any_number_of_workers(ready, as_bits):
+def test_results_are_the_same_for_any_number_of_workers(anew, ready, as_bits):
     torch.manual_seed(0)
     weight = torch.randn(8, 3, 3, 3)
     shared = {

@@ -331,7 +331,7 @@ def test_a_search_selects_among_them(run, asked, source, by):
 
 
 @BOTH_SOURCES
-def test_workers_give_the_same(tmp_path, monkeypatch, source):
+def test_workers_give_the_same(tmp_path, monkeypatch, forked, source):
     monkeypatch.setattr(module, "TOGETHER", 4)  # so that a part has several tasks, or a brood a single one
     monkeypatch.setattr(sources, "ROUNDS", 2)  # each starts workers
     journals = []

@@ -4,7 +4,6 @@ Each start is a process of its own, forked from a server that has imported torch
 the code and a count: the process kills itself with SIGKILL when it comes there for that time since its start.
 """
 
-import multiprocessing
 import os
 import random
 import signal
@@ -32,7 +31,6 @@ VALUES = {
     "baseline_candidates": 6,
 }
 SEED = 20
-MODULES = ["torch", "torch._dynamo", "sklearn.datasets", "setn_lab.search.candidates", "setn_lab.search"]
 
 
 # In the child
@@ -148,30 +146,24 @@ def forget_where_we_were(sabotaged: str) -> None:
 # In the tests
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    """The processes to be killed are forked from one that has imported everything."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("OMP_NUM_THREADS", "1")
-    patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-    multiprocessing.get_context("forkserver").set_forkserver_preload(MODULES)
-    yield
-    patch.undo()
+@pytest.fixture(scope="module")
+def launch(fork_server, tiny):
+    """launch(folder, moment): start the search in a process of its own; its exit code, -9 after SIGKILL."""
 
+    def launch(folder: Path, moment=None, sabotage=None, **values) -> int:
+        values = {**tiny, **VALUES, "run_dir": str(folder), **values}
+        process = fork_server.Process(target=start, args=(values, moment, sabotage))
+        process.start()
+        process.join()
+        return process.exitcode
 
-def launch(folder: Path, tiny: dict, moment=None, sabotage=None, **values) -> int:
-    """Start the search in a process of its own; returns its exit code, -9 after SIGKILL."""
-    values = {**tiny, **VALUES, "run_dir": str(folder), **values}
-    process = multiprocessing.get_context("forkserver").Process(target=start, args=(values, moment, sabotage))
-    process.start()
-    process.join()
-    return process.exitcode
+    return launch
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, tiny, server, outcome):
+def uninterrupted(tmp_path_factory, launch, outcome):
     folder = tmp_path_factory.mktemp("kill") / "uninterrupted"
-    assert launch(folder, tiny) == 0
+    assert launch(folder) == 0
     return outcome(folder)
 
 
@@ -210,13 +202,13 @@ def plan(rng: random.Random) -> list[tuple[str, int]]:
     ]
 
 
-def test_killed_twenty_times_it_ends_as_the_uninterrupted_run(tmp_path, tiny, uninterrupted, outcome):
+def test_killed_twenty_times_it_ends_as_the_uninterrupted_run(tmp_path, launch, uninterrupted, outcome):
     moments = plan(random.Random(SEED))
     assert len(moments) == 20
     for number, moment in enumerate(moments):
         print(f"kill {number + 1} of seed {SEED}: {moment}")  # shown when the test fails
-        assert launch(tmp_path, tiny, moment) == -signal.SIGKILL, f"{moment} was not reached"
-    assert launch(tmp_path, tiny) == 0
+        assert launch(tmp_path, moment) == -signal.SIGKILL, f"{moment} was not reached"
+    assert launch(tmp_path) == 0
     assert outcome(tmp_path) == uninterrupted
     for journal, count in (("candidates", VALUES["candidates"]), ("baseline", VALUES["baseline_candidates"])):
         lines = read_journal(tmp_path / f"{journal}.jsonl")
@@ -230,18 +222,19 @@ STREAMS = ["architecture", "path dropout", "train order", "train augmentation", 
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_the_comparison_finds_a_stream_that_a_resumed_run_does_not_go_on_with(tmp_path, tiny, outcome, stream):
+def test_the_comparison_finds_a_stream_that_a_resumed_run_does_not_go_on_with(tmp_path, launch, outcome, stream):
+    short = {"epochs": 2, "nodes": 1}
     for name in ("whole", "twin"):  # uninterrupted it is reproducible
-        assert launch(tmp_path / name, tiny, sabotage=stream, epochs=2) == 0
+        assert launch(tmp_path / name, sabotage=stream, **short) == 0
     assert outcome(tmp_path / "whole") == outcome(tmp_path / "twin")
-    assert launch(tmp_path / "killed", tiny, ("train", 3), sabotage=stream, epochs=2) == -signal.SIGKILL
-    assert launch(tmp_path / "killed", tiny, sabotage=stream, epochs=2) == 0
+    assert launch(tmp_path / "killed", ("train", 3), sabotage=stream, **short) == -signal.SIGKILL
+    assert launch(tmp_path / "killed", sabotage=stream, **short) == 0
     assert outcome(tmp_path / "whole") != outcome(tmp_path / "killed")
 
 
-def test_the_comparison_finds_draws_that_depend_on_the_process(tmp_path, tiny, uninterrupted, outcome):
-    assert launch(tmp_path, tiny, ("train", 3), sabotage="all") == -signal.SIGKILL
-    assert launch(tmp_path, tiny, sabotage="all") == 0
+def test_the_comparison_finds_draws_that_depend_on_the_process(tmp_path, launch, uninterrupted, outcome):
+    assert launch(tmp_path, ("train", 3), sabotage="all") == -signal.SIGKILL
+    assert launch(tmp_path, sabotage="all") == 0
     result = outcome(tmp_path)
     same = {name for name in result if result[name] == uninterrupted[name]}
     assert same == {"step", "of"}

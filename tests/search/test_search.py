@@ -49,6 +49,16 @@ def run_search(config, observe=lambda progress: None):
 
 
 @pytest.fixture(scope="module")
+def tiny(tiny):
+    return {**tiny, "nodes": 1}
+
+
+@pytest.fixture(scope="module")
+def tiny_config(tiny_config, tiny):
+    return lambda folder, **values: tiny_config(folder, **{**tiny, **values})
+
+
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_config):
     """The folder of an uninterrupted run; a test works on a copy of it."""
     folder = tmp_path_factory.mktemp("search") / "finished"
@@ -486,7 +496,7 @@ def test_every_variant_ends_with_a_winner(tmp_path, tiny_config, values):
 
 
 def test_the_evaluator_learns_once_it_joins(tmp_path, tiny_config):
-    config = tiny_config(tmp_path, evaluator_lr=0.5, evaluator_start=1)
+    config = tiny_config(tmp_path, nodes=2, evaluator_lr=0.5, evaluator_start=1)
     with Run.open(config, "search") as run:
         lines = train(prepare_search(config, run), run)
     uniform = 2 * sum(2 * math.log(2 + node) + math.log(21) for node in range(2))

@@ -3,6 +3,7 @@
 Each case was brought by somebody: what they did to the folder, the images or the kernel, and what must come of it.
 """
 
+import json
 import random
 import shutil
 from dataclasses import replace
@@ -32,14 +33,31 @@ IMAGES = {**SMALL, "limit_train": None, "limit_valid": None, "batch_size": 4, "e
 
 @pytest.fixture
 def folder_of_images(tmp_path):
-    write_folder(tmp_path / "images", {"a": 12, "b": 12}, size=8)
-    return tmp_path / "images"
+    return write_images(tmp_path / "images")
+
+
+def write_images(folder):
+    write_folder(folder, {"a": 12, "b": 12}, size=8)
+    return folder
 
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
+
+
+def take(folder, config):
+    """A copy of a run folder at the config's place, as if it had been made there."""
+    target = Path(config.run_dir) if config.run_dir else default_folder(config, "search")
+    shutil.copytree(folder, target)
+    made = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for path in target.glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        for name in ("dataset", "run_dir"):
+            text = text.replace(json.dumps(made[name]), json.dumps(getattr(config, name)))
+        path.write_text(text, encoding="utf-8")
+    return target
 
 
 def trained(config):
@@ -56,6 +74,24 @@ def searched(config):
     with Run.open(config, "search") as run:
         search_candidates(search, run)
     return run.folder
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The folder of a finished search of SMALL; a test takes copies of it."""
+    return searched(SearchConfig(**SMALL, run_dir=str(tmp_path_factory.mktemp("small") / "run")))
+
+
+@pytest.fixture(scope="module")
+def copied(small):
+    """copied(config): the finished search of SMALL at the config's place, opened there once, as if made there."""
+
+    def copied(config):
+        folder = take(small, config)
+        assert searched(config) == folder
+        return folder
+
+    return copied
 
 
 def stop_after(epoch, steps_an_epoch=2):
@@ -86,23 +122,21 @@ def test_an_untrained_or_unfinished_template_scores_nothing(tmp_path):
         assert not (run.folder / "genotype.json").exists()
 
 
-def test_a_new_kernel_scores_what_is_trained(tmp_path, outcome):
+def test_a_new_kernel_scores_what_is_trained(tmp_path, small, outcome):
     """The cells parameters, prepare and candidates, without the one between them."""
-    for name in ("clean", "new"):
-        searched(SearchConfig(**SMALL, run_dir=str(tmp_path / name)))
+    shutil.copytree(small, tmp_path / "new")
     for path in ("candidates.jsonl", "baseline.jsonl", "genotype.json"):
         (tmp_path / "new" / path).unlink()
     config = SearchConfig(**SMALL, run_dir=str(tmp_path / "new"))
     with Run.open(config, "search") as run:
         search_candidates(prepare_search(config, run), run)
-    assert outcome(tmp_path / "new") == outcome(tmp_path / "clean")
+    assert outcome(tmp_path / "new") == outcome(small)
     for path in ("candidates.jsonl", "baseline.jsonl"):
-        assert (tmp_path / "new" / path).read_bytes() == (tmp_path / "clean" / path).read_bytes()
+        assert (tmp_path / "new" / path).read_bytes() == (small / path).read_bytes()
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_the_training_cell_after_the_stop_button_goes_on_as_a_killed_run(tmp_path, outcome, epoch):
-    searched(SearchConfig(**SMALL, run_dir=str(tmp_path / "clean")))
+def test_the_training_cell_after_the_stop_button_goes_on_as_a_killed_run(tmp_path, small, outcome, epoch):
     config = SearchConfig(**SMALL, run_dir=str(tmp_path / "stopped"))
     with Run.open(config, "search") as run:
         search = prepare_search(config, run)
@@ -110,11 +144,10 @@ def test_the_training_cell_after_the_stop_button_goes_on_as_a_killed_run(tmp_pat
             train(search, run, stop_after(epoch))
         train(search, run)
         search_candidates(search, run)
-    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "clean")
+    assert outcome(tmp_path / "stopped") == outcome(small)
 
 
-def test_a_disk_that_is_full_at_the_first_checkpoint(tmp_path, outcome, monkeypatch):
-    searched(SearchConfig(**SMALL, run_dir=str(tmp_path / "clean")))
+def test_a_disk_that_is_full_at_the_first_checkpoint(tmp_path, small, outcome, monkeypatch):
     config = SearchConfig(**SMALL, run_dir=str(tmp_path / "full"))
 
     def refuse(*arguments):
@@ -128,7 +161,7 @@ def test_a_disk_that_is_full_at_the_first_checkpoint(tmp_path, outcome, monkeypa
                 train(search, run)
         train(search, run)
         search_candidates(search, run)
-    assert outcome(tmp_path / "full") == outcome(tmp_path / "clean")
+    assert outcome(tmp_path / "full") == outcome(small)
 
 
 # Which images
@@ -145,21 +178,32 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("named", [True, False])
-@pytest.mark.parametrize("finished", [True, False])
-def test_images_that_have_changed_are_refused(runs, tmp_path, folder_of_images, change, named, finished):
+@pytest.fixture(scope="module")
+def of_images(tmp_path_factory):
+    """Run folders on the images of `write_images`: of a finished search, and of one in its second epoch."""
+    place = tmp_path_factory.mktemp("of_images")
     config = SearchConfig(
-        **{**IMAGES, "dataset": str(folder_of_images)}, run_dir=str(tmp_path / "x") if named else None
+        **{**IMAGES, "dataset": str(write_images(place / "images"))}, run_dir=str(place / "unfinished")
     )
     with Run.open(config, "search") as run:
         search = prepare_search(config, run)
-        if finished:
-            train(search, run)
-            search_candidates(search, run)
-        else:
-            with pytest.raises(StopError):
-                train(search, run, stop_after(1, search.steps))
+        with pytest.raises(StopError):
+            train(search, run, stop_after(1, search.steps))
+    shutil.copytree(run.folder, place / "finished")
+    searched(replace(config, run_dir=str(place / "finished")))
+    return place
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("finished", [True, False])
+def test_images_that_have_changed_are_refused(runs, tmp_path, folder_of_images, of_images, change, named, finished):
+    config = SearchConfig(
+        **{**IMAGES, "dataset": str(folder_of_images)}, run_dir=str(tmp_path / "x") if named else None
+    )
+    take(of_images / ("finished" if finished else "unfinished"), config)
+    with Run.open(config, "search") as run:
+        assert run.resumed
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     alter, words = CHANGES[change]
     alter(folder_of_images)
@@ -235,11 +279,12 @@ def test_another_spelling_and_another_place_are_the_same_run(runs, tmp_path, fol
     ],
 )
 def test_another_way_to_choose_trains_nothing_and_ends_as_a_clean_run(runs, tmp_path, outcome, monkeypatch, changes):
-    config = SearchConfig(**SMALL)
+    values = {**SMALL, "epochs": 1}
+    config = SearchConfig(**values)
     folder = searched(config)
-    clean = searched(SearchConfig(**{**SMALL, **changes}, run_dir=str(tmp_path / "clean")))
+    clean = searched(SearchConfig(**{**values, **changes}, run_dir=str(tmp_path / "clean")))
     monkeypatch.setattr(steps.Trainer, "weight_step", lambda *_: pytest.fail("trained again"))
-    other = SearchConfig(**{**SMALL, **changes})
+    other = SearchConfig(**{**values, **changes})
     assert searched(other) == folder
     assert outcome(folder) == outcome(clean)
     for name in ("candidates.jsonl", "baseline.jsonl", "genotype.json"):
@@ -248,8 +293,8 @@ def test_another_way_to_choose_trains_nothing_and_ends_as_a_clean_run(runs, tmp_
     assert default_folder(other, "search") == folder
 
 
-def test_what_was_scored_is_not_scored_again(runs, monkeypatch):
-    searched(SearchConfig(**SMALL))
+def test_what_was_scored_is_not_scored_again(runs, copied, monkeypatch):
+    copied(SearchConfig(**SMALL))
     asked = []
     real = module.evaluate
     monkeypatch.setattr(module, "evaluate", lambda search, some: asked.extend(some) or real(search, some))
@@ -264,15 +309,15 @@ def test_what_was_scored_is_not_scored_again(runs, monkeypatch):
     assert len(asked) == again
 
 
-def test_the_winner_of_other_candidates_is_gone_while_these_are_scored(tmp_path, monkeypatch):
-    config = SearchConfig(**SMALL, run_dir=str(tmp_path))
-    searched(config)
+def test_the_winner_of_other_candidates_is_gone_while_these_are_scored(tmp_path, copied, monkeypatch):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path / "run"))
+    folder = copied(config)
     monkeypatch.setattr(module, "evaluate", lambda *_: (_ for _ in ()).throw(StopError))
     with pytest.raises(StopError):
         searched(replace(config, candidates=200))
-    assert not (tmp_path / "genotype.json").exists()
-    assert not (tmp_path / "candidates.jsonl").exists()
-    assert (tmp_path / "candidates-1.jsonl").exists()
+    assert not (folder / "genotype.json").exists()
+    assert not (folder / "candidates.jsonl").exists()
+    assert (folder / "candidates-1.jsonl").exists()
 
 
 def test_a_stage_depends_on_its_own_parameters_and_those_before(folder_of_images):
@@ -411,9 +456,9 @@ def test_a_search_without_any_epoch_of_its_own_is_finished_and_reported(tmp_path
 
 @pytest.mark.parametrize("other", [{"candidates": 4}, {"select_by": "accuracy", "baseline_candidates": 5}])
 @pytest.mark.parametrize("moment", range(4))
-def test_back_after_a_killed_scoring_of_other_candidates(tmp_path, outcome, monkeypatch, other, moment):
+def test_back_after_a_killed_scoring_of_other_candidates(tmp_path, copied, outcome, monkeypatch, other, moment):
     config = SearchConfig(**SMALL, run_dir=str(tmp_path / "run"))
-    folder = searched(config)
+    folder = copied(config)
     before = outcome(folder), *files(folder), (folder / "config.json").read_bytes()
     writes = []
     real = Run.write
@@ -434,20 +479,22 @@ def test_back_after_a_killed_scoring_of_other_candidates(tmp_path, outcome, monk
     assert (outcome(folder), *files(folder), (folder / "config.json").read_bytes()) == before
 
 
-def test_a_baseline_of_another_setting_is_put_aside(tmp_path):
-    config = SearchConfig(**SMALL, run_dir=str(tmp_path))
-    searched(config)
+def test_a_baseline_of_another_setting_is_put_aside(tmp_path, copied):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path / "run"))
+    folder = copied(config)
     searched(replace(config, baseline_candidates=0, scoring_batch_size=7))
-    assert not (tmp_path / "baseline.jsonl").exists()
-    assert (tmp_path / "baseline-1.jsonl").exists()
+    assert not (folder / "baseline.jsonl").exists()
+    assert (folder / "baseline-1.jsonl").exists()
 
 
-def test_sizes_and_drawing_of_a_former_winner_do_not_stay(tmp_path):
-    config = SearchConfig(**SMALL, run_dir=str(tmp_path))
-    report.save(report.SearchRun.read(searched(config)))
+def test_sizes_and_drawing_of_a_former_winner_do_not_stay(tmp_path, copied):
+    config = SearchConfig(**SMALL, run_dir=str(tmp_path / "run"))
+    folder = copied(config)
+    report.save(report.SearchRun.read(folder))
+    assert (folder / "cells.svg").exists()
     searched(replace(config, candidates=2))
-    assert not (tmp_path / "sizes.json").exists()
-    assert not (tmp_path / "cells.svg").exists()
+    assert not (folder / "sizes.json").exists()
+    assert not (folder / "cells.svg").exists()
 
 
 def test_candidates_under_another_evaluator_of_the_same_template_are_written_again(tmp_path):
@@ -514,7 +561,8 @@ def test_links_in_a_circle_end(tmp_path, folder_of_images):
 
 def test_cells_in_any_order_with_interrupts_restarts_and_kills(runs, tmp_path, outcome, monkeypatch):
     """Fifty sequences; whatever ends without an error equals a clean run of its own parameters, bit for bit."""
-    settings = [{**SMALL, "epochs": 2}, {**SMALL, "epochs": 2, "candidates": 9}, {**SMALL, "epochs": 2, "seed": 1}]
+    short = {**SMALL, "epochs": 2, "evaluator_start": 1}
+    settings = [short, {**short, "candidates": 9}, {**short, "seed": 1}]
     clean = []
     for number, parameters in enumerate(settings):
         folder = searched(SearchConfig(**parameters, run_dir=str(tmp_path / f"clean-{number}")))

@@ -58,6 +58,12 @@ def finished(config, tmp_path_factory):
         return run_study("groundtruth", study.collect, config)
 
 
+@pytest.fixture(scope="module")
+def found(finished):
+    """What the study came to."""
+    return results.read(finished)
+
+
 def test_the_rows_are_strategies_and_switches_over_their_seeds(config):
     searches = [(name, seed, search) for name, seed, search in config.searches()]
     names = [f"{name}-{seed}" for name, seed, _ in searches]
@@ -140,8 +146,8 @@ def scored(folder, name, journal):
     return [(NASBench201Genotype.from_text(one["genotype"]), one["loss"], one["draws"]) for one in records]
 
 
-def test_rows_of_many_changes_have_titles_that_fit_above_their_axes(finished, tmp_path):
-    study, changes = results.read(finished), "+path_dropout=0+weight_lr=0.1+weight_lr_end=0.1"
+def test_rows_of_many_changes_have_titles_that_fit_above_their_axes(finished, found, tmp_path):
+    study, changes = found, "+path_dropout=0+weight_lr=0.1+weight_lr_end=0.1"
     names = [f"strategy=setn-lr+sampling={kind}{changes}" for kind in ("uniform", "fair", "connected")]
     for name in names:
         shutil.copy(finished / "setn-0.uniform.jsonl", tmp_path / f"{name}-0.uniform.jsonl")
@@ -158,11 +164,10 @@ def test_rows_of_many_changes_have_titles_that_fit_above_their_axes(finished, tm
         plt.close(figure)
 
 
-def test_the_figures_are_those_of_the_journals(finished, config):
+def test_the_figures_are_those_of_the_journals(finished, found, config):
     truth = config.truth()
-    found = results.read(finished).rows
-    assert list(found) == ["setn", "setn-lr", "setn-non", *SWITCHES]
-    for name, seeds in found.items():
+    assert list(found.rows) == ["setn", "setn-lr", "setn-non", *SWITCHES]
+    for name, seeds in found.rows.items():
         for seed, one in enumerate(seeds):
             drawn, uniform = (scored(finished, f"{name}-{seed}", journal) for journal in ("candidates", "uniform"))
             assert sum(draws for _, _, draws in drawn) == DRAWN
@@ -216,9 +221,9 @@ def test_the_baselines_rank_all_architectures(config):
     assert rows["parameters"]["100%"]["kendall_tau"] == pytest.approx(tau)  # the same order
 
 
-def test_what_costs_nothing_chooses_among_the_same_candidates(finished, config):
+def test_what_costs_nothing_chooses_among_the_same_candidates(finished, found, config):
     """By counting operations of each candidate, one by one."""
-    found, truth = results.read(finished), config.truth()
+    truth = config.truth()
     weights = {"nor_conv_3x3": 9, "nor_conv_1x1": 1}
     for name, seeds in found.rows.items():
         for result in seeds:
@@ -241,8 +246,7 @@ def test_the_ceiling_compares_what_the_table_has_twice(config):
     assert found["100%"]["kendall_tau"] == pytest.approx(kendalltau(noisy, truth.accuracy).statistic)
 
 
-def test_the_progress_has_the_seconds_of_the_search(finished):
-    found = results.read(finished)
+def test_the_progress_has_the_seconds_of_the_search(finished, found):
     for name, seeds in found.rows.items():
         for result in seeds:
             lines = read_journal(finished / f"{name}-{result.seed}.metrics.jsonl")
@@ -251,8 +255,8 @@ def test_the_progress_has_the_seconds_of_the_search(finished):
     assert report.progress_table(found).count(" s |") == 2 * len(found.rows)
 
 
-def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, config, tmp_path):
-    page = report.write(results.read(finished), tmp_path / "report")
+def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(found, tmp_path):
+    page = report.write(found, tmp_path / "report")
     summary = json.loads((page.parent / "summary.json").read_text(encoding="utf-8"))
     for name in ("setn", "setn-rand", "setn-lr", "setn-non", *SWITCHES):
         assert 0 < summary[name]["chosen_true_accuracy_mean"] < 100
@@ -264,9 +268,8 @@ def test_the_summary_has_every_row_and_is_whole_without_a_table_in_it(finished, 
     assert {path.name for path in page.parent.iterdir()} == {
         *("README.md", "config.json", "epochs.svg", "scatter.svg", "summary.json", "tables.md")
     }
-    study = results.read(finished)
     for name in ("quality", "ranking", "operations", "draws"):
-        text = getattr(report, f"{name}_table")(study).split("\n\n")[0]
+        text = getattr(report, f"{name}_table")(found).split("\n\n")[0]
         assert len({line.count("|") for line in text.splitlines()}) == 1  # no row is longer than another
     assert "nan" not in page.read_text(encoding="utf-8").lower().replace("nanosecond", "")
 

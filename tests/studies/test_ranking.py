@@ -4,15 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 from parameters import as_options
-from references import StopError, ndcg_by_hand, run_study, weighted_tau_by_hand
+from references import StopError, at_record, ndcg_by_hand, run_study, weighted_tau_by_hand
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError
@@ -37,6 +35,7 @@ pytestmark = pytest.mark.usefixtures("few_resamples")
 def values(tiny):
     return {
         **tiny,
+        "nodes": 1,
         "evaluator_start": 1,
         "candidates": 5,
         "pairs": 4,
@@ -123,56 +122,38 @@ def test_finalists_are_the_best_candidates_and_the_best_of_them_is_chosen(finish
     assert "(chosen)" in ranking_report.finalists_table(finished)
 
 
-@pytest.mark.parametrize("moment", [2, 13, 20])
-def test_an_interrupted_study_trains_every_network_once(finished, values, tmp_path, monkeypatch, moment):
-    seen, trained = 0, []
+def test_an_interrupted_study_trains_every_network_once(finished, values, tmp_path, monkeypatch):
+    trained = []
     real = ranking.retrain_once
 
     def counted(job):
         trained.append((job.config.epochs, job.genotype))
         return real(job)
 
-    def stop(progress):
-        nonlocal seen
-        seen += progress.record is not None
-        if seen == moment:
-            raise StopError
-
     monkeypatch.setattr(ranking, "retrain_once", counted)
-    with pytest.raises(StopError):
-        study(monkeypatch, tmp_path, values, stop)
+    for records in (2, 11, 7):  # from one stop to the next
+        with pytest.raises(StopError):
+            study(monkeypatch, tmp_path, values, at_record(records))
     folder = study(monkeypatch, tmp_path, values)
     assert without_seconds(folder) == without_seconds(finished)
     assert len(trained) == len(set(trained)) == len(read_journal(folder / "scored.jsonl")) + 2
 
 
-KILLED = """
-import json, os, signal, sys
-from setn_lab.runs import Run
-from setn_lab.studies import ranking
-
-values, left = json.loads(sys.argv[1]), int(sys.argv[2])
-
-def observe(progress):
-    global left
-    left -= progress.record is not None
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-config = ranking.RankingConfig(**values)
-with Run.open(config, "ranking") as run:
-    ranking.collect(config, run, observe)
-"""
+def begin(root, values, records):
+    """A study in this process, which kills itself at that record."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        study(monkeypatch, root, values, at_record(records, lambda: os.kill(os.getpid(), signal.SIGKILL)))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, workers):
+def test_a_killed_study_goes_on_and_ends_the_same(finished, values, tmp_path, monkeypatch, forked, workers):
     """Killed while candidates are scored, while the networks are trained, and among the last of them."""
-    environment = {**os.environ, "SETN_LAB_RUNS": str(tmp_path)}
     for moment in (5, 9, 5) if workers == 1 else (18,):
-        command = [sys.executable, "-c", KILLED, json.dumps({**values, "workers": workers}), str(moment)]
-        killed = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        killed = forked.Process(target=begin, args=(tmp_path, {**values, "workers": workers}, moment))
+        killed.start()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
     folder = study(monkeypatch, tmp_path, values, workers=workers)  # which changes no result either
     assert without_seconds(folder) == without_seconds(finished)
     lines = [one["network"] for one in read_journal(folder / "trained.jsonl")]

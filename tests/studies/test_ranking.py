@@ -243,7 +243,7 @@ def test_the_defaults_are_the_recipe_of_the_final_networks_and_the_papers_number
 
 
 def test_a_given_search_is_taken(finished, values, tmp_path, monkeypatch, tiny_config):
-    own = tiny_config(tmp_path / "mine", evaluator_start=1, candidates=5)
+    own = tiny_config(tmp_path / "mine", evaluator_start=1, candidates=5, nodes=1)
     with Run.open(own, "search") as run:
         train(prepare_search(own, run), run)
     folder = study(monkeypatch, tmp_path / "root", values, search_run=str(tmp_path / "mine"))

@@ -4,13 +4,16 @@ Each case was brought by somebody: what they did to the folder, the images or th
 """
 
 import json
+import os
 import random
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from references import TINY, StopError, write_folder
 
 from setn_lab import listing
@@ -559,7 +562,10 @@ def test_links_in_a_circle_end(tmp_path, folder_of_images):
 # Whatever people do
 
 
-def test_cells_in_any_order_with_interrupts_restarts_and_kills(runs, tmp_path, outcome, monkeypatch):
+CELLS = ["prepare", *2 * ["train"], *3 * ["candidates"], *2 * ["train and stop"], "restart", "kill"]
+
+
+def test_cells_in_any_order_with_interrupts_restarts_and_kills(runs, tmp_path, outcome, monkeypatch, fork_server):
     """Fifty sequences; whatever ends without an error equals a clean run of its own parameters, bit for bit."""
     short = {**SMALL, "epochs": 2, "evaluator_start": 1}
     settings = [short, {**short, "candidates": 9}, {**short, "seed": 1}]
@@ -573,11 +579,13 @@ def test_cells_in_any_order_with_interrupts_restarts_and_kills(runs, tmp_path, o
         monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / f"runs-{sequence}"))
         kernel: dict[str, object] = {}
         for _ in range(rng.randint(4, 9)):
-            cell = rng.choice(["prepare", "train", "candidates", "candidates", "restart", "train and stop", "kill"])
+            cell = rng.choice(CELLS)
             number = kernel.setdefault("settings", rng.randrange(len(settings)))
             config = SearchConfig(**settings[number])
-            if cell == "restart":
+            if cell in ("restart", "kill"):
                 kernel.clear()
+                if cell == "kill":
+                    killed(fork_server, settings[number], rng.randrange(8))
                 continue
             try:
                 with Run.open(config, "search", lock_wait=0) as run:
@@ -586,8 +594,6 @@ def test_cells_in_any_order_with_interrupts_restarts_and_kills(runs, tmp_path, o
                     if cell.startswith("train"):
                         observe = stop_after(rng.randrange(2)) if "stop" in cell else lambda progress: None
                         train(kernel["search"], run, observe)
-                    elif cell == "kill":
-                        killed(kernel["search"], run, rng, monkeypatch)
                     elif cell == "candidates":
                         search_candidates(kernel["search"], run)
                         ended += 1
@@ -601,19 +607,33 @@ def files(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("candidates.jsonl", "baseline.jsonl", "genotype.json")]
 
 
-def killed(search, run, rng, monkeypatch):
-    """A write fails without any tidying up, as the death of the process would leave it."""
-    left = rng.randrange(6)
+def killed(fork_server, values: dict, left: int) -> None:
+    """Train and score in a process of its own, which is killed as it writes, unless it ends before."""
+    process = fork_server.Process(target=dies, args=(values, os.environ["SETN_LAB_RUNS"], left))
+    process.start()
+    process.join()
+    assert process.exitcode in (-signal.SIGKILL, 0)
+
+
+def dies(values: dict, root: str, left: int) -> None:
+    """In that process: after so many lines of journals, half of one more is written."""
+    os.environ["SETN_LAB_RUNS"] = root
+    torch.set_num_threads(1)
     real = Run.append
 
-    def dying(self, *arguments):
+    def dying(self: Run, journal: str, record: dict) -> None:
         nonlocal left
         left -= 1
         if left < 0:
-            raise StopError
-        return real(self, *arguments)
+            line = json.dumps(record)
+            with (self.folder / f"{journal}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line[: len(line) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(self, journal, record)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "append", dying)
+    Run.append = dying
+    config = SearchConfig(**values)
+    with Run.open(config, "search") as run:
+        search = prepare_search(config, run)
         train(search, run)
         search_candidates(search, run)

@@ -2,20 +2,22 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
 from parameters import as_options
-from references import StopError, at_record, run_study
+from references import StopError, at_record, run_search, run_study
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError, build
 from setn_lab.runs import checkpoint
 from setn_lab.runs.run import Run, read_journal
-from setn_lab.search.candidates import evaluate
-from setn_lab.search.config import SearchConfig
+from setn_lab.search.candidates import evaluate, search_candidates
+from setn_lab.search.config import SearchConfig, read_config
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import train
@@ -125,6 +127,50 @@ def test_an_interrupted_study_goes_on_and_ends_the_same(finished, values, tmp_pa
             study(monkeypatch, tmp_path, values, at_record(records))
     folder = study(monkeypatch, tmp_path, values)
     assert everything(folder, tmp_path) == everything(*finished)
+
+
+def dies_with_a_taken_template(root, values, reached, go_on):
+    """The study in a process of its own, which is killed as its second search learns on the first one's template."""
+    torch.set_num_threads(1)
+
+    def observe(progress):
+        if progress.phase == "train" and len(list(root.glob("search-*"))) == 2:
+            reached.set()
+            go_on.wait()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patch:
+        study(patch, root, values, observe)
+
+
+def test_a_study_is_killed_while_a_search_runs_whose_template_it_shares(
+    values, tmp_path, monkeypatch, outcome, fork_server
+):
+    values = {**values, "evaluator_epochs": 1, "epochs": 2}
+    whole = study(monkeypatch, tmp_path / "clean", values)
+    reached, go_on = fork_server.Event(), fork_server.Event()
+    root = tmp_path / "runs"
+    process = fork_server.Process(target=dies_with_a_taken_template, args=(root, values, reached, go_on))
+    process.start()
+    assert reached.wait(100)
+    first = next(read_config(path) for path in root.glob("search-*") if read_config(path).template_run is None)
+    other = dataclasses.replace(first, candidates=5, baseline_candidates=2)
+
+    def kill(progress):
+        go_on.set()
+        process.join()
+
+    with Run.open(other, "search") as run:
+        search_candidates(prepare_search(other, run), run, kill)
+    assert process.exitcode == -signal.SIGKILL
+    monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "alone"))
+    assert outcome(run_search(dataclasses.replace(other, run_dir=None))) == outcome(run.folder)
+    folder = study(monkeypatch, root, values)
+    journals = {path.name: path.read_bytes() for path in folder.glob("*.jsonl")}
+    assert journals == {path.name: path.read_bytes() for path in whole.glob("*.jsonl")}
+    for name in ("setn-rloo", "setn-lr", "setn-non"):
+        made, clean = (json.loads((path / "runs.json").read_text(encoding="utf-8"))[name] for path in (folder, whole))
+        assert outcome(root / made) == outcome(tmp_path / "clean" / clean)
 
 
 def test_a_finished_study_does_nothing_again(finished, values, monkeypatch):

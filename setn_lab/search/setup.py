@@ -101,7 +101,12 @@ class Search:
 
     def penalty(self, weights: Tensor) -> Tensor | float:
         """Footnote 3: the expected cost under mixing weights (cell types, edges, |O|), weighed; 0 without one."""
-        return 0.0 if self.cost is None else self.config.cost_weight * self.cost.expected(weights)
+        return 0.0 if self._costs is None else self.config.cost_weight * self._costs.expected(weights)
+
+    @cached_property
+    def _costs(self) -> CostTable | None:
+        """The cost table on the device, copied there once."""
+        return None if self.cost is None else self.cost.on(self.device)
 
     def to(self, device: torch.device) -> "Search":
         """The same search on another device, without its optimizers' view of it: the networks are copies there."""

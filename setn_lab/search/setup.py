@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from setn_lab.compute.device import choose_device, keep_freed_blocks
+from setn_lab.compute.device import ready_device
 from setn_lab.compute.streams import generator
 from setn_lab.config import contents, decisive, differences
 from setn_lab.data.batches import Normalization, batch_indices
@@ -130,9 +130,7 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
     DataError for bad data, ConfigError for a device that this machine lacks, RunError for a run of another config.
     """
-    device = choose_device(config.device)
-    if device.type == "cpu":
-        keep_freed_blocks()
+    device = ready_device(config.device, config.precision, config.deterministic)
     images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
     images = downsample(images, config.image_size)
     train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)

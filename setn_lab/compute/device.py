@@ -3,9 +3,9 @@
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,14 +63,15 @@ def ready_device(name: str, precision: str, deterministic: bool) -> torch.device
                 "CUDA alone: give 'float32' or 'bfloat16'"
             )
         return device
-    rounding = "tf32" if precision == "tf32" else "ieee"
-    backends: Any = torch.backends  # whose parts are made as they are asked for
-    backends.cuda.matmul.fp32_precision = backends.cudnn.conv.fp32_precision = rounding
+    with warnings.catch_warnings():
+        # torch 2.9 advises its newer `fp32_precision`, after which these two can be read no more in the same process
+        warnings.simplefilter("ignore", UserWarning)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it as it begins
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written first
-    backends.cudnn.deterministic, backends.cudnn.benchmark = deterministic, not deterministic
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, not deterministic
     return device
 
 

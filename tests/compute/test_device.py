@@ -17,9 +17,9 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def settings():
-    """(rounding of matrix products, of convolutions, deterministic, cuDNN's own, its search for kernels)."""
+    """(TF32 in matrix products, in convolutions, deterministic, cuDNN's own, its search for kernels)."""
     backends = torch.backends
-    rounding = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
+    rounding = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
     order = torch.are_deterministic_algorithms_enabled(), backends.cudnn.deterministic, backends.cudnn.benchmark
     return *rounding, *order
 
@@ -31,7 +31,7 @@ def as_before(monkeypatch):
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     matmul, conv, deterministic, order, search = settings()
     yield
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = matmul, conv
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, conv
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = order, search
 
@@ -42,13 +42,15 @@ def cuda(as_before, monkeypatch):
     monkeypatch.setattr(device, "choose_device", torch.device)
 
 
-@pytest.mark.parametrize(("precision", "rounding"), [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
+@pytest.mark.parametrize(("precision", "rounding"), [("float32", False), ("tf32", True), ("bfloat16", False)])
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_cuda_rounds_and_orders_as_asked_whatever_was_asked_before(cuda, precision, rounding, deterministic):
     device.ready_device("cuda", "tf32", not deterministic)
     assert device.ready_device("cuda:1", precision, deterministic) == torch.device("cuda", 1)
     assert settings() == (rounding, rounding, deterministic, deterministic, not deterministic)
     assert not torch.utils.deterministic.fill_uninitialized_memory
+    newer = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    assert [name == "tf32" for name in newer] == [rounding, rounding]
 
 
 @pytest.mark.parametrize("given", [None, ":16:8"])

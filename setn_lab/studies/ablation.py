@@ -14,6 +14,7 @@ from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.studies import scalability
 from setn_lab.studies.config import StudyConfig
+from setn_lab.studies.searches import train_together
 
 
 class Variant(NamedTuple):
@@ -84,6 +85,7 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
 
 def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
     folders = {}
+    train_together(list(config.searches.values()), config.pool, observe)
     for strategy, search_config in config.searches.items():
         with Run.open(search_config, "search") as own:
             search = prepare_search(search_config, own)

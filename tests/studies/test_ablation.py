@@ -2,7 +2,13 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +25,7 @@ from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import train
-from setn_lab.studies import ablation, ablation_report, scalability
+from setn_lab.studies import ablation, ablation_report, scalability, searches
 from setn_lab.studies.ablation import AblationConfig
 
 
@@ -69,6 +75,63 @@ def test_each_variant_is_scored_with_the_template_of_its_strategy(finished, valu
         (single,) = read_journal(folder / f"argmax-{strategy}.jsonl")
         assert single["genotype"] == search.space.genotype(draw(search, "argmax", 1)[0]).to_darts()
     torch.set_num_threads(own_threads)
+
+
+def journals(folder):
+    """All that a study has written down, but for seconds."""
+    lines = {path.name: read_journal(path) for path in folder.glob("*.jsonl")}
+    return lines, json.loads((folder / "runs.json").read_text(encoding="utf-8"))
+
+
+KILLED = """
+import json, os, signal, sys, time
+from pathlib import Path
+from threading import Thread
+from setn_lab.runs import Run
+from setn_lab.studies.ablation import AblationConfig, collect
+
+def watch():
+    while not list(Path(os.environ["SETN_LAB_RUNS"]).glob("search-*/checkpoints/*.pt")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    config = AblationConfig(**json.loads(sys.argv[1]))
+    Thread(target=watch, daemon=True).start()
+    with Run.open(config, "ablation") as run:
+        collect(config, run)
+"""
+
+
+def test_searches_that_are_trained_at_once_and_killed_give_what_one_after_the_other_does(
+    finished, values, tmp_path, monkeypatch, outcome
+):
+    (tmp_path / "killed.py").write_text(KILLED, encoding="utf-8")
+    environment = {**os.environ, "SETN_LAB_RUNS": str(tmp_path / "runs")}
+    spread = {"workers": 2, "worker_threads": torch.get_num_threads()}
+    command = [sys.executable, tmp_path / "killed.py", json.dumps({**values, **spread})]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = study(monkeypatch, tmp_path / "runs", values, **spread)
+    before, root = finished
+    assert journals(folder) == journals(before)
+    for name in journals(folder)[1].values():
+        assert outcome(tmp_path / "runs" / name) == outcome(root / name)
+
+
+def test_searches_that_are_finished_are_given_to_no_worker(finished, values, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(finished[1]))
+    given = []
+    monkeypatch.setattr(searches, "spread", lambda *job: given.append(job[-1]) or iter(()))
+    monkeypatch.setattr(searches, "closing", nullcontext)
+    config = AblationConfig(**values, workers=2)
+    searches.train_together(list(config.searches.values()), config.pool)
+    other = [replace(search, seed=1) for search in config.searches.values()]
+    searches.train_together([*config.searches.values(), *other], config.pool)
+    assert given == [[], other]
+    searches.train_together(other, replace(config, workers=1).pool)
+    searches.train_together(other, replace(config, cluster="auto").pool)
+    assert len(given) == 2
 
 
 def test_three_searches_are_made_that_differ_in_strategy_alone(finished):

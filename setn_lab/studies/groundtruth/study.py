@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, bounded, build, later, unhashed, values_of
 from setn_lab.runs.progress import Observer
-from setn_lab.runs.run import Run
+from setn_lab.runs.run import Run, default_folder
 from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
 from setn_lab.search.setup import prepare_search
@@ -23,6 +23,7 @@ from setn_lab.search.stages import stages
 from setn_lab.search.training import train
 from setn_lab.studies.config import StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
+from setn_lab.studies.searches import train_together
 
 FIXED = "dataset", "data_dir", "space", "nodes", "device", "seed"  # the same in every row
 SWITCHED = "strategy", *(field.name for field in dataclasses.fields(TemplateConfig) if field.name not in FIXED)
@@ -117,6 +118,18 @@ def _changes(text: str) -> dict[str, Any]:
     return changes
 
 
+def _sharing(config: GroundTruthConfig) -> Iterator[tuple[str, int, SearchConfig]]:
+    """The searches, those with `evaluator_epochs` with the run folder of one before them that has their template."""
+    templates: dict[str, Path] = {}  # the run folders by the digest of their template
+    for name, seed, search in config.searches():
+        template = stages(search).template
+        if template not in templates:
+            templates[template] = default_folder(search, "search").absolute()
+        elif search.evaluator_epochs:
+            search = replace(search, template_run=str(templates[template]))
+        yield name, seed, search
+
+
 def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
 
@@ -127,16 +140,15 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
     what `train` and `score` raise.
     """
     folders: dict[str, str] = {}
-    templates: dict[str, Path] = {}  # the run folders that have them, by their digest
     with session(config.pool):
-        for name, seed, search_config in config.searches():
-            template = stages(search_config).template
-            if search_config.evaluator_epochs and template in templates:
-                search_config = replace(search_config, template_run=str(templates[template]))
+        searches = list(_sharing(config))
+        for takes in (False, True):  # a template that is finished
+            together = [search for _, _, search in searches if (search.template_run is not None) == takes]
+            train_together(together, config.pool, observe)
+        for name, seed, search_config in searches:
             with Run.open(search_config, "search") as own:
                 search = prepare_search(search_config, own)
                 train(search, own, observe)
-                templates.setdefault(template, own.folder)
                 score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
                 score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
                 for journal in ("evaluator", "metrics"):

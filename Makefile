@@ -4,7 +4,7 @@ RUN ?=
 DATASET ?= cifar10
 BIN := .venv/bin
 
-.PHONY: search lab inspect picture test hooks benchmark benchmark-inspectors gain clean
+.PHONY: search lab inspect picture test hooks benchmark benchmark-inspectors gain gpu-kit clean
 
 search: .venv/installed
 	mkdir -p reports/runs
@@ -46,6 +46,10 @@ benchmark-inspectors: .venv/installed
 # What the evaluator gains on the quick preset over three seeds.
 gain: .venv/installed-dev
 	$(BIN)/python benchmarks/evaluator_gain.py
+
+# What benchmarks/gpu.py needs on a machine with a GPU and without network, in one folder; DATASET is a folder of images.
+gpu-kit: .venv/installed
+	$(BIN)/python benchmarks/gpu_kit.py "$(DATASET)" gpu-kit
 
 .venv/installed: pyproject.toml
 	"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'

@@ -1,7 +1,9 @@
 """The device: its choice, its memory, its precision, and what it takes to wait for it or not to wait."""
 
 import ctypes
+import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,6 +46,35 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def ready_device(name: str, precision: str, deterministic: bool) -> torch.device:
+    """The device of that name, `choose_device`, and this process made ready to compute on it. Raises ConfigError.
+
+    On CUDA matrix products and convolutions of float32 are rounded to TF32 where `precision` is tf32, and nowhere else;
+    with `deterministic` every kernel adds in the same order each time, and torch refuses an operation that has none
+    which does. Both hold for the whole process. On the CPU results are the same each time anyway.
+    """
+    device = choose_device(name)
+    if device.type == "cpu":
+        keep_freed_blocks()
+    if device.type != "cuda":
+        if precision == "tf32":
+            raise ConfigError(
+                f"precision: 'tf32' given for the device {device.type!r}, which does not round to it; it is allowed on "
+                "CUDA alone: give 'float32' or 'bfloat16'"
+            )
+        return device
+    with warnings.catch_warnings():
+        # torch 2.9 advises its newer `fp32_precision`, after which these two can be read no more in the same process
+        warnings.simplefilter("ignore", UserWarning)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it as it begins
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all is written first
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, not deterministic
+    return device
+
+
 def peak_memory(device: torch.device) -> int | None:
     """Bytes at the peak so far: of the device on CUDA, else of this process; None where the system does not say."""
     if device.type == "cuda":
@@ -70,7 +101,7 @@ def explain_out_of_memory(parameter: str) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The precision of forward passes."""
+    """The precision of forward passes: bfloat16 or, also for tf32, which `ready_device` sets, float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 

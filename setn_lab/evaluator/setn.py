@@ -30,6 +30,7 @@ class Evaluator(nn.Module):
     """
 
     readable: Tensor
+    edges: Tensor
     first: Tensor
     second: Tensor
 
@@ -40,7 +41,9 @@ class Evaluator(nn.Module):
         self.f = nn.Parameter(torch.zeros(CELL_TYPES, space.nodes, states))
         self.g = nn.Parameter(torch.zeros(CELL_TYPES, space.nodes, states))
         self.h = nn.Parameter(torch.zeros(CELL_TYPES, space.nodes, space.pairs))
-        for name, constant in zip(("readable", "first", "second"), _structure(space), strict=True):
+        limits = torch.tensor([space.inputs(node) for node in range(space.nodes)])
+        self.register_buffer("readable", torch.arange(states) < limits[:, None], persistent=False)
+        for name, constant in zip(("edges", "first", "second"), _structure(space), strict=True):
             self.register_buffer(name, torch.from_numpy(constant), persistent=False)
 
     def probabilities(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,7 +54,7 @@ class Evaluator(nn.Module):
     def mixing_weights(self) -> Tensor:
         """The weights of `mix` as they are now, differentiable: (2, edges, |O|)."""
         f, g, h = self.probabilities()
-        return mix(f, g, h, self.readable, self.first.to(h.dtype), self.second.to(h.dtype))
+        return mix(f, g, h, self.edges, self.first.to(h.dtype), self.second.to(h.dtype))
 
     def draw_log_probability(self, drawn: Quadruples) -> Tensor:
         """The logarithm of the probability of each draw of t, u and r, differentiable; (n, 2, B, 4) to (n,).
@@ -69,7 +72,10 @@ class Evaluator(nn.Module):
 
     def distributions(self) -> "Distributions":
         """The probabilities as they are now, on the host, for drawing, reading and storing."""
-        f, g, h = (p.detach().cpu().double().numpy() for p in self.probabilities())
+        probabilities = [p.detach() for p in self.probabilities()]
+        together = torch.cat([p.flatten() for p in probabilities]).cpu().double()  # the only wait for the device
+        parts = together.split([p.numel() for p in probabilities])
+        f, g, h = (part.view(p.shape).numpy() for part, p in zip(parts, probabilities, strict=True))
         return Distributions(self.space, f, g, h)
 
 
@@ -204,16 +210,18 @@ class Distributions:
         return {"f": self.f.tolist(), "g": self.g.tolist(), "h": self.h.tolist()}
 
 
-def mix(f: Array, g: Array, h: Array, readable: Array, first: Array, second: Array) -> Array:
+def mix(f: Array, g: Array, h: Array, edges: Array, first: Array, second: Array) -> Array:
     """The factor of operation o on input t in Eq. 10: (..., 2, edges, |O|), edges as in `SearchSpace.edges`.
 
     Eq. 10 sums over pairs r, and within them over t and u, so it factorizes: operation o reads state t with the
     weight p1(o) f(t) + p2(o) g(t), where p1(o) is the sum of h(r) over the pairs with r1 = o, and p2(o) that over
     the pairs with r2 = o. The weights of a node sum to 2.
+
+    edges: the node and the state of each edge, (2, edges). A mask of them would make the host wait for the device.
     """
     p1, p2 = h @ first, h @ second  # (2, B, |O|)
     weights = f[..., :, None] * p1[..., None, :] + g[..., :, None] * p2[..., None, :]
-    return weights[..., readable, :]
+    return weights[..., edges[0], edges[1], :]
 
 
 def _percent(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -227,8 +235,7 @@ def _pairs(space: SearchSpace) -> list[tuple[int, int]]:
 
 
 def _structure(space: SearchSpace) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Which states a node reads (B, B+1), and which pairs have r1 = o and r2 = o, each (pairs, |O|)."""
-    limits = np.array([space.inputs(node) for node in range(space.nodes)])
+    """The edges (2, edges), node and state, and which pairs have r1 = o and r2 = o, each (pairs, |O|)."""
     r1, r2 = pair_operations(np.arange(space.pairs))
     one_hot = np.eye(len(space.operations), dtype=np.float32)
-    return np.arange(limits[-1]) < limits[:, None], one_hot[r1], one_hot[r2]
+    return np.array(space.edges).T.copy(), one_hot[r1], one_hot[r2]

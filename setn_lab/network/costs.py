@@ -9,7 +9,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from setn_lab.compute.device import synchronize
+from setn_lab.compute.device import synchronize, to_device
 from setn_lab.network.discrete import Network
 from setn_lab.network.macro import Parts, Site
 from setn_lab.network.macro import layout as paper_layout
@@ -59,8 +59,12 @@ class CostTable:
 
     space: Space
     metric: Metric
-    operations: NDArray[np.float64]
+    operations: NDArray[np.float64] | Tensor
     fixed: float
+
+    def on(self, device: torch.device) -> "CostTable":
+        """The same as float32 on that device: for mixing weights there, which otherwise it is copied to each time."""
+        return replace(self, operations=to_device(torch.as_tensor(self.operations, dtype=torch.float32), device))
 
     def of(self, architecture: NDArray[np.int64]) -> float:
         """The cost of one architecture (cell_types, ...), for example quadruples (2, B, 4)."""
@@ -68,8 +72,9 @@ class CostTable:
         total = self.fixed
         for cell_type, cell in enumerate(architecture):
             for node, terms in enumerate(self.space.terms(cell)):
-                total += sum(self.operations[cell_type, edge[node, state], operation] for operation, state in terms)
-        return float(total)
+                costs = (self.operations[cell_type, edge[node, state], operation] for operation, state in terms)
+                total += float(sum(costs))
+        return total
 
     def expected(self, weights: Weights) -> Weights:
         """The expected cost of an architecture drawn from the evaluator, given its mixing weights (types, edges, |O|).

@@ -50,6 +50,8 @@ class NetworkCell(nn.Module):
         identity is never dropped.
         """
         states = [self.preprocess0.from_relu(before), self.preprocess1.from_relu(previous)]
+        if drop_path is not None:
+            drop_path = drop_path.to(states[0].dtype)  # float32 would raise the states' precision
         active: dict[int, Tensor] = {}  # relu of the states that operations start with
         for node, (sources, operations) in enumerate(zip(self.sources, self.edges, strict=True)):
             terms = []

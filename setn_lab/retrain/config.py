@@ -51,7 +51,8 @@ class RetrainConfig:
 
     # machine
     workers: int = bounded(4, at_least=0, identity=False)  # processes that decode images
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"  # tf32: on CUDA alone
+    deterministic: bool = unhashed(True)  # on CUDA the same bits each time; the CPU gives them anyway
     channels_last: bool = True
     synchronized_batch_norm: bool = False  # over the processes, on CUDA
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps

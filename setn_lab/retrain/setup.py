@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from setn_lab.compute.device import choose_device, keep_freed_blocks
+from setn_lab.compute.device import ready_device
 from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError, expanded
@@ -97,7 +97,7 @@ def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -
     data, a number of classes that the data has not, images too small for the auxiliary head.
     """
     name, genotype = resolve(config.genotype)
-    device = choose_device(config.device)
+    device = ready_device(config.device, config.precision, config.deterministic)
     if device.type == "cuda" and processes.share.processes > 1:
         device = torch.device("cuda", processes.local)
     if processes.share.processes > 1:
@@ -106,8 +106,6 @@ def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -
         raise ConfigError(
             f"batch_size: {config.batch_size} given for {processes.share.processes} processes; a multiple is allowed"
         )
-    if device.type == "cpu":
-        keep_freed_blocks()
     source = _source(config, device)
     if config.num_classes not in (None, len(source.classes)):
         raise ConfigError(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from setn_lab.compute.device import choose_device, explain_out_of_memory, keep_freed_blocks
+from setn_lab.compute.device import explain_out_of_memory, ready_device
 from setn_lab.compute.spread import in_order, spread
 from setn_lab.compute.workers import HERE, Workers
 from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
@@ -122,9 +122,8 @@ def _scored(
 
 def _arrive(search: Search) -> Search:
     """The search on the device of the worker that it was sent to."""
-    if search.device.type == "cpu":
-        keep_freed_blocks()
-    return search.to(choose_device(search.config.device))
+    config = search.config
+    return search.to(ready_device(config.device, config.precision, config.deterministic))
 
 
 def score_by_racing(

@@ -77,7 +77,8 @@ class TemplateConfig:
     batch_norm: Literal["batch", "recalibrated"] = "batch"  # statistics when candidates are scored
 
     # machine
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"  # tf32: on CUDA alone
+    deterministic: bool = unhashed(True)  # on CUDA the same bits each time; the CPU gives them anyway
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
 
     # run

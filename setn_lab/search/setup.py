@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from setn_lab.compute.device import choose_device, keep_freed_blocks
+from setn_lab.compute.device import ready_device
 from setn_lab.compute.streams import generator
 from setn_lab.config import contents, decisive, differences
 from setn_lab.data.batches import Normalization, batch_indices
@@ -101,7 +101,12 @@ class Search:
 
     def penalty(self, weights: Tensor) -> Tensor | float:
         """Footnote 3: the expected cost under mixing weights (cell types, edges, |O|), weighed; 0 without one."""
-        return 0.0 if self.cost is None else self.config.cost_weight * self.cost.expected(weights)
+        return 0.0 if self._costs is None else self.config.cost_weight * self._costs.expected(weights)
+
+    @cached_property
+    def _costs(self) -> CostTable | None:
+        """The cost table on the device, copied there once."""
+        return None if self.cost is None else self.cost.on(self.device)
 
     def to(self, device: torch.device) -> "Search":
         """The same search on another device, without its optimizers' view of it: the networks are copies there."""
@@ -125,9 +130,7 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
     DataError for bad data, ConfigError for a device that this machine lacks, RunError for a run of another config.
     """
-    device = choose_device(config.device)
-    if device.type == "cpu":
-        keep_freed_blocks()
+    device = ready_device(config.device, config.precision, config.deterministic)
     images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
     images = downsample(images, config.image_size)
     train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)

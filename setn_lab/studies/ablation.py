@@ -16,7 +16,8 @@ from setn_lab.search.config import CandidateSource, SearchConfig, Strategy
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.studies import scalability
-from setn_lab.studies.config import StudyConfig, Templates
+from setn_lab.studies.config import StudyConfig
+from setn_lab.studies.searches import sharing, train_together
 
 
 class Searched(NamedTuple):
@@ -96,7 +97,7 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
     """Train the searches that are not finished, score the T candidates of each variant and the argmax of each search.
 
     The trainings are kept in the searches' own run folders, which the search notebook shares, and what was scored there
-    is taken; templates are shared as `Templates` says. The scores go to the journals of `run`, VARIANT and
+    is taken; templates are shared as `sharing` says. The scores go to the journals of `run`, VARIANT and
     argmax-SEARCH (T = 1), from where an interrupted
     study goes on; runs.json names the folders. Raises what `train` and `score` raise, and ConfigError as
     `StudyConfig.search` does.
@@ -106,12 +107,13 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
 
 
 def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
-    folders, templates = {}, Templates()
-    for searched, search_config in config.searches.items():
-        with Run.open(templates.taken(search_config), "search") as own:
-            search = prepare_search(own.config, own)
+    folders = {}
+    searches = dict(zip(config.searches, sharing(config.searches.values()), strict=True))
+    train_together(searches.values(), config.pool, observe)
+    for searched, search_config in searches.items():
+        with Run.open(search_config, "search") as own:
+            search = prepare_search(search_config, own)
             train(search, own, observe)
-            templates.add(own)
             for name, variant in VARIANTS.items():
                 if variant.search == searched:
                     score(search, run, variant.source, config.candidates, name, observe, config.pool)

@@ -3,14 +3,12 @@
 import dataclasses
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from setn_lab.compute.workers import Workers
 from setn_lab.config import ConfigError, bounded, decisive, differences, expanded, unhashed
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig, read_config
-from setn_lab.search.stages import stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,28 +74,6 @@ class StudyConfig(TemplateConfig):
                 + "\nGive the study those of the run, or leave the run out: the study makes its own"
             )
         return replace(wanted, run_dir=given.run_dir, template_run=given.template_run)
-
-
-class Templates:
-    """The run folders of a study that have a finished template, so that each template is trained once.
-
-    A search with `evaluator_epochs` takes one of its own parameters from there: its evaluator is then trained from the
-    start, on the finished template. One without trains its own, since its evaluator learns as the template does.
-    """
-
-    def __init__(self) -> None:
-        self.folders: dict[str, Path] = {}  # by the template's digest
-
-    def taken(self, config: SearchConfig) -> SearchConfig:
-        """The search with the template that it can take, if there is one; a given run folder stays as it is."""
-        folder = self.folders.get(stages(config).template)
-        if folder is None or not config.evaluator_epochs or config.run_dir is not None:
-            return config
-        return replace(config, template_run=str(folder))
-
-    def add(self, run: Run) -> None:
-        """A search's run whose training is over."""
-        self.folders.setdefault(stages(run.config).template, run.folder)
 
 
 def copy_journal(source: Run, journal: str, target: Run, name: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from setn_lab.compute.device import choose_device, keep_freed_blocks
+from setn_lab.compute.device import ready_device
 from setn_lab.compute.spread import session, spread
 from setn_lab.compute.workers import HERE, Workers
 from setn_lab.config import ConfigError, bounded, choice, contents, later, unhashed
@@ -125,8 +125,9 @@ class RankingConfig(StudyConfig):
             for entry in dataclasses.fields(self)
             if entry.name.startswith("retrain_")
         }
-        shared = "dataset", "data_dir", "image_range", "weight_momentum", "crop_padding", "flip", "precision", "device"
-        same = {name: getattr(self, name) for name in (*shared, "seed")}
+        shared = "dataset", "data_dir", "image_range", "weight_momentum", "crop_padding", "flip"
+        machine = "precision", "deterministic", "device"
+        same = {name: getattr(self, name) for name in (*shared, *machine, "seed")}
         return RetrainConfig(**same, **{**own, "epochs": epochs}, test_batch_size=self.scoring_batch_size)
 
 
@@ -367,9 +368,8 @@ def finalists(folder: Path) -> list[dict[str, Any]]:
 def _arrive(bench: Bench) -> Bench:
     """The bench on the device of the worker that it was sent to."""
     bench.extensions.register()
-    device = choose_device(bench.config.device)
-    if device.type == "cpu":
-        keep_freed_blocks()
+    config = bench.config
+    device = ready_device(config.device, config.precision, config.deterministic)
     return replace(bench, source=bench.source.to(device))
 
 

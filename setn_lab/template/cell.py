@@ -90,7 +90,9 @@ class _SampledResults:
     """
 
     def __init__(self, states: list[Tensor], drop_path: Tensor | None, caches: Sequence[Cache | None]) -> None:
-        self.states, self.drop_path, self.caches = states, drop_path, caches
+        self.states, self.caches = states, caches
+        # in the states' precision, which a factor of float32 would raise
+        self.drop_path = None if drop_path is None else drop_path.to(states[0].dtype)
         self.relus: dict[int, Tensor] = {}
 
     def term(self, node: int, slot: int, operation: nn.Module, state: int) -> Tensor:

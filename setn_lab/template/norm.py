@@ -23,16 +23,19 @@ class BatchNorm(nn.BatchNorm2d):
         self.track_running_stats = True
         self.running_mean = torch.zeros(self.num_features, device=device)
         self.running_var = torch.ones(self.num_features, device=device)
-        self.num_batches_tracked = torch.tensor(0, device=device)
+        self.collected = 0  # batches; torch's own count lies on the device, and it waits there for each batch
 
     def forget(self) -> None:
         """Back to the statistics of the batch."""
         self.track_running_stats = False
-        self.running_mean = self.running_var = self.num_batches_tracked = None
+        self.running_mean = self.running_var = self.momentum = None
 
     def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
         """(b, C, h, w), normalised per channel, times the scalar `factor`."""
         if factor is None:
+            if self.training and self.track_running_stats:
+                self.collected += 1
+                self.momentum = 1 / self.collected  # the share of this batch in the average of all
             return super().forward(x)
         # contiguous: the backward pass of torch's CPU kernel is wrong, and not reproducible, on an expanded scale
         scale = factor.expand(x.shape[1]).contiguous()

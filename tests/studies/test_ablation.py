@@ -5,6 +5,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +25,7 @@ from setn_lab.search.config import SearchConfig, read_config
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import train
-from setn_lab.studies import ablation, ablation_report, scalability
+from setn_lab.studies import ablation, ablation_report, scalability, searches
 from setn_lab.studies.ablation import AblationConfig
 
 
@@ -112,6 +116,63 @@ def test_with_epochs_of_the_evaluator_alone_one_template_serves_both_ways(values
 def test_a_study_whose_evaluators_are_all_trained_by_sampled_losses_has_no_second_row_of_them(values):
     config = AblationConfig(**values, evaluator_gradient="rloo")
     assert list(config.searches) == ["setn", "setn-lr", "setn-non"]
+
+
+def journals(folder):
+    """All that a study has written down, but for seconds."""
+    lines = {path.name: read_journal(path) for path in folder.glob("*.jsonl")}
+    return lines, json.loads((folder / "runs.json").read_text(encoding="utf-8"))
+
+
+KILLED = """
+import json, os, signal, sys, time
+from pathlib import Path
+from threading import Thread
+from setn_lab.runs import Run
+from setn_lab.studies.ablation import AblationConfig, collect
+
+def watch():
+    while not list(Path(os.environ["SETN_LAB_RUNS"]).glob("search-*/checkpoints/*.pt")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    config = AblationConfig(**json.loads(sys.argv[1]))
+    Thread(target=watch, daemon=True).start()
+    with Run.open(config, "ablation") as run:
+        collect(config, run)
+"""
+
+
+def test_searches_that_are_trained_at_once_and_killed_give_what_one_after_the_other_does(
+    finished, values, tmp_path, monkeypatch, outcome
+):
+    (tmp_path / "killed.py").write_text(KILLED, encoding="utf-8")
+    environment = {**os.environ, "SETN_LAB_RUNS": str(tmp_path / "runs")}
+    spread = {"workers": 2, "worker_threads": torch.get_num_threads()}
+    command = [sys.executable, tmp_path / "killed.py", json.dumps({**values, **spread})]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = study(monkeypatch, tmp_path / "runs", values, **spread)
+    before, root = finished
+    assert journals(folder) == journals(before)
+    for name in journals(folder)[1].values():
+        assert outcome(tmp_path / "runs" / name) == outcome(root / name)
+
+
+def test_searches_that_are_finished_are_given_to_no_worker(finished, values, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(finished[1]))
+    given = []
+    monkeypatch.setattr(searches, "spread", lambda *job: given.append(job[-1]) or iter(()))
+    monkeypatch.setattr(searches, "closing", nullcontext)
+    config = AblationConfig(**values, workers=2)
+    searches.train_together(list(config.searches.values()), config.pool)
+    other = [replace(search, seed=1) for search in config.searches.values()]
+    searches.train_together([*config.searches.values(), *other], config.pool)
+    assert given == [other]
+    searches.train_together(other, replace(config, workers=1).pool)
+    searches.train_together(other, replace(config, cluster="auto").pool)
+    assert len(given) == 1
 
 
 def everything(folder, root):

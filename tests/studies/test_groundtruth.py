@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from references import run_study
 from scipy.stats import kendalltau, spearmanr
 
@@ -107,12 +108,14 @@ def test_strategies_that_are_none_are_refused(strategies):
         GroundTruthConfig(strategies=strategies)
 
 
-def test_a_row_on_the_template_of_another_trains_its_evaluator_alone(config, monkeypatch, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_row_on_the_template_of_another_trains_its_evaluator_alone(config, monkeypatch, tmp_path, workers):
     """The rows with `evaluator_epochs` equal searches of the same kind made by hand."""
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     rows = "evaluator_epochs=2, evaluator_gradient=rloo+evaluator_epochs=2"
     wanted = replace(config, strategies="setn", seeds=1, switches=rows, switch_seeds=1)
-    folder = run_study("groundtruth", study.collect, wanted)
+    spread = {"workers": workers, "worker_threads": torch.get_num_threads()}
+    folder = run_study("groundtruth", study.collect, replace(wanted, **spread))
     names = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
     assert len(set(names.values())) == 3
     first = tmp_path / "runs" / names["setn-0"]

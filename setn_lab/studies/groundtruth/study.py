@@ -19,8 +19,9 @@ from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
-from setn_lab.studies.config import StudyConfig, Templates, copy_journal
+from setn_lab.studies.config import StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
+from setn_lab.studies.searches import sharing, train_together
 
 FIXED = "dataset", "data_dir", "space", "nodes", "device", "seed"  # the same in every row
 SWITCHED = "strategy", *(field.name for field in dataclasses.fields(TemplateConfig) if field.name not in FIXED)
@@ -118,18 +119,19 @@ def _changes(text: str) -> dict[str, Any]:
 def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
 
-    Rows share templates as `Templates` says. The trainings are kept in the searches' own run folders, and what was
+    Rows share templates as `sharing` says. The trainings are kept in the searches' own run folders, and what was
     scored there is taken. The scores go to the journals of `run`, ROW-SEED.JOURNAL, from where an interrupted study
     goes on; runs.json names the folders. Raises what `train` and `score` raise.
     """
     folders: dict[str, str] = {}
-    templates = Templates()
+    rows = list(config.searches())
+    searches = list(sharing(search for _, _, search in rows))
     with session(config.pool):
-        for name, seed, search_config in config.searches():
-            with Run.open(templates.taken(search_config), "search") as own:
-                search = prepare_search(own.config, own)
+        train_together(searches, config.pool, observe)
+        for (name, seed, _), search_config in zip(rows, searches, strict=True):
+            with Run.open(search_config, "search") as own:
+                search = prepare_search(search_config, own)
                 train(search, own, observe)
-                templates.add(own)
                 score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
                 score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
                 for journal in ("evaluator", "metrics"):

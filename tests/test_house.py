@@ -18,6 +18,7 @@ MODULES = {
 FLOORS = [
     {"space", "config", "extras"},
     {"runs", "compute"},
+    {"presets"},
     {"parameters", "notebook", "data"},
     {"network"},
     {"figures", "template"},

@@ -15,6 +15,7 @@ SMALLEST = {"cifar": 29, "imagenet": 193}  # side in pixels for which the auxili
 class RetrainConfig:
     """The parameters of a training, section 5.2's for CIFAR as defaults. Raises ConfigError."""
 
+    presets: ClassVar[str] = "retrain"
     once_named: ClassVar[tuple[str, ...]] = ("workers",)
 
     # network

@@ -119,6 +119,8 @@ class TemplateConfig:
 class SearchConfig(TemplateConfig):
     """The parameters of a search: Algorithm 1 from the start to the selected cell. Raises ConfigError."""
 
+    presets: ClassVar[str] = "search"
+
     # another T or another way to score takes the same training
     redone: ClassVar[tuple[str, ...]] = (
         "candidate_source",

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, unhashed
@@ -36,6 +36,8 @@ VARIANTS = {
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig(StudyConfig):
     """The parameters of the ablation study. Raises ConfigError."""
+
+    presets: ClassVar[str] = "ablation"
 
     # searches to take
     setn_run: str | None = unhashed(None)  # a search's run folder, None: the study's own

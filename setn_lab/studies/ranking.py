@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class _WithNetworks(Mapping[str, Kit]):
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig(StudyConfig):
     """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
+
+    presets: ClassVar[str] = "ranking"
 
     # search space
     space: str = choice("small", _WithNetworks())  # with 6 operations or 8

@@ -54,7 +54,7 @@ def test_the_parameters_are_the_configs_fields_with_its_defaults(name):
     names: dict[str, object] = {}
     exec(code_of(name)[0], {}, names)
     annotations = names.pop("__annotations__")
-    defaults = dataclasses.asdict(CONFIGS[name]())
+    defaults = dataclasses.asdict(CONFIGS[name]()) | ({"preset": None} if hasattr(CONFIGS[name], "presets") else {})
     assert names.keys() == annotations.keys() == defaults.keys()
     assert {key: (type(value), value) for key, value in names.items()} == {
         key: (type(value), value) for key, value in defaults.items()
@@ -127,7 +127,7 @@ def test_papermill_lists_every_parameter_with_its_help(name):
 
     shown = CliRunner().invoke(papermill, ["--help-notebook", str(NOTEBOOKS / f"{name}.ipynb")])
     assert shown.exit_code == 0, shown.output
-    fields = {field.name for field in dataclasses.fields(CONFIGS[name])}
+    fields = {parameter.name for parameter in describe(CONFIGS[name])}
     assert set(re.findall(r"^  (\w+): (?:str|int|float|bool) \(default ", shown.output, re.MULTILINE)) == fields
     for one in describe(CONFIGS[name]):
         assert one.text in shown.output

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, bounded, build, later, unhashed, values_of
@@ -40,6 +40,8 @@ class StudyRow(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class GroundTruthConfig(StudyConfig):
     """The parameters of the study with true accuracies. Raises ConfigError."""
+
+    presets: ClassVar[str] = "groundtruth"
 
     space: Literal["nasbench201"] = "nasbench201"  # whose true accuracies are known
 

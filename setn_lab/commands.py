@@ -36,6 +36,7 @@ def search(config: "SearchConfig", observe: Observer) -> None:
     from setn_lab.search.candidates import search_candidates
     from setn_lab.search.setup import prepare_search
     from setn_lab.search.training import train
+    from setn_lab.search.verdict import verdict
 
     with Run.open(config, "search") as run:
         prepared = prepare_search(config, run)
@@ -46,7 +47,7 @@ def search(config: "SearchConfig", observe: Observer) -> None:
     report.save(found)
     genotype = found.genotype()
     _print(report.summary_table(found), found.space.write(genotype), report.sizes_table(found.sizes(genotype)))
-    _print(report.contents(found))
+    _print(report.contents(found), verdict(run.folder).text(), f"run folder: {run.folder}")
 
 
 def retrain(config: "RetrainConfig", observe: Observer) -> None:

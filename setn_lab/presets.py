@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
-from setn_lab.config import ConfigError, expanded
+from setn_lab.config import ConfigError
 from setn_lab.runs.environment import checkout
+from setn_lab.runs.place import found
 
 PARAMETER = "preset"  # in a notebook's parameter cell and among the options; no field, since what it fills is recorded
 DESCRIPTION = "values for what is not given, None: the defaults"
@@ -59,7 +60,7 @@ def filled(cls: type, values: Mapping[str, Any], given: Iterable[str]) -> dict[s
 def read_parameters(path: str | Path) -> dict[str, Any]:
     """The parameters in a file of YAML or JSON. Raises ConfigError."""
     try:
-        content = yaml.safe_load(expanded(path, "--file").read_text(encoding="utf-8"))
+        content = yaml.safe_load(found(path, "file", "a file of parameters").read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} was given as a file of parameters, but cannot be read: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

@@ -29,12 +29,14 @@ from setn_lab.search.sources import parts
 from setn_lab.search.stages import stages
 from setn_lab.search.steps import one_shot
 from setn_lab.search.training import SearchError, load_trained
+from setn_lab.search.verdict import LEADERS
 from setn_lab.space.setn import Quadruples
 from setn_lab.template.cell import Cache
 from setn_lab.template.norm import BatchNorm
 
 WINNER = "genotype.json"
-MADE_OF_WINNER = WINNER, "sizes.json", "cells.svg", "candidates.svg"
+MADE_OF_WINNER = WINNER, LEADERS, "sizes.json", "cells.svg", "candidates.svg"
+COMPARED = 10  # of the best candidates, which are compared image by image
 TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
 RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
 
@@ -309,15 +311,30 @@ def evaluate(search: Search, architectures: Sequence[Quadruples]) -> list[tuple[
     Batches are the same for every candidate and of nearly equal size, since batch statistics depend on both.
     """
     batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
-    groups = [architectures]
-    if search.config.batch_norm == "recalibrated":  # statistics of each one's own
-        groups = [[architecture] for architecture in architectures]
     totals = []
-    for group in groups:
+    for group in _groups(search, architectures):
         with _statistics(search, group):
             totals.append(torch.stack([batch_scores(search, group, indices).sum(2) for indices in batches]).sum(0))
     means = torch.cat(totals, dim=1) / len(search.valid)
     return [(loss, accuracy) for loss, accuracy in means.T.tolist()]  # the only wait for the device
+
+
+@torch.no_grad()
+def _image_scores(search: Search, architectures: Sequence[Quadruples]) -> NDArray[np.float64]:
+    """What `evaluate` takes the means of: (2, architectures, images of D_val)."""
+    batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
+    parts = []
+    for group in _groups(search, architectures):
+        with _statistics(search, group):
+            parts.append(torch.cat([batch_scores(search, group, indices) for indices in batches], dim=2))
+    return torch.cat(parts, dim=1).cpu().numpy().astype(np.float64)
+
+
+def _groups(search: Search, architectures: Sequence[Quadruples]) -> list[Sequence[Quadruples]]:
+    """Those that are scored side by side: each alone where the statistics are its own."""
+    if search.config.batch_norm == "recalibrated":
+        return [[architecture] for architecture in architectures]
+    return [architectures]
 
 
 @torch.no_grad()
@@ -345,6 +362,33 @@ def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Cand
     if by == "loss":
         return min(candidates, key=lambda candidate: candidate.loss)
     return max(candidates, key=lambda candidate: candidate.accuracy)
+
+
+def leaders(search: Search, candidates: list[Candidate]) -> list[dict[str, Any]]:
+    """The best `COMPARED` candidates, the selected one first, each scored once more image by image.
+
+    loss, accuracy: how far it is above the winner, the mean over the same images, except for the winner, where they are
+    its own; loss_error, accuracy_error: the standard error of that mean. Batch statistics join the images of a batch,
+    which the errors leave out of account.
+    """
+    best: list[Candidate] = []
+    for _ in range(min(COMPARED, sum(math.isfinite(candidate.loss) for candidate in candidates))):
+        best.append(select([candidate for candidate in candidates if candidate not in best], search.config.select_by))
+    scores = _image_scores(search, [search.space.encode(candidate.genotype) for candidate in best])
+    gaps = scores - scores[:, :1]
+    errors = gaps.std(axis=2, ddof=1) / math.sqrt(gaps.shape[2]) if gaps.shape[2] > 1 else 0 * gaps[:, :, 0]
+    means = gaps.mean(axis=2)
+    means[:, 0] = scores[:, 0].mean(axis=1)
+    return [
+        {
+            "genotype": search.space.write(candidate.genotype),
+            "images": gaps.shape[2],
+            **{"loss": loss, "accuracy": accuracy, "loss_error": loss_error, "accuracy_error": accuracy_error},
+        }
+        for candidate, (loss, accuracy), (loss_error, accuracy_error) in zip(
+            best, means.T.tolist(), errors.T.tolist(), strict=True
+        )
+    ]
 
 
 def search_candidates(search: Search, run: Run, observe: Observer = lambda progress: None) -> Candidate:
@@ -377,7 +421,11 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
         scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
     else:
         scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
-    chosen = select([candidate for candidate in scored if candidate.images == len(search.valid)], config.select_by)
+    complete = [candidate for candidate in scored if candidate.images == len(search.valid)]
+    chosen = select(complete, config.select_by)
+    if run.made_from(LEADERS) != made_from or not (run.folder / LEADERS).exists():
+        run.write(LEADERS, json.dumps(leaders(search, complete), indent=1) + "\n")
+        run.note(LEADERS, made_from)
     run.write(WINNER, chosen.genotype.to_json() + "\n")
     run.note(WINNER, made_from)
     return chosen

@@ -193,7 +193,15 @@ def finished(tmp_path_factory, parameters):
 
 def test_a_run_leaves_its_folder_and_a_notebook_with_figures(finished):
     products = {"config.json", "environment.json", "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl"}
-    products |= {"baseline.jsonl", "genotype.json", "sizes.json", "identity.json", "checkpoints", "lock"}
+    products |= {
+        "baseline.jsonl",
+        "genotype.json",
+        "leaders.json",
+        "sizes.json",
+        "identity.json",
+        "checkpoints",
+        "lock",
+    }
     figures = {"cells.svg", "candidates.svg", "curves.svg", "evaluator.svg"}
     assert {path.name for path in finished.iterdir()} == products | figures
     for name in figures:

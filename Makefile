@@ -7,8 +7,7 @@ BIN := .venv/bin
 .PHONY: search lab inspect picture test hooks benchmark benchmark-inspectors gain clean
 
 search: .venv/installed
-	mkdir -p reports/runs
-	$(BIN)/papermill notebooks/search.ipynb reports/runs/search.ipynb -f notebooks/presets/quick.yaml
+	@$(BIN)/setn-lab search --preset quick --notebook reports/runs/search.ipynb
 
 lab: .venv/installed
 	$(BIN)/jupyter lab notebooks
@@ -48,13 +47,14 @@ gain: .venv/installed-dev
 	$(BIN)/python benchmarks/evaluator_gain.py
 
 .venv/installed: pyproject.toml
-	"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
-	"$(PYTHON)" -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[notebooks]'
-	touch $@
+	@"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@echo 'installing into .venv, which takes some minutes'
+	@"$(PYTHON)" -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 clean:

@@ -7,18 +7,14 @@ started by papermill with the same parameters are the same run. Errors of this p
 import argparse
 import importlib
 import re
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from setn_lab.runs.files import replace_file
-from setn_lab.runs.progress import Meter, Progress
 from setn_lab.runs.run import RunError
-
-INTERVAL = 0.2  # seconds between two updates of a terminal's line
+from setn_lab.terminal import Terminal
 
 
 class Command(NamedTuple):
@@ -139,6 +135,9 @@ def _with_config(name: str, words: list[str]) -> int:
     parser = options.option_parser(cls, f"setn-lab {name}", command.text, command.positional)
     if name == "inspect":
         parser.add_argument("--static", type=Path, metavar="FOLDER", help="write static figures there, show no page")
+    if name == "search":
+        text = "run search.ipynb, and leave it there with its figures"
+        parser.add_argument("--notebook", type=Path, metavar="FILE", help=text)
     config, others = options.parse(cls, parser, words)
     _draw_into_files()
     module, _, function = command.function.rpartition(":")
@@ -188,27 +187,3 @@ def _parameters(words: list[str]) -> int:
             if given.write:
                 replace_file(path, after.encode())
     return 1 if changed and not given.write else 0
-
-
-class Terminal:
-    """An observer that prints a line per epoch and, where a terminal is looked at, keeps a line up to date below it."""
-
-    def __init__(self) -> None:
-        """Write to the standard output of now."""
-        self._out, self._meter = sys.stdout, Meter()
-        self._clear = "\r\x1b[K" if self._out.isatty() else ""  # the line that is kept up to date
-        self._shown, self._told = 0.0, False
-
-    def __call__(self, progress: Progress) -> None:
-        """Take note of how far the phase is."""
-        line = self._meter.note(progress)
-        if line:
-            self._out.write(f"{self._clear}{line}\n")
-        ended = progress.finished and progress.phase != "train"  # whose end is the line of its last epoch
-        if ended and not self._told:
-            self._out.write(f"{self._clear}{self._meter.text}\n")
-        elif self._clear and not progress.finished and (line or time.perf_counter() - self._shown > INTERVAL):
-            self._shown = time.perf_counter()
-            self._out.write(self._clear + self._meter.text[: shutil.get_terminal_size().columns - 1])
-        self._told = ended
-        self._out.flush()

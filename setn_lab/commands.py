@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from setn_lab.config import ConfigError
+from setn_lab.config import ConfigError, expanded
 from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
 from setn_lab.runs.environment import checkout
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.progress import Observer
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.run import Run, RunError, default_folder
+from setn_lab.terminal import Terminal
 
 if TYPE_CHECKING:
     from setn_lab.figures.genotype import CellsConfig
@@ -30,14 +31,21 @@ if TYPE_CHECKING:
     from setn_lab.studies.ranking import RankingConfig
 
 
-def search(config: "SearchConfig", observe: Observer) -> None:
-    """Algorithm 1, from the newest checkpoint."""
+def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = None) -> None:
+    """Algorithm 1, from the newest checkpoint. notebook: where the executed notebook is to lie, which then does it."""
     from setn_lab.search import report
     from setn_lab.search.candidates import search_candidates
     from setn_lab.search.setup import prepare_search
     from setn_lab.search.training import train
     from setn_lab.search.verdict import verdict
 
+    if notebook is not None:
+        from setn_lab.headless import run_notebook
+
+        run_notebook("search", config, notebook, observe.screen)
+        folder = default_folder(config, "search") if config.run_dir is None else expanded(config.run_dir, "run_dir")
+        _print(verdict(folder).text(), f"run folder: {folder}\nnotebook: {notebook.absolute()}")
+        return
     with Run.open(config, "search") as run:
         prepared = prepare_search(config, run)
         print(report.describe_search(prepared))

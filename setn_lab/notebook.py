@@ -93,6 +93,8 @@ def from_notebook(cls: type[Config], shell: Any) -> Config:
 
 def headless() -> bool:
     """Whether papermill started this process: then nobody is there to move a slider."""
+    if os.environ.get("SETN_LAB_HEADLESS"):  # by `setn_lab.headless`
+        return True
     try:
         return any("papermill" in part for process in psutil.Process().parents()[:2] for part in process.cmdline()[:3])
     except psutil.Error:  # a parent that may not be looked at, or has just ended

@@ -29,7 +29,8 @@ FLOORS = [
     {"widgets"},
 ]
 
-DOORS = {"__main__", "cli", "commands", "options", "listing"}  # the command line, which sees everything
+# The command line, which sees everything.
+DOORS = {"__main__", "cli", "commands", "headless", "options", "listing", "terminal"}
 
 
 def imports(path):

@@ -10,14 +10,11 @@ search: .venv/installed
 	@$(BIN)/setn-lab search --preset quick --notebook reports/runs/search.ipynb
 
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks
+	@$(BIN)/setn-lab lab
 
 # The inspectors of the run folder RUN, or of the newest search, as a page: on this machine alone, behind a token.
 inspect: .venv/installed
-	mkdir -p reports/runs
-	run=$(if $(RUN),$$(cd "$(RUN)" && pwd)) && $(BIN)/papermill --prepare-only \
-		notebooks/inspect.ipynb reports/runs/inspect.ipynb $${run:+-p run_dir "$$run"}
-	$(BIN)/voila reports/runs/inspect.ipynb --token --Voila.ip=localhost
+	@$(BIN)/setn-lab inspect $(if $(RUN),"$(RUN)")
 
 # The README's picture of the inspectors, of the run folder RUN.
 picture: .venv/installed-dev

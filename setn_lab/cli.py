@@ -60,6 +60,7 @@ COMMANDS = {
 OTHERS = {
     "report": "Write the page, figures and tables of a run folder of any kind.",
     "runs": "List all run folders: what, when, state, best, cost.",
+    "lab": "Open JupyterLab on copies of the notebooks, in work/.",
     "parameters": "Make the notebooks' parameter cells anew from the config classes.",
 }
 
@@ -108,7 +109,7 @@ def _run(words: list[str]) -> int:
         command = f"study {study}"
     if command in COMMANDS:
         return _with_config(command, rest)
-    return {"report": _report, "runs": _runs, "parameters": _parameters}[command](rest)
+    return {"report": _report, "runs": _runs, "lab": _lab, "parameters": _parameters}[command](rest)
 
 
 def _first(words: list[str], prog: str, texts: dict[str, str]) -> tuple[str, list[str]]:
@@ -160,13 +161,36 @@ def _report(words: list[str]) -> int:
 
 def _runs(words: list[str]) -> int:
     from setn_lab import listing
-    from setn_lab.runs.run import root_folder
+    from setn_lab.runs.place import root_folder
 
     parser = argparse.ArgumentParser("setn-lab runs", description=OTHERS["runs"])
     parser.add_argument("root", type=Path, nargs="?", help="where they lie (default: $SETN_LAB_RUNS or reports/runs)")
-    root = parser.parse_args(words).root or root_folder()
+    text = "delete those in which nothing was ever recorded"
+    parser.add_argument("--remove-failed", action="store_true", help=text)
+    given = parser.parse_args(words)
+    root = given.root or root_folder()
+    if given.remove_failed:
+        for folder in listing.remove_failed(root):
+            print(f"removed {folder}")
     rows = listing.listing(root)
     print(listing.as_text(rows) if rows else f"{root} holds no run folder")
+    return 0
+
+
+def _lab(words: list[str]) -> int:
+    parser = argparse.ArgumentParser("setn-lab lab", description=OTHERS["lab"] + " Options are those of JupyterLab.")
+    _, options = parser.parse_known_args(words)
+    from setn_lab.config import ConfigError
+    from setn_lab.extras import needs
+    from setn_lab.runs.environment import checkout
+    from setn_lab.workbench import open_lab
+
+    with needs("notebooks", "setn-lab lab"):
+        importlib.import_module("jupyterlab")
+    root = checkout()
+    if root is None:
+        raise ConfigError("lab: the notebooks are those of the checkout, and setn_lab was installed without one")
+    open_lab(root, options)
     return 0
 
 

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from setn_lab.config import ConfigError, expanded
+from setn_lab.config import ConfigError
 from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
 from setn_lab.runs.environment import checkout
 from setn_lab.runs.files import replace_file
+from setn_lab.runs.place import found, run_folder
 from setn_lab.runs.progress import Observer
 from setn_lab.runs.run import Run, RunError, default_folder
 from setn_lab.terminal import Terminal
@@ -43,7 +44,7 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
         from setn_lab.headless import run_notebook
 
         run_notebook("search", config, notebook, observe.screen)
-        folder = default_folder(config, "search") if config.run_dir is None else expanded(config.run_dir, "run_dir")
+        folder = default_folder(config, "search") if config.run_dir is None else run_folder(config.run_dir, "run_dir")
         _print(verdict(folder).text(), f"run folder: {folder}\nnotebook: {notebook.absolute()}")
         return
     with Run.open(config, "search") as run:
@@ -51,11 +52,11 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
         print(report.describe_search(prepared))
         train(prepared, run, observe)
         search_candidates(prepared, run, observe)
-    found = report.SearchRun.read(run.folder)
-    report.save(found)
-    genotype = found.genotype()
-    _print(report.summary_table(found), found.space.write(genotype), report.sizes_table(found.sizes(genotype)))
-    _print(report.contents(found), verdict(run.folder).text(), f"run folder: {run.folder}")
+    done = report.SearchRun.read(run.folder)
+    report.save(done)
+    genotype = done.genotype()
+    _print(report.summary_table(done), done.space.write(genotype), report.sizes_table(done.sizes(genotype)))
+    _print(report.contents(done), verdict(run.folder).text(), f"run folder: {run.folder}")
 
 
 def retrain(config: "RetrainConfig", observe: Observer) -> None:
@@ -109,9 +110,9 @@ def groundtruth(config: "GroundTruthConfig", observe: Observer) -> None:
     print(report.describe(config))
     with Run.open(config, "groundtruth") as run:
         study.collect(config, run, observe)
-    found = results.read(run.folder, config.table)
-    report.save(found)
-    _print(report.quality_table(found), report.ranking_table(found), report.contents(run.folder))
+    done = results.read(run.folder, config.table)
+    report.save(done)
+    _print(report.quality_table(done), report.ranking_table(done), report.contents(run.folder))
 
 
 def cells(config: "CellsConfig", observe: Observer) -> None:
@@ -192,6 +193,7 @@ def report(folder: Path, target: Path, table: str | None = None) -> Path:
     table: the true accuracies of a ground-truth study, where they are not where its config says. Raises RunError for a
     folder of no known kind and for a run that is not far enough, and what the reports of the kind raise.
     """
+    folder = found(folder, "RUN")
     try:
         kind = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:

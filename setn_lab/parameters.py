@@ -24,6 +24,7 @@ from setn_lab import presets
 from setn_lab.config import ConfigError, alternatives, choices, limits
 from setn_lab.runs.environment import checkout
 
+FIRST = "start.ipynb"  # which leads to the others, and has no parameters
 LAST = "machine", "run"  # headings that come after all others, whichever class has them
 
 
@@ -136,11 +137,11 @@ def parameter_cell(cls: type, first_line: str) -> str:
 
 
 def notebooks() -> list[Path]:
-    """The notebooks of the checkout. Raises ConfigError where setn_lab was installed without one."""
+    """The notebooks of the checkout that have parameters. Raises ConfigError where setn_lab has no checkout."""
     folder = checkout()
     if folder is None:
         raise ConfigError("no checkout of setn_lab here; name the notebooks whose parameter cells are meant")
-    return sorted((folder / "notebooks").glob("*.ipynb"))
+    return sorted(path for path in (folder / "notebooks").glob("*.ipynb") if path.name != FIRST)
 
 
 def with_parameters(notebook: str) -> str:
@@ -159,7 +160,7 @@ def with_parameters(notebook: str) -> str:
         )
     first_line = "".join(cells[0]["source"]).partition("\n")[0]
     cells[0]["source"] = parameter_cell(cls, first_line).splitlines(keepends=True)
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"  # as Jupyter writes it
 
 
 def config_class(notebook: dict[str, Any]) -> type | None:

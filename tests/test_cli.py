@@ -107,9 +107,9 @@ BAD = {
     "ConfigError": (["search", "--epcohs", "3", "--channels", "4e2"], ["did you mean epochs?", "as in --channels 400"]),
     "DataError": (["search", "--dataset", "digit", "--device", "cpu"], ["dataset: 'digit' is neither"]),
     "GenotypeError": (["cells", "GDSA"], ["genotype: 'GDSA' given; did you mean 'GDAS'?"]),
-    "InspectionError": (["inspect", "no-such-run"], ["no-such-run does not exist"]),
+    "InspectionError": (["inspect", "no-such-run"], ["'no-such-run' given, which does not exist", "Looked for"]),
     "TableError": (["study", "groundtruth"], ["table: None given", "is needed: --table PATH"]),
-    "RunError": (["report", "no-such-run"], ["no-such-run is no run folder"]),
+    "RunError": (["report", "no-such-run"], ["'no-such-run' given, which does not exist"]),
     "RetrainError": (["retrain", *as_options({**RETRAIN, "weight_lr": 1e30})], ["loss is not finite at step"]),
 }
 

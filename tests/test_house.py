@@ -30,7 +30,7 @@ FLOORS = [
 ]
 
 # The command line, which sees everything.
-DOORS = {"__main__", "cli", "commands", "headless", "options", "listing", "terminal"}
+DOORS = {"__main__", "cli", "commands", "headless", "options", "listing", "terminal", "workbench"}
 
 
 def imports(path):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from setn_lab.config import ConfigError, bounded, build, choice, completed, expanded, later, unhashed, validate
+from setn_lab.config import ConfigError, bounded, build, choice, completed, later, unhashed, validate
 from setn_lab.data.contents import image_contents
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
 from setn_lab.runs import identity
+from setn_lab.runs.place import found
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -174,10 +175,10 @@ class SearchConfig(TemplateConfig):
 
     def contents(self) -> dict[str, dict[str, Any]]:
         """The images, and the template that is taken. Raises DataError, and ConfigError for no finished template."""
-        found = super().contents()
+        contents = super().contents()
         if self.template_run is not None:
-            found["template_run"] = _template(expanded(self.template_run, "template_run").resolve())
-        return found
+            contents["template_run"] = _template(found(self.template_run, "template_run").resolve())
+        return contents
 
 
 def _template(folder: Path) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from setn_lab.compute.device import explain_out_of_memory
-from setn_lab.config import ConfigError, contents, differences, expanded
+from setn_lab.config import ConfigError, contents, differences
 from setn_lab.runs import checkpoint
+from setn_lab.runs.place import found
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run, RunError
 from setn_lab.search.config import TEMPLATE, read_config
@@ -98,7 +99,7 @@ def _begin_with_template(search: Search, trainer: Trainer, run: Run) -> None:
 
 def _take_template(search: Search) -> None:
     """The weights of the finished template in `template_run`. Raises ConfigError for one of other parameters."""
-    folder = expanded(str(search.config.template_run), "template_run")
+    folder = found(str(search.config.template_run), "template_run")
     if contents(search.config)["template_run"]["digest"] != search.stages.template:
         here, there = (template_parameters(config) for config in (search.config, read_config(folder)))
         raise ConfigError(

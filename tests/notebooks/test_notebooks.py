@@ -46,7 +46,7 @@ def code_of(name):
 
 
 def test_all_notebooks_are_tested_here():
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == set(CONFIGS)
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {*CONFIGS, "start"}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -108,7 +108,21 @@ def test_papermill_can_read_the_parameters(name):
     assert not [comment for comment in comments if "=" in comment]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, "start"])
+def test_the_notebook_is_as_jupyter_writes_it(name):
+    text = (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert text == nbformat.writes(nbformat.reads(text, as_version=4)) + "\n"
+    assert json.loads(text)["metadata"]["kernelspec"]["display_name"] == "Python 3 (ipykernel)"  # as a kernel says it
+
+
+def test_the_first_notebook_leads_to_every_other_one():
+    text = "".join("".join(cell["source"]) for cell in cells_of("start"))
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert {f"{name}.ipynb" for name in CONFIGS} <= set(links)
+    assert not [link for link in links if not (NOTEBOOKS / link).exists()]
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "start"])
 def test_the_notebook_is_short_and_clean(name):
     assert len(cells_of(name)) <= 12
     for source in code_of(name):

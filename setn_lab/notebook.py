@@ -17,6 +17,7 @@ from setn_lab.runs.progress import Meter, Progress
 
 with needs("notebooks", "setn_lab.notebook"):
     import psutil
+    from IPython.core.getipython import get_ipython
     from IPython.display import display
 
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel takes by itself
@@ -29,11 +30,21 @@ class Live:
     def __init__(self) -> None:
         """Open the display."""
         self._meter = Meter()
+        self._text = self._meter.text
         self._display = display(self, display_id=True)
         self._shown = -INTERVAL
+        if shell := get_ipython():
+            shell.events.register("post_run_cell", self._end)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": self._meter.text, "text/markdown": self._meter.text}
+        return {"text/plain": self._text, "text/markdown": self._text}
+
+    def _end(self, result: Any) -> None:
+        """Say of a phase that an error or an interrupt has ended that it has stopped."""
+        get_ipython().events.unregister("post_run_cell", self._end)
+        if not result.success and self._display is not None:
+            self._text = self._meter.stopped()
+            self._display.update(self)
 
     def __call__(self, progress: Progress) -> None:
         """Take note of how far the phase is."""
@@ -41,7 +52,7 @@ class Live:
             print(line)
         now = time.perf_counter()
         if self._display is not None and (progress.finished or now - self._shown >= INTERVAL):
-            self._shown = now
+            self._shown, self._text = now, self._meter.text
             self._display.update(self)
 
 

@@ -35,17 +35,20 @@ class Terminal:
     def __init__(self) -> None:
         """Write to the standard output of now."""
         self.screen, self._meter = Screen(), Meter()
-        self._shown, self._told = 0.0, False
+        self._shown = 0.0
+        self._told: tuple[str, str] | None = None  # the phase and part whose end was written
 
     def __call__(self, progress: Progress) -> None:
         """Take note of how far the phase is."""
         line = self._meter.note(progress)
         if line:
             self.screen.say(line)
-        ended = progress.finished and progress.phase != "train"  # whose end is the line of its last epoch
-        if ended and not self._told:
+        # the end of a training that was done here is the line of its last epoch
+        ended = progress.finished and (progress.phase != "train" or self._meter.was_done)
+        phase = (progress.phase, progress.part) if ended else None
+        if ended and self._told != phase:
             self.screen.say(self._meter.text)
         elif not progress.finished and (line or time.perf_counter() - self._shown > INTERVAL):
             self._shown = time.perf_counter()
             self.screen.keep(self._meter.text)
-        self._told = ended
+        self._told = phase

@@ -20,7 +20,7 @@ from setn_lab.compute.device import choose_device, explain_out_of_memory, keep_f
 from setn_lab.compute.spread import in_order, spread
 from setn_lab.compute.workers import HERE, Workers
 from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
-from setn_lab.runs.progress import Observer, Progress
+from setn_lab.runs.progress import Observer, Progress, of_part
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search.config import BY_SCORES, CandidateSource, SearchConfig
 from setn_lab.search.racing import race
@@ -79,16 +79,23 @@ def score(
     done = _done(search, run, journal, source, count, made_from)
     known = _known(search, run, made_from) | {one.genotype: (one.loss, one.accuracy) for one in done}
     entries: list[_Entry] = []
+    computed, seen = 0, len(done)
     for entries in _entries(search, source, count, known):
+        missing = sum(entry.genotype not in known for entry in entries[len(done) :])
         to_come = count - sum(entry.draws for entry in entries) if source in BY_SCORES else 0
-        for group in _scored(search, entries[len(done) :], known, workers):
+        to_compute = computed + missing + to_come
+        for group, new in _scored(search, entries[len(done) :], known, workers):
+            computed += new
             scored = [entry.scored(*known[entry.genotype], len(search.valid)) for entry in group]
             for candidate in scored:
                 run.append(journal, _to_record(search, candidate, made_from))
             for candidate in scored:
                 done.append(candidate)
                 record = _to_record(search, candidate, made_from)
-                observe(Progress("score", len(done), len(entries) + to_come, record))
+                work = computed, to_compute
+                observe(Progress("score", len(done), len(entries) + to_come, record, work=work))
+    if seen == len(done):
+        observe(Progress("score", seen, seen))
     complete = [replace(candidate, draws=entry.draws) for candidate, entry in zip(done, entries, strict=True)]
     if complete != done:  # some were drawn again in a later part
         records = [_to_record(search, candidate, made_from) for candidate in complete]
@@ -99,8 +106,10 @@ def score(
 
 def _scored(
     search: Search, entries: list["_Entry"], known: dict[Any, tuple[float, float]], workers: Workers
-) -> Iterator[list["_Entry"]]:
+) -> Iterator[tuple[list["_Entry"], int]]:
     """The entries in groups of `TOGETHER`, in order, each once `known` holds its scores: the missing ones are added.
+
+    Beside each group the number of those that were missing.
 
     A single group that misses scores is scored in this process, with a worker's threads: to start workers for each
     brood of evolution would take longer than what they do.
@@ -119,7 +128,7 @@ def _scored(
         for group, new in zip(groups, missing, strict=True):
             if new:
                 known |= {entry.genotype: score for entry, score in zip(new, next(ordered), strict=True)}
-            yield group
+            yield group, len(new)
 
 
 def _arrive(search: Search) -> Search:
@@ -146,6 +155,7 @@ def score_by_racing(
     made_from = search.stages.candidates  # what is left of a race depends on all of it
     done = _done(search, run, "candidates", source, count, made_from)
     if len(done) == len(entries):
+        observe(Progress("score", len(done), len(done)))
         return done
     batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
     sums = np.zeros((2, len(entries)))  # of losses and of correct answers
@@ -416,7 +426,7 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
             run.put_aside("baseline")
         run.replace_config(config)
     if config.baseline_candidates:
-        score(search, run, "uniform", config.baseline_candidates, "baseline", observe)
+        score(search, run, "uniform", config.baseline_candidates, "baseline", of_part(observe, "uniform candidates"))
     if racing:
         scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
     else:

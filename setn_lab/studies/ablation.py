@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, unhashed
-from setn_lab.runs.progress import Observer
+from setn_lab.runs.progress import Observer, of_part
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, CandidateSource, SearchConfig, Strategy
@@ -86,14 +86,18 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
 
 def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
     folders = {}
-    for strategy, search_config in config.searches.items():
+    searches = config.searches
+    for number, (strategy, search_config) in enumerate(searches.items(), 1):
+        place = number, len(searches)
         with Run.open(search_config, "search") as own:
             search = prepare_search(search_config, own)
-            train(search, own, observe)
+            train(search, own, of_part(observe, strategy, place))
             for name, variant in VARIANTS.items():
                 if variant.strategy == strategy:
-                    score(search, run, variant.source, config.candidates, name, observe, config.pool)
-            score(search, run, "argmax", 1, f"argmax-{strategy}", observe, config.pool)
+                    told = of_part(observe, name, place)
+                    score(search, run, variant.source, config.candidates, name, told, config.pool)
+            told = of_part(observe, f"argmax of {strategy}", place)
+            score(search, run, "argmax", 1, f"argmax-{strategy}", told, config.pool)
             folders[strategy] = own.folder.name
     run.write("runs.json", json.dumps(folders, indent=1) + "\n")
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, bounded, build, later, unhashed, values_of
-from setn_lab.runs.progress import Observer
+from setn_lab.runs.progress import Observer, of_part
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
@@ -131,18 +131,20 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
     folders: dict[str, str] = {}
     templates: dict[str, Path] = {}  # the run folders that have them, by their digest
     with session(config.pool):
-        for name, seed, search_config in config.searches():
+        searches = list(config.searches())
+        for number, (name, seed, search_config) in enumerate(searches, 1):
+            told = of_part(observe, f"{name}, seed {seed}", (number, len(searches)))
             template = stages(search_config).template
             if search_config.evaluator_epochs and template in templates:
                 search_config = replace(search_config, template_run=str(templates[template]))
             with Run.open(search_config, "search") as own:
                 search = prepare_search(search_config, own)
-                train(search, own, observe)
+                train(search, own, told)
                 templates.setdefault(template, own.folder)
-                score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
-                score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
+                score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", told, config.pool)
+                score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", told, config.pool)
                 for journal in ("evaluator", "metrics"):
                     copy_journal(own, journal, run, f"{name}-{seed}.{journal}")
-                score(search, run, "argmax", 1, f"{name}-{seed}.argmax", observe, config.pool)
+                score(search, run, "argmax", 1, f"{name}-{seed}.argmax", told, config.pool)
                 folders[f"{name}-{seed}"] = own.folder.name
                 run.write("runs.json", json.dumps(folders, indent=1) + "\n")

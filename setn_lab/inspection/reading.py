@@ -21,7 +21,7 @@ from setn_lab.evaluator.protocol import DistributionsProtocol
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.lock import in_use
-from setn_lab.runs.place import found, root_folder
+from setn_lab.runs.place import found, root_folder, run_folder
 from setn_lab.runs.run import RunError, read_journal
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.protocol import Space
@@ -113,6 +113,14 @@ def folder_of(text: str) -> Path:
     """The folder that a user names. Raises InspectionError where there is none, which says where was looked."""
     try:
         return found(text, "run_dir")
+    except ConfigError as error:
+        raise InspectionError(str(error)) from error
+
+
+def compared_folder(text: str) -> Path:
+    """The same of a further run, whether it is there or not: the others are shown without it."""
+    try:
+        return run_folder(text, "compare")
     except ConfigError as error:
         raise InspectionError(str(error)) from error
 

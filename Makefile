@@ -7,18 +7,14 @@ BIN := .venv/bin
 .PHONY: search lab inspect picture test hooks benchmark benchmark-inspectors gain gpu-kit clean
 
 search: .venv/installed
-	mkdir -p reports/runs
-	$(BIN)/papermill notebooks/search.ipynb reports/runs/search.ipynb -f notebooks/presets/quick.yaml
+	@$(BIN)/setn-lab search --preset quick --notebook reports/runs/search.ipynb
 
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks
+	@$(BIN)/setn-lab lab
 
 # The inspectors of the run folder RUN, or of the newest search, as a page: on this machine alone, behind a token.
 inspect: .venv/installed
-	mkdir -p reports/runs
-	run=$(if $(RUN),$$(cd "$(RUN)" && pwd)) && $(BIN)/papermill --prepare-only \
-		notebooks/inspect.ipynb reports/runs/inspect.ipynb $${run:+-p run_dir "$$run"}
-	$(BIN)/voila reports/runs/inspect.ipynb --token --Voila.ip=localhost
+	@$(BIN)/setn-lab inspect $(if $(RUN),"$(RUN)")
 
 # The README's picture of the inspectors, of the run folder RUN.
 picture: .venv/installed-dev
@@ -52,13 +48,14 @@ gpu-kit: .venv/installed
 	$(BIN)/python benchmarks/gpu_kit.py "$(DATASET)" gpu-kit
 
 .venv/installed: pyproject.toml
-	"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
-	"$(PYTHON)" -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[notebooks]'
-	touch $@
+	@"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@echo 'installing into .venv, which takes some minutes'
+	@"$(PYTHON)" -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[notebooks]'
+	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 clean:

@@ -31,7 +31,8 @@ from setn_lab.compute.device import peak_memory, ready_device, synchronize
 from setn_lab.data.images import load_images
 from setn_lab.runs.environment import environment
 from setn_lab.runs.files import replace_file
-from setn_lab.runs.run import Run, root_folder
+from setn_lab.runs.place import root_folder
+from setn_lab.runs.run import Run
 from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import Search, prepare_search

@@ -66,7 +66,7 @@ def server(folder: Path, *command: str) -> Iterator[tuple[str, Path]]:
         yield f"http://localhost:{port}", log
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 @contextmanager

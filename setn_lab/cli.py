@@ -7,18 +7,14 @@ started by papermill with the same parameters are the same run. Errors of this p
 import argparse
 import importlib
 import re
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from setn_lab.runs.files import replace_file
-from setn_lab.runs.progress import Meter, Progress
 from setn_lab.runs.run import RunError
-
-INTERVAL = 0.2  # seconds between two updates of a terminal's line
+from setn_lab.terminal import Terminal
 
 
 class Command(NamedTuple):
@@ -64,6 +60,7 @@ COMMANDS = {
 OTHERS = {
     "report": "Write the page, figures and tables of a run folder of any kind.",
     "runs": "List all run folders: what, when, state, best, cost.",
+    "lab": "Open JupyterLab on copies of the notebooks, in work/.",
     "parameters": "Make the notebooks' parameter cells anew from the config classes.",
 }
 
@@ -112,7 +109,7 @@ def _run(words: list[str]) -> int:
         command = f"study {study}"
     if command in COMMANDS:
         return _with_config(command, rest)
-    return {"report": _report, "runs": _runs, "parameters": _parameters}[command](rest)
+    return {"report": _report, "runs": _runs, "lab": _lab, "parameters": _parameters}[command](rest)
 
 
 def _first(words: list[str], prog: str, texts: dict[str, str]) -> tuple[str, list[str]]:
@@ -139,6 +136,9 @@ def _with_config(name: str, words: list[str]) -> int:
     parser = options.option_parser(cls, f"setn-lab {name}", command.text, command.positional)
     if name == "inspect":
         parser.add_argument("--static", type=Path, metavar="FOLDER", help="write static figures there, show no page")
+    if name == "search":
+        text = "run search.ipynb, and leave it there with its figures"
+        parser.add_argument("--notebook", type=Path, metavar="FILE", help=text)
     config, others = options.parse(cls, parser, words)
     _draw_into_files()
     module, _, function = command.function.rpartition(":")
@@ -161,13 +161,36 @@ def _report(words: list[str]) -> int:
 
 def _runs(words: list[str]) -> int:
     from setn_lab import listing
-    from setn_lab.runs.run import root_folder
+    from setn_lab.runs.place import root_folder
 
     parser = argparse.ArgumentParser("setn-lab runs", description=OTHERS["runs"])
     parser.add_argument("root", type=Path, nargs="?", help="where they lie (default: $SETN_LAB_RUNS or reports/runs)")
-    root = parser.parse_args(words).root or root_folder()
+    text = "delete those in which nothing was ever recorded"
+    parser.add_argument("--remove-failed", action="store_true", help=text)
+    given = parser.parse_args(words)
+    root = given.root or root_folder()
+    if given.remove_failed:
+        for folder in listing.remove_failed(root):
+            print(f"removed {folder}")
     rows = listing.listing(root)
     print(listing.as_text(rows) if rows else f"{root} holds no run folder")
+    return 0
+
+
+def _lab(words: list[str]) -> int:
+    parser = argparse.ArgumentParser("setn-lab lab", description=OTHERS["lab"] + " Options are those of JupyterLab.")
+    _, options = parser.parse_known_args(words)
+    from setn_lab.config import ConfigError
+    from setn_lab.extras import needs
+    from setn_lab.runs.environment import checkout
+    from setn_lab.workbench import open_lab
+
+    with needs("notebooks", "setn-lab lab"):
+        importlib.import_module("jupyterlab")
+    root = checkout()
+    if root is None:
+        raise ConfigError("lab: the notebooks are those of the checkout, and setn_lab was installed without one")
+    open_lab(root, options)
     return 0
 
 
@@ -188,27 +211,3 @@ def _parameters(words: list[str]) -> int:
             if given.write:
                 replace_file(path, after.encode())
     return 1 if changed and not given.write else 0
-
-
-class Terminal:
-    """An observer that prints a line per epoch and, where a terminal is looked at, keeps a line up to date below it."""
-
-    def __init__(self) -> None:
-        """Write to the standard output of now."""
-        self._out, self._meter = sys.stdout, Meter()
-        self._clear = "\r\x1b[K" if self._out.isatty() else ""  # the line that is kept up to date
-        self._shown, self._told = 0.0, False
-
-    def __call__(self, progress: Progress) -> None:
-        """Take note of how far the phase is."""
-        line = self._meter.note(progress)
-        if line:
-            self._out.write(f"{self._clear}{line}\n")
-        ended = progress.finished and progress.phase != "train"  # whose end is the line of its last epoch
-        if ended and not self._told:
-            self._out.write(f"{self._clear}{self._meter.text}\n")
-        elif self._clear and not progress.finished and (line or time.perf_counter() - self._shown > INTERVAL):
-            self._shown = time.perf_counter()
-            self._out.write(self._clear + self._meter.text[: shutil.get_terminal_size().columns - 1])
-        self._told = ended
-        self._out.flush()

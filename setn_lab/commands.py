@@ -17,8 +17,10 @@ from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
 from setn_lab.runs.environment import checkout
 from setn_lab.runs.files import replace_file
+from setn_lab.runs.place import found, run_folder
 from setn_lab.runs.progress import Observer
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.run import Run, RunError, default_folder
+from setn_lab.terminal import Terminal
 
 if TYPE_CHECKING:
     from setn_lab.figures.genotype import CellsConfig
@@ -30,23 +32,31 @@ if TYPE_CHECKING:
     from setn_lab.studies.ranking import RankingConfig
 
 
-def search(config: "SearchConfig", observe: Observer) -> None:
-    """Algorithm 1, from the newest checkpoint."""
+def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = None) -> None:
+    """Algorithm 1, from the newest checkpoint. notebook: where the executed notebook is to lie, which then does it."""
     from setn_lab.search import report
     from setn_lab.search.candidates import search_candidates
     from setn_lab.search.setup import prepare_search
     from setn_lab.search.training import train
+    from setn_lab.search.verdict import verdict
 
+    if notebook is not None:
+        from setn_lab.headless import run_notebook
+
+        run_notebook("search", config, notebook, observe.screen)
+        folder = default_folder(config, "search") if config.run_dir is None else run_folder(config.run_dir, "run_dir")
+        _print(verdict(folder).text(), f"run folder: {folder}\nnotebook: {notebook.absolute()}")
+        return
     with Run.open(config, "search") as run:
         prepared = prepare_search(config, run)
         print(report.describe_search(prepared))
         train(prepared, run, observe)
         search_candidates(prepared, run, observe)
-    found = report.SearchRun.read(run.folder)
-    report.save(found)
-    genotype = found.genotype()
-    _print(report.summary_table(found), found.space.write(genotype), report.sizes_table(found.sizes(genotype)))
-    _print(report.contents(found))
+    done = report.SearchRun.read(run.folder)
+    report.save(done)
+    genotype = done.genotype()
+    _print(report.summary_table(done), done.space.write(genotype), report.sizes_table(done.sizes(genotype)))
+    _print(report.contents(done), verdict(run.folder).text(), f"run folder: {run.folder}")
 
 
 def retrain(config: "RetrainConfig", observe: Observer) -> None:
@@ -100,9 +110,9 @@ def groundtruth(config: "GroundTruthConfig", observe: Observer) -> None:
     print(report.describe(config))
     with Run.open(config, "groundtruth") as run:
         study.collect(config, run, observe)
-    found = results.read(run.folder, config.table)
-    report.save(found)
-    _print(report.quality_table(found), report.ranking_table(found), report.contents(run.folder))
+    done = results.read(run.folder, config.table)
+    report.save(done)
+    _print(report.quality_table(done), report.ranking_table(done), report.contents(run.folder))
 
 
 def cells(config: "CellsConfig", observe: Observer) -> None:
@@ -183,6 +193,7 @@ def report(folder: Path, target: Path, table: str | None = None) -> Path:
     table: the true accuracies of a ground-truth study, where they are not where its config says. Raises RunError for a
     folder of no known kind and for a run that is not far enough, and what the reports of the kind raise.
     """
+    folder = found(folder, "RUN")
     try:
         kind = json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:

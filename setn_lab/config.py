@@ -107,10 +107,11 @@ def build(cls: type[Config], values: Mapping[str, object]) -> Config:
     problems = []
     for name, value in values.items():
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            fix = f"did you mean {near[0]}?" if near else "leave it out."
-            allowed = ", ".join(names)
-            problems.append(f"{name}: {_given(value)}; {cls.__name__} has no such parameter: {fix} Allowed: {allowed}")
+            known = ["preset", *names] if hasattr(cls, "presets") else names
+            near = difflib.get_close_matches(name, known, n=1)
+            first, last = (f"did you mean {near[0]}? ", "") if near else ("", "Leave it out. ")
+            what = f"{first}{cls.__name__} has no such parameter. {last}Allowed: {', '.join(known)}"
+            problems.append(f"{name}: {_given(value)}; {what}")
     checked, wrong = _check(cls, {name: value for name, value in values.items() if name in names})
     if problems or wrong:
         raise ConfigError("\n".join(problems + wrong))
@@ -229,7 +230,7 @@ def _check(cls: type, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[s
         value = values[f.name]
         fitting = [kind for kind in kinds if _fits(value, kind, f.metadata)]
         if not fitting or _is_text_for_none(value, kinds):
-            problems.append(f"{f.name}: {_given(value)}; {allowed}: {_fix(f, value, kinds)}")
+            problems.append(f"{f.name}: {_given(value)}; {_meant(f, value, kinds)}{allowed}: {_fix(f, value, kinds)}")
         else:
             checked[f.name] = float(value) if fitting == [float] else value
     return checked, problems
@@ -290,6 +291,18 @@ def choices(kind: Any, bounds: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(bounds["among"]) if kind is str and "among" in bounds else ()
 
 
+def _near(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
+    """The listed value that is nearly what was given; empty without one."""
+    options = [str(option) for kind in kinds for option in choices(kind, f.metadata)]
+    return next(iter(difflib.get_close_matches(str(value), options, n=1)), "")
+
+
+def _meant(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
+    """The question that comes before all that is allowed."""
+    near = "" if _is_text_for_none(value, kinds) else _near(f, value, kinds)
+    return f"did you mean {near}? " if near else ""
+
+
 def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
     """What to write instead."""
     is_text = isinstance(value, str)
@@ -305,11 +318,8 @@ def _fix(f: dataclasses.Field[Any], value: Any, kinds: tuple[Any, ...]) -> str:
     if float in kinds and is_text and re.fullmatch(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", value):
         pointed = _with_point(value)
         return f"write {pointed}" + (f", as YAML takes {value} for a text" if pointed != value else " without quotes")
-    for kind in kinds:
-        if options := choices(kind, f.metadata):
-            near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
-            if near:
-                return f"did you mean {near[0]}? Write -p {f.name} {near[0]}"
+    if near := _near(f, value, kinds):
+        return f"write -p {f.name} {near}"
     if str in kinds and "among" not in f.metadata:
         lost = "" if isinstance(value, bool) else ", as it was typed: what is read as a number loses zeros in front"
         return f"give it as a text, as in -r {f.name} {value}{lost}"

@@ -1,10 +1,11 @@
 """All run folders in a table: what each holds, how far it has come, what it found, and what that costs.
 
-Read without torch, but for runs of older versions; nothing is changed, and no run is held up.
+Read without torch, but for runs of older versions; no run is held up, and only failed starts can be removed.
 """
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from setn_lab.runs.lock import in_use
+from setn_lab.runs.lock import MARKER, LockError, in_use, take_lock
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import RunError, read_journal
 
@@ -33,6 +34,53 @@ class Listed:
     best: str = ""
     parameters: int | None = None
     seconds: float = 0.0
+
+
+BEGUN = {"config.json", "identity.json", "environment.json", "costs.json", "lock", MARKER}  # before anything is done
+
+
+def failed_starts(root: Path) -> list[Path]:
+    """The run folders in `root` in which nothing was ever recorded, and which nobody has open."""
+    return [path.parent for path in sorted(root.glob("*/config.json")) if _is_failed(path.parent)]
+
+
+def _is_failed(folder: Path) -> bool:
+    return {path.name for path in folder.iterdir()} <= BEGUN and not in_use(folder)
+
+
+def remove_failed(root: Path) -> list[Path]:
+    """Delete `failed_starts`; returns those that are gone. One that is opened in the same moment stays."""
+    removed = []
+    for folder in failed_starts(root):
+        try:
+            lock = take_lock(folder, 0)
+        except LockError:
+            continue
+        try:
+            names = {path.name for path in folder.iterdir()}
+            if names <= BEGUN:
+                for name in names - {"lock", MARKER}:
+                    (folder / name).unlink()
+                removed.append(folder)
+        finally:
+            lock.free()
+        if folder in removed:
+            (folder / "lock").unlink(missing_ok=True)
+            folder.rmdir()
+    return removed
+
+
+def newest(root: Path, here: Path, count: int = 10) -> str:
+    """The newest runs as Markdown for a notebook in the folder `here`: a table with links to what they have drawn."""
+    rows = listing(root)[:count]
+    if not rows:
+        return f"{root} holds no run yet."
+    lines = ["| run | what | started | state | result | cost | open |", "|---|---|---|---|---|---|---|"]
+    for name, *rest in rows:
+        figures = sorted((root / name).glob("*.svg"))
+        links = [f"[{path.stem}]({os.path.relpath(path, here)})" for path in figures]
+        lines.append("| " + " | ".join([f"`{name}`", *rest, ", ".join(links)]) + " |")
+    return "\n".join(lines)
 
 
 def listing(root: Path) -> list[tuple[str, ...]]:

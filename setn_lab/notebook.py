@@ -1,16 +1,23 @@
-"""What the notebooks take from the library alone: their parameter cell as a config, and live progress."""
+"""What the notebooks take from the library alone: their parameter cell as a config, plain errors, live progress."""
 
 import ast
 import dataclasses
 import os
+import re
 import time
+from types import TracebackType
 from typing import Any
+
+import yaml
 
 from setn_lab.config import Config, ConfigError, build
 from setn_lab.extras import needs
+from setn_lab.presets import PARAMETER, filled
 from setn_lab.runs.progress import Meter, Progress
 
 with needs("notebooks", "setn_lab.notebook"):
+    import psutil
+    from IPython.core.getipython import get_ipython
     from IPython.display import display
 
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel takes by itself
@@ -23,11 +30,21 @@ class Live:
     def __init__(self) -> None:
         """Open the display."""
         self._meter = Meter()
+        self._text = self._meter.text
         self._display = display(self, display_id=True)
         self._shown = -INTERVAL
+        if shell := get_ipython():
+            shell.events.register("post_run_cell", self._end)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return {"text/plain": self._meter.text, "text/markdown": self._meter.text}
+        return {"text/plain": self._text, "text/markdown": self._text}
+
+    def _end(self, result: Any) -> None:
+        """Say of a phase that an error or an interrupt has ended that it has stopped."""
+        get_ipython().events.unregister("post_run_cell", self._end)
+        if not result.success and self._display is not None:
+            self._text = self._meter.stopped()
+            self._display.update(self)
 
     def __call__(self, progress: Progress) -> None:
         """Take note of how far the phase is."""
@@ -35,7 +52,7 @@ class Live:
             print(line)
         now = time.perf_counter()
         if self._display is not None and (progress.finished or now - self._shown >= INTERVAL):
-            self._shown = now
+            self._shown, self._text = now, self._meter.text
             self._display.update(self)
 
 
@@ -44,9 +61,12 @@ def from_notebook(cls: type[Config], shell: Any) -> Config:
 
     Parameter cells are the notebook's own, which sets every field of `cls`, and the one papermill puts behind it. They
     begin with the line `# Parameters`, or assign nothing but mostly fields. Every name assigned in them must be a field
-    of `cls`. Raises ConfigError as `build` does, when no such cell was run, when the cells leave a field out, which
-    would get a default that nobody reads, and when the notebook's own cell overrides what papermill was given.
+    of `cls`, or `preset`, which fills what has its default in the notebook's own cell and was not given by papermill.
+    From now on the errors of this package are shown without their traces. Raises ConfigError as `build` does, when no
+    such cell was run, when the cells leave a field out, which would get a default that nobody reads, and when the
+    notebook's own cell overrides what papermill was given.
     """
+    _show_plain_errors(shell)
     fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     block: list[ast.Module] = []
     for source in reversed(shell.user_ns["In"]):
@@ -66,7 +86,8 @@ def from_notebook(cls: type[Config], shell: Any) -> Config:
     unset = [name for name in names if name not in shell.user_ns]
     if unset:
         raise ConfigError(f"{', '.join(unset)}: not set, as the parameters cell failed: correct it and run it again")
-    config = build(cls, {name: shell.user_ns[name] for name in names})
+    values = {name: shell.user_ns[name] for name in names}
+    config = build(cls, filled(cls, values, _given(cls, block, values)))
     if missing := [name for name in fields if name not in names]:
         raise ConfigError(
             f"{', '.join(missing)}: not set by the parameter cells run just before; the cell tagged `parameters` sets "
@@ -75,7 +96,57 @@ def from_notebook(cls: type[Config], shell: Any) -> Config:
         )
     _refuse_overridden(block, shell.user_ns, fields)
     _show_figures(shell)
+    if values.get(PARAMETER) is not None:
+        by_preset = [name for name in fields if name in values and getattr(config, name) != values[name]]
+        print(f"preset {values[PARAMETER]}: {', '.join(f'{name} = {getattr(config, name)!r}' for name in by_preset)}")
     return config
+
+
+def headless() -> bool:
+    """Whether papermill started this process: then nobody is there to move a slider."""
+    if os.environ.get("SETN_LAB_HEADLESS"):  # by `setn_lab.headless`
+        return True
+    try:
+        return any("papermill" in part for process in psutil.Process().parents()[:2] for part in process.cmdline()[:3])
+    except psutil.Error:  # a parent that may not be looked at, or has just ended
+        return False
+
+
+def _show_plain_errors(shell: Any) -> None:
+    """Show an error of this package as its message, without a trace, also where papermill reports it."""
+    if not hasattr(shell, "set_custom_exc"):  # no shell of IPython
+        return
+
+    def show(
+        shell: Any, kind: type[BaseException], error: BaseException, trace: TracebackType, tb_offset: int | None = None
+    ) -> list[str] | None:
+        if not kind.__module__.startswith("setn_lab."):
+            shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
+            return None
+        text = f"{kind.__name__}: {error}"
+        lines = (text if headless() else for_cells(text)).splitlines()
+        shell._showtraceback(kind, error, lines)  # what a front end and papermill take an error from
+        return lines
+
+    shell.set_custom_exc((Exception,), show)
+
+
+def for_cells(text: str) -> str:
+    """A message with papermill's way to give a parameter, such as `-p epochs 400`, in a cell's: `epochs = 400`."""
+
+    def assignment(found: re.Match[str]) -> str:
+        kind, name, value = found.groups()
+        meant = value if kind == "r" else None if value == "None" else yaml.safe_load(value)
+        return f"{name} = {meant!r}"
+
+    return re.sub(r"(?<!\S)-([pr]) (\w+) (\S+?)(?=[.,;:]?(?:\s|$))", assignment, text)
+
+
+def _given(cls: type, block: list[ast.Module], values: dict[str, Any]) -> set[str]:
+    """The parameters that papermill's cells set, or the notebook's own to something else than its default."""
+    default = {field.name: field.default for field in dataclasses.fields(cls)}
+    changed = {name for name, value in values.items() if repr(value) != repr(default.get(name))}  # True is not 1
+    return changed | {name for tree in block[_own(block, [*default]) + 1 :] for name in _names(tree)}
 
 
 def _show_figures(shell: Any) -> None:
@@ -98,8 +169,7 @@ def _sets_fields(tree: ast.Module, fields: list[str]) -> bool:
 
 def _refuse_overridden(block: list[ast.Module], values: dict[str, Any], fields: list[str]) -> None:
     """Raises ConfigError where papermill's cell came before the notebook's own, which set other values after it."""
-    own = max(number for number, tree in enumerate(block) if {*_names(tree)} >= {*fields} or number == 0)
-    for tree in block[:own]:
+    for tree in block[: _own(block, fields)]:
         for statement in tree.body:
             for name in _assigned(statement) if {*_names(tree)} < {*fields} else ():
                 if isinstance(statement.value, ast.Constant) and statement.value.value != values[name]:  # type: ignore[attr-defined]
@@ -108,6 +178,11 @@ def _refuse_overridden(block: list[ast.Module], values: dict[str, Any], fields: 
                         f"{values[name]!r}: give that cell the tag `parameters`, behind which papermill puts its own, "
                         "and run the cells in order"
                     )
+
+
+def _own(block: list[ast.Module], fields: list[str]) -> int:
+    """The place of the notebook's own cell, which sets every field, among the parameter cells."""
+    return max(number for number, tree in enumerate(block) if {*_names(tree)} >= {*fields} or number == 0)
 
 
 def _names(tree: ast.Module) -> list[str]:

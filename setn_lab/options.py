@@ -1,4 +1,4 @@
-"""A config from the words of a command line: files of parameters, then options of the same names over them."""
+"""A config from the words of a command line: a preset, files of parameters over it, then options of the same names."""
 
 import argparse
 import dataclasses
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import yaml
-
-from setn_lab.config import ConfigError, build, expanded
+from setn_lab.config import build
 from setn_lab.parameters import Parameter, describe
+from setn_lab.presets import PARAMETER, filled, read_parameters
 
 METAVARS = {int: "INTEGER", float: "NUMBER", bool: "True|False", str: "TEXT"}
 SWITCHES = {"True": True, "true": True, "False": False, "false": False}
@@ -68,10 +67,10 @@ def parse(cls: type, parser: argparse.ArgumentParser, words: Sequence[str]) -> t
     given, unknown = parser.parse_known_args([_underscored(word) for word in words])
     values: dict[str, Any] = {}
     for file in vars(given).pop("file", []):
-        values |= _read(file)
-    for field in dataclasses.fields(cls):
-        if field.name in given:
-            values[field.name] = vars(given).pop(field.name)
+        values |= read_parameters(file)
+    for name in (PARAMETER, *(field.name for field in dataclasses.fields(cls))):
+        if name in given:
+            values[name] = vars(given).pop(name)
     while unknown:
         name, is_pair, value = unknown.pop(0).partition("=")
         if not name.startswith("--"):
@@ -79,24 +78,10 @@ def parse(cls: type, parser: argparse.ArgumentParser, words: Sequence[str]) -> t
         if not is_pair and unknown and not unknown[0].startswith("--"):
             value = unknown.pop(0)
         values[name[2:]] = value
-    return build(cls, values), given
+    return build(cls, filled(cls, values, values)), given
 
 
 def _underscored(word: str) -> str:
     """The word with the name of an option as the parameter is called: --run_dir=a-b for --run-dir=a-b."""
     name, is_pair, value = word.partition("=")
     return f"--{name[2:].replace('-', '_')}{is_pair}{value}" if name.startswith("--") else word
-
-
-def _read(path: str) -> dict[str, Any]:
-    """The parameters in a file. Raises ConfigError."""
-    try:
-        content = yaml.safe_load(expanded(path, "--file").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} was given as a file of parameters, but cannot be read: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ConfigError(
-            f"{path} was given as a file of parameters, but holds no names with values; lines such as `epochs: 400` "
-            "are allowed"
-        )
-    return content

@@ -20,9 +20,11 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_type_hints
 
+from setn_lab import presets
 from setn_lab.config import ConfigError, alternatives, choices, limits
 from setn_lab.runs.environment import checkout
 
+FIRST = "start.ipynb"  # which leads to the others, and has no parameters
 LAST = "machine", "run"  # headings that come after all others, whichever class has them
 
 
@@ -49,19 +51,22 @@ class Parameter:
 
 
 def describe(cls: type) -> list[Parameter]:
-    """The parameters of a config class, those under one heading together.
+    """The parameters of a config class, those under one heading together, the preset first where it takes any.
 
     Raises TypeError for a field without a default, and OSError where the class's source is not at hand.
     """
     notes = _notes(cls)
     hints = get_type_hints(cls)
     found = []
+    if hasattr(cls, "presets"):
+        names = _listed([*presets.preset_files(cls)])
+        found.append(Parameter(presets.PARAMETER, str, True, None, names, presets.DESCRIPTION, presets.PARAMETER))
     for field in dataclasses.fields(cls):
         if field.default is dataclasses.MISSING:
             raise TypeError(f"{cls.__name__}.{field.name} has no default; a notebook's parameter needs one")
         kinds = [kind for kind in alternatives(hints[field.name]) if kind is not NoneType]
         options = [str(option) for kind in kinds for option in choices(kind, field.metadata)]
-        bounds = " or ".join(filter(None, [", ".join(options[:-1]), *options[-1:]])) or limits(field.metadata)
+        bounds = _listed(options) or limits(field.metadata)
         of_type = kinds[0] if isinstance(kinds[0], type) else type(choices(kinds[0], {})[0])
         optional = NoneType in alternatives(hints[field.name])
         heading, description = notes[field.name]
@@ -71,6 +76,11 @@ def describe(cls: type) -> list[Parameter]:
         heading for heading in LAST if heading in headings
     ]
     return sorted(found, key=lambda parameter: order.index(parameter.heading))
+
+
+def _listed(options: list[str]) -> str:
+    """As "a, b or c"."""
+    return " or ".join(filter(None, [", ".join(options[:-1]), *options[-1:]]))
 
 
 def _notes(cls: type) -> dict[str, tuple[str, str]]:
@@ -127,11 +137,11 @@ def parameter_cell(cls: type, first_line: str) -> str:
 
 
 def notebooks() -> list[Path]:
-    """The notebooks of the checkout. Raises ConfigError where setn_lab was installed without one."""
+    """The notebooks of the checkout that have parameters. Raises ConfigError where setn_lab has no checkout."""
     folder = checkout()
     if folder is None:
         raise ConfigError("no checkout of setn_lab here; name the notebooks whose parameter cells are meant")
-    return sorted((folder / "notebooks").glob("*.ipynb"))
+    return sorted(path for path in (folder / "notebooks").glob("*.ipynb") if path.name != FIRST)
 
 
 def with_parameters(notebook: str) -> str:
@@ -150,7 +160,7 @@ def with_parameters(notebook: str) -> str:
         )
     first_line = "".join(cells[0]["source"]).partition("\n")[0]
     cells[0]["source"] = parameter_cell(cls, first_line).splitlines(keepends=True)
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n"  # as Jupyter writes it
 
 
 def config_class(notebook: dict[str, Any]) -> type | None:

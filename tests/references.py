@@ -122,7 +122,7 @@ def run_search(config, observe=lambda progress: None) -> Path:
     with Run.open(config, "search") as run:
         search = prepare_search(config, run)
         train(search, run, observe)
-        search_candidates(search, run)
+        search_candidates(search, run, observe)
     return run.folder
 
 

@@ -105,11 +105,14 @@ def test_the_installed_script_is_main():
 
 BAD = {
     "ConfigError": (["search", "--epcohs", "3", "--channels", "4e2"], ["did you mean epochs?", "as in --channels 400"]),
-    "DataError": (["search", "--dataset", "digit", "--device", "cpu"], ["dataset: 'digit' is neither"]),
+    "DataError": (
+        ["search", "--dataset", "digit", "--device", "cpu"],
+        ["dataset: 'digit' given; did you mean 'digits'?"],
+    ),
     "GenotypeError": (["cells", "GDSA"], ["genotype: 'GDSA' given; did you mean 'GDAS'?"]),
-    "InspectionError": (["inspect", "no-such-run"], ["no-such-run does not exist"]),
+    "InspectionError": (["inspect", "no-such-run"], ["'no-such-run' given, which does not exist", "Looked for"]),
     "TableError": (["study", "groundtruth"], ["table: None given", "is needed: --table PATH"]),
-    "RunError": (["report", "no-such-run"], ["no-such-run is no run folder"]),
+    "RunError": (["report", "no-such-run"], ["'no-such-run' given, which does not exist"]),
     "RetrainError": (["retrain", *as_options({**RETRAIN, "weight_lr": 1e30})], ["loss is not finite at step"]),
 }
 
@@ -383,4 +386,4 @@ def test_every_kind_of_run_has_its_report_and_its_line():
 
     assert commands.REPORTS.keys() == KINDS.keys()
     assert {command.function for command in COMMANDS.values()} == KINDS.keys() | {"inspect", "cells"}
-    assert OTHERS.keys() == {"report", "runs", "parameters"}
+    assert OTHERS.keys() == {"report", "runs", "lab", "parameters"}

@@ -119,9 +119,12 @@ def test_an_integer_for_a_float_is_stored_as_a_float():
         ({"run_dir": "none"}, "run_dir: 'none' (str) given; a text or None is allowed: write None, as in"),
         ({"limit_train": "null"}, "write None, as in -p limit_train None"),
         ({"run_dir": 10}, "give it as a text, as in -r run_dir 10"),
-        ({"strategy": "sent"}, "one of 'setn', 'setn-lr', 'setn-non' is allowed: did you mean setn?"),
+        (
+            {"strategy": "sent"},
+            "did you mean setn? one of 'setn', 'setn-lr', 'setn-non' is allowed: write -p strategy setn",
+        ),
         ({"strategy": "zzz"}, "write such a value, as in -p strategy setn"),
-        ({"epocs": 3}, "epocs: 3 (int) given; Search has no such parameter: did you mean epochs? Allowed: "),
+        ({"epocs": 3}, "epocs: 3 (int) given; did you mean epochs? Search has no such parameter. Allowed: "),
         ({"zzz": 3}, "Allowed: dataset, strategy, epochs, weight_lr,"),
     ],
 )
@@ -411,9 +414,12 @@ own, injected = "# Parameters\\nepochs: int = 400\\nname: str = 'b'", "# Paramet
 for cell in ("%pwd\\nx = 1", own, injected, build):
     shell.run_cell(cell, store_history=True).raise_error()
 assert shell.user_ns["config"] == Small(3, "b"), shell.user_ns["config"]
-result = shell.run_cell("# Parameters\\nepocs = 3\\n", store_history=True)
+print("-" * 9)
+shell.run_cell("# Parameters\\nepochs = 0\\n", store_history=True)
 result = shell.run_cell(build, store_history=True)
-assert "did you mean epochs?" in str(result.error_in_exec), result
+assert "as in -p epochs 400" in str(result.error_in_exec), result
+print("-" * 9)
+shell.run_cell("1 / 0")
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -422,6 +428,12 @@ assert "did you mean epochs?" in str(result.error_in_exec), result
         env={"IPYTHONDIR": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    _, plain, *own = done.stdout.split("---------\n")
+    assert "ConfigError: epochs: 0 (int) given" in plain
+    assert "as in epochs = 400" in plain
+    assert len(plain.splitlines()) == 1
+    assert "ZeroDivisionError" in "".join(own)  # an error of the user's has its trace
+    assert "Traceback" in "".join(own)
 
 
 def test_importing_the_module_loads_neither_torch_nor_numpy():

@@ -18,6 +18,7 @@ MODULES = {
 FLOORS = [
     {"space", "config", "extras"},
     {"runs", "compute"},
+    {"presets"},
     {"parameters", "notebook", "data"},
     {"network"},
     {"figures", "template"},
@@ -28,7 +29,8 @@ FLOORS = [
     {"widgets"},
 ]
 
-DOORS = {"__main__", "cli", "commands", "options", "listing"}  # the command line, which sees everything
+# The command line, which sees everything.
+DOORS = {"__main__", "cli", "commands", "headless", "options", "listing", "terminal", "workbench"}
 
 
 def imports(path):

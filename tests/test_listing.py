@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from written_run import write_journal, write_run
 
 from setn_lab import listing
+from setn_lab.inspection import reading
 from setn_lab.network.costs import cost
 from setn_lab.retrain import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
@@ -189,3 +191,56 @@ def test_columns_stand_below_their_heads(root):
     for name in listing.HEAD[1:]:
         place = head.index(f"  {name}") + 2
         assert all(line[place - 1] == " " != line[place] for line in lines)
+
+
+def failed_start(root: Path, name: str) -> Path:
+    folder = add(root, "search", name, epochs=0, candidates=0)
+    (folder / "lock").touch()
+    assert {path.name for path in folder.iterdir()} == {"config.json", "environment.json", "lock"}
+    return folder
+
+
+def test_failed_starts_are_named_and_removed_and_nothing_else(root):
+    failed = [failed_start(root, "search-b"), failed_start(root, "search-c")]
+    begun = add(root, "search", "search-d", epochs=1, candidates=0)
+    other = root / "mine"
+    other.mkdir()
+    (other / "config.json").touch()
+    (other / "notes.txt").touch()
+    assert row(root, "search-b")["state"] == "interrupted at epoch 0 of 1"
+    with Run.open(SearchConfig(dataset="digits", run_dir=str(root / "search-e")), "search") as run:
+        before = {path: path.stat().st_mtime_ns for path in run.folder.iterdir()}
+        assert listing.failed_starts(root) == failed
+        assert listing.remove_failed(root) == failed
+        assert {path: path.stat().st_mtime_ns for path in run.folder.iterdir()} == before
+    assert {path.name for path in root.iterdir()} == {"search-a", begun.name, other.name, "search-e"}
+    assert listing.remove_failed(root) == [root / "search-e"]
+
+
+def test_a_failed_start_does_not_hide_the_newest_search(root, monkeypatch):
+    monkeypatch.setenv("SETN_LAB_RUNS", str(root))
+    later = failed_start(root, "search-b")
+    os.utime(later / "config.json")
+    for name in reading.JOURNALS:
+        os.utime(root / "search-a" / name, (TIME, TIME))
+    assert reading.newest_search() == root / "search-a"
+    with Run.open(SearchConfig(dataset="digits", run_dir=str(root / "search-c")), "search") as run:
+        assert reading.newest_search() == run.folder  # one that is at its first epoch just now
+    (later / "metrics.jsonl").touch()
+    assert reading.newest_search() == later
+
+
+def test_the_newest_runs_have_links_that_lead_to_their_figures(root):
+    (root / "here").mkdir()
+    for number in range(12):
+        add(root, "search", f"search-{number}", age=number)
+    (root / "search-3" / "cells.svg").touch()
+    (root / "search-3" / "curves.svg").touch()
+    text = listing.newest(root, root / "here")
+    lines = text.splitlines()[2:]
+    assert [line.split("`")[1] for line in lines] == [f"search-{number}" for number in range(10)]
+    links = re.findall(r"\[(\w+)\]\(([^)]+)\)", text)
+    assert [name for name, _ in links] == ["cells", "curves"]
+    assert all((root / "here" / link).exists() for _, link in links)
+    assert len({line.count("|") for line in text.splitlines()}) == 1
+    assert "no run" in listing.newest(root / "nowhere", root)

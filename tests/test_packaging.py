@@ -29,8 +29,8 @@ NOTEBOOKS = [
     "pygraphviz",
     "voila",
 ]
-COME_WITH = {"traitlets"}  # a part of ipywidgets' interface
-ONLY_IN_NOTEBOOKS = ["setn_lab.notebook", "setn_lab.widgets"]
+COME_WITH = {"traitlets", "nbclient"}  # parts of what ipywidgets and papermill are worked with by
+ONLY_IN_NOTEBOOKS = ["setn_lab.headless", "setn_lab.notebook", "setn_lab.widgets"]
 
 
 def run(code: str, *arguments: str) -> str:
@@ -91,9 +91,10 @@ for call in (lambda: style.show(drawing), *(lambda n=n: importlib.import_module(
 def test_only_what_is_for_notebooks_needs_their_packages():
     """Without them everything else is imported, a cell is drawn to DOT, and one sentence says what to install."""
     printed = run(EVERY_OTHER, " ".join([*NOTEBOOKS, "ray"]), " ".join(ONLY_IN_NOTEBOOKS))
-    *dot, first, second, third = printed.splitlines()
+    lines = printed.splitlines()
+    dot, said = lines[: -1 - len(ONLY_IN_NOTEBOOKS)], lines[-1 - len(ONLY_IN_NOTEBOOKS) :]
     assert dot[0].startswith("digraph")
-    for subject, line in zip(["a drawing", *ONLY_IN_NOTEBOOKS], [first, second, third], strict=True):
+    for subject, line in zip(["a drawing", *ONLY_IN_NOTEBOOKS], said, strict=True):
         assert line.startswith(f"{subject}")
         assert line.endswith("which is not installed: pip install 'setn_lab[notebooks]'")
 

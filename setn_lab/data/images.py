@@ -141,11 +141,11 @@ def resolve_dataset(dataset: str) -> Path | str:
     if dataset and folder.is_dir():
         return folder.resolve()
     near = difflib.get_close_matches(dataset.lower(), BUILT_IN, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    hint = " It is a file: unpack it and pass the folder." if folder.is_file() else hint
+    hint = f"did you mean {near[0]!r}? It" if near else "it"
+    unpack = " It is a file: unpack it and pass the folder." if folder.is_file() else ""
     raise DataError(
-        f"dataset: {dataset!r} is neither {', '.join(map(repr, BUILT_IN))} nor a folder of images "
-        f"(<split>/<class>/*).{hint}"
+        f"dataset: {dataset!r} given; {hint} is neither {', '.join(map(repr, BUILT_IN))} nor a folder of images "
+        f"(<split>/<class>/*).{unpack}"
     )
 
 
@@ -247,9 +247,11 @@ def _load_cifar(dataset: str, root: Path, split: str) -> ImageSet:
         cifar: Any = cifar_class(str(root), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:  # a URLError is an OSError; a wrong MD5 is a RuntimeError
         raise DataError(
-            f"dataset: {dataset!r} is not in {root} and could not be downloaded or unpacked there ({error}). "
-            f"Put {archive} from {cifar_class.url} into {root}, or pass as data_dir the folder that holds it, "
-            "or pass as dataset a folder of images, <split>/<class>/*."
+            f"dataset: {dataset!r} is not in {root} and could not be downloaded or unpacked there ({error}). Do one of "
+            "these three:\n"
+            "  - try it offline, on handwritten digits, in minutes: -p preset quick\n"
+            "  - give a folder of your own images, train/<class>/* in it: -p dataset FOLDER\n"
+            f"  - put {archive} from {cifar_class.url} into {root}, or into another folder: -p data_dir FOLDER"
         ) from error
     images = torch.from_numpy(np.ascontiguousarray(cifar.data))
     return ImageSet(images, torch.tensor(cifar.targets, dtype=torch.int64), tuple(cifar.classes))

@@ -13,6 +13,7 @@ from setn_lab.figures.network import DEFAULTS, draw_network
 from setn_lab.network.costs import Cost, cost
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
 from setn_lab.runs.files import replace_file
+from setn_lab.runs.place import bases
 from setn_lab.runs.run import default_folder
 from setn_lab.space.genotype import Genotype, GenotypeError
 from setn_lab.space.named import resolve
@@ -95,7 +96,7 @@ def figures(config: CellsConfig) -> Figures:
 
 def _read(parameter: str, text: str) -> tuple[str, Genotype]:
     try:
-        name, genotype = resolve(text)
+        name, genotype = resolve(text, bases())
     except GenotypeError as error:  # whose message begins with the parameter of most notebooks
         raise GenotypeError(f"{parameter}: {str(error).removeprefix('genotype: ')}") from error
     return name or "cells", genotype  # the folder "." has no name

@@ -16,11 +16,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from setn_lab.config import ConfigError, bounded, expanded, unhashed, validate
+from setn_lab.config import ConfigError, bounded, unhashed, validate
 from setn_lab.evaluator.protocol import DistributionsProtocol
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
-from setn_lab.runs.run import RunError, read_journal, root_folder
+from setn_lab.runs.lock import in_use
+from setn_lab.runs.place import found, root_folder, run_folder
+from setn_lab.runs.run import RunError, read_journal
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.protocol import Space
 
@@ -108,22 +110,31 @@ class Scored:
 
 
 def folder_of(text: str) -> Path:
-    """The folder that a user names, `~` among its parts. Raises InspectionError for the home of an unknown user."""
+    """The folder that a user names. Raises InspectionError where there is none, which says where was looked."""
     try:
-        return expanded(text, "run_dir")
+        return found(text, "run_dir")
+    except ConfigError as error:
+        raise InspectionError(str(error)) from error
+
+
+def compared_folder(text: str) -> Path:
+    """The same of a further run, whether it is there or not: the others are shown without it."""
+    try:
+        return run_folder(text, "compare")
     except ConfigError as error:
         raise InspectionError(str(error)) from error
 
 
 def newest_search() -> Path:
-    """The search's run folder whose metrics or candidates were written last. Raises InspectionError without any."""
+    """The search's run folder that was written last, failed starts aside. Raises InspectionError without any."""
     parent = root_folder()
     folders = [path.parent for path in parent.glob("search-*/config.json")]
     if not folders:
         raise InspectionError(
             f"No search has been run yet: {parent} holds none. Run notebooks/search.ipynb, or give run_dir"
         )
-    return max(folders, key=lambda folder: max(stamp(folder)))
+    begun = [folder for folder in folders if (folder / "metrics.jsonl").exists() or in_use(folder)]
+    return max(begun or folders, key=lambda folder: max(stamp(folder)))
 
 
 def stamp(folder: Path) -> tuple[tuple[int, int], ...]:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from setn_lab.config import ConfigError, bounded, unhashed, validate
 from setn_lab.data.contents import image_contents, listed_contents
 from setn_lab.data.images import BUILT_IN
+from setn_lab.runs.place import bases
 from setn_lab.space.named import resolve
 
 SMALLEST = {"cifar": 29, "imagenet": 193}  # side in pixels for which the auxiliary head's pool and convolution fit
@@ -15,6 +16,7 @@ SMALLEST = {"cifar": 29, "imagenet": 193}  # side in pixels for which the auxili
 class RetrainConfig:
     """The parameters of a training, section 5.2's for CIFAR as defaults. Raises ConfigError."""
 
+    presets: ClassVar[str] = "retrain"
     once_named: ClassVar[tuple[str, ...]] = ("workers",)
 
     # network
@@ -78,7 +80,7 @@ class RetrainConfig:
 
     def contents(self) -> dict[str, dict[str, Any]]:
         """The genotype and the images, of both splits, see `config.contents`. Raises GenotypeError and DataError."""
-        text = resolve(self.genotype)[1].to_darts()
+        text = resolve(self.genotype, bases())[1].to_darts()
         images = (
             listed_contents(self.dataset)
             if self.decodes

@@ -20,6 +20,7 @@ from setn_lab.network.costs import Cost, cost
 from setn_lab.network.discrete import Network
 from setn_lab.network.export import NETWORKS, Trained
 from setn_lab.retrain.config import SMALLEST, RetrainConfig
+from setn_lab.runs.place import bases, run_folder
 from setn_lab.runs.run import default_folder
 from setn_lab.space.genotype import Genotype
 from setn_lab.space.named import resolve
@@ -45,7 +46,7 @@ class Retraining:
     def folder(self) -> Path:
         """The run folder, which `Run.open` makes; of the genotype and images that were read."""
         given = self.config.run_dir
-        return default_folder(self.config, "retrain") if given is None else expanded(given, "run_dir").absolute()
+        return default_folder(self.config, "retrain") if given is None else run_folder(given, "run_dir")
 
     def place(self, images: Tensor) -> Tensor:
         """The images on the device, in the layout that the config asks for."""
@@ -96,7 +97,7 @@ def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -
     Raises GenotypeError, DataError, and ConfigError for a device that this machine lacks, a batch larger than the
     data, a number of classes that the data has not, images too small for the auxiliary head.
     """
-    name, genotype = resolve(config.genotype)
+    name, genotype = resolve(config.genotype, bases())
     device = ready_device(config.device, config.precision, config.deterministic)
     if device.type == "cuda" and processes.share.processes > 1:
         device = torch.device("cuda", processes.local)

@@ -109,6 +109,8 @@ def _train(setup: Retraining, run: Run | None, processes: ProcessGroup, seed: in
         _cut(run, seed, begin)
     parallel = processes.wrap(network, config.synchronized_batch_norm)
     total = config.seeds * config.epochs * source.steps
+    if begin == config.epochs:
+        observe(Progress("train", (first + 1) * config.epochs * source.steps, total))
     for epoch in range(begin, config.epochs):
         started = time.perf_counter()
         network.train()

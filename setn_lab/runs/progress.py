@@ -2,19 +2,30 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a phase is, for an observer: `done` of `total` units, `record` where one was just written."""
+    """How far a phase is, for an observer: `done` of `total` units, `record` where one was just written.
+
+    stage: what the steps of now work on, such as "template", until `stage_end` units are done: those of another stage
+    take another time. work: (done, in all), of units that are computed here, where others were known. part: of a study,
+    such as "setn, seed 0"; place: its number and how many there are.
+    """
 
     phase: Literal["train", "score", "networks"]
     done: int
     total: int
     record: dict[str, Any] | None = None
+    stage: str = ""
+    stage_end: int | None = None
+    work: tuple[int, int] | None = None
+    part: str = ""
+    place: tuple[int, int] | None = None
 
     @property
     def finished(self) -> bool:
@@ -23,8 +34,16 @@ class Progress:
 
 
 Observer = Callable[[Progress], None]
+
+
+def of_part(observe: Observer, part: str, place: tuple[int, int] | None = None) -> Observer:
+    """An observer that tells another one of which part of a study it is told."""
+    return lambda progress: observe(replace(progress, part=part, place=place))
+
+
 FEW = 10  # architectures: an evaluator that draws no more than so many has all but decided
 UNITS = {"train": "steps", "score": "candidates", "networks": "networks"}
+RECENT = 60.0  # seconds of which a rate is the mean: other programs come and go
 
 
 class Meter:
@@ -33,21 +52,33 @@ class Meter:
     def __init__(self) -> None:
         """Before the first progress."""
         self._progress: Progress | None = None
-        self._now = self._began = 0.0
-        self._before = 0  # units that were done when the phase began here
+        self._recent: deque[tuple[float, int]] = deque()  # (time, units computed) of this stage
+        self._began: dict[tuple[int, int] | None, float] = {}  # when a part of the study began here
         self._last = ""  # the newest losses and accuracies
+        self.was_done = False  # whether the phase was at its end before it was looked at
+        self._now = 0.0
 
     def note(self, progress: Progress) -> str | None:
         """Take note of how far the phase is; returns the line of an epoch that has just ended."""
-        self._now = time.perf_counter()
+        now = time.perf_counter()
         old, self._progress = self._progress, progress
-        if old is None or old.phase != progress.phase or old.done > progress.done:
-            self._began, self._before = self._now, progress.done
+        units = progress.done if progress.work is None else progress.work[0]
+        if old is None or _kind(old) != _kind(progress) or old.done > progress.done:
+            self._recent.clear()
+            self.was_done = progress.finished and progress.record is None
+            if old is not None and _kind(old)[:2] == _kind(progress)[:2] and old.done <= progress.done:
+                self._recent.append((self._now, old.done))  # a stage after another: its first step counts
+        self._now = now
+        self._began.setdefault(progress.place, now)
+        self._recent.append((now, units))
+        while len(self._recent) > 2 and self._recent[1][0] < now - RECENT:
+            self._recent.popleft()
         record = progress.record
         if record is None:
             return None
+        named = f"{progress.part}: " if progress.part else ""
         if "epoch" in record:
-            self._last = epoch_line(record)
+            self._last = named + epoch_line(record)
             return self._last
         loss = "failed" if "failed" in record else f"loss {record['loss']:.3f}, accuracy {record['accuracy']:.1%}"
         self._last = f"last: {loss}"
@@ -55,15 +86,51 @@ class Meter:
 
     @property
     def text(self) -> str:
-        """The phase in a line: "120 of 4800 steps, 7.50 a second, 10 min 24 s left; last: ..."."""
-        if self._progress is None:
+        """The phase in a line: "setn (1 of 3): 120 of 4800 steps, 7.50 a second, 10 min 24 s left; last: ..."."""
+        progress = self._progress
+        if progress is None:
             return "starting"
-        done, total = self._progress.done, self._progress.total
-        text = f"{done} of {total} {UNITS[self._progress.phase]}"
-        if self._now > self._began and self._before < done < total:
-            rate = (done - self._before) / (self._now - self._began)
-            text += f", {rate:.2f} a second, {duration((total - done) / rate)} left"
-        return f"{text}; {self._last}" if self._last else text
+        head = progress.part
+        if progress.place is not None:
+            head += f" ({progress.place[0]} of {progress.place[1]})"
+        text = f"{head}: " if head else ""
+        text += f"{progress.done} of {progress.total} {UNITS[progress.phase]}"
+        if self.was_done and progress.finished:
+            return f"{text}, all done before"
+        return f"{text}{self._pace(progress)}{self._study(progress)}" + (f"; {self._last}" if self._last else "")
+
+    def stopped(self) -> str:
+        """The line for a phase that has ended before its end."""
+        return f"stopped at {self.text.partition(',')[0]}: the same again goes on from what is kept"
+
+    def _pace(self, progress: Progress) -> str:
+        """The rate, and how long the stage takes at it."""
+        (first, before), (last, now) = self._recent[0], self._recent[-1]
+        end = progress.total if progress.stage_end is None else progress.stage_end
+        left = end - progress.done if progress.work is None else progress.work[1] - progress.work[0]
+        if progress.finished or last <= first or now <= before or left <= 0:
+            return ""
+        rate = (now - before) / (last - first)
+        text = f", {rate:.2f} a second, {duration(left / rate)} left"
+        if progress.stage_end is None or progress.stage_end == progress.total:
+            return text
+        return f"{text} of {progress.stage}, then {progress.total - progress.stage_end} steps that take another time"
+
+    def _study(self, progress: Progress) -> str:
+        """How long the parts of the study after this one take, by those that were done here before it."""
+        if progress.place is None or progress.place[0] == progress.place[1]:
+            return ""
+        number, count = progress.place
+        begun = sorted((place, at) for place, at in self._began.items() if place is not None and place[0] <= number)
+        if len(begun) < 2:
+            return ""
+        mean = (begun[-1][1] - begun[0][1]) / (len(begun) - 1)
+        return f", then about {duration(mean * (count - number))} for the parts after it"
+
+
+def _kind(progress: Progress) -> tuple[str, str, str]:
+    """What has one rate."""
+    return progress.phase, progress.part, progress.stage
 
 
 def epoch_line(record: dict[str, Any]) -> str:

@@ -17,9 +17,10 @@ from typing import Any, Self
 
 import setn_lab.config
 from setn_lab.runs import identity
-from setn_lab.runs.environment import checkout, environment
+from setn_lab.runs.environment import environment
 from setn_lab.runs.files import SYNCS_FOLDERS, FolderSyncError, replace_file, sync_folder
 from setn_lab.runs.lock import MARKER, Lock, LockError, take_lock
+from setn_lab.runs.place import root_folder, run_folder
 
 _BINARY = getattr(os, "O_BINARY", 0)  # without it Windows writes a line's end as two bytes
 _ON_WINDOWS = (
@@ -58,7 +59,7 @@ class Run:
         changed since the run was made of it; and what the config's `contents` raises.
         """
         given = getattr(config, "run_dir", None)
-        chosen = None if given is None else setn_lab.config.expanded(given, "run_dir")
+        chosen = None if given is None else run_folder(given, "run_dir")
         if chosen is not None:  # before the images are read, which may be others
             _compare_config(chosen, config)
         found = setn_lab.config.contents(config)
@@ -235,16 +236,6 @@ def default_folder(config: Any, kind: str, found: dict[str, Mapping[str, Any]] |
     if (older / "config.json").exists() and not (older / identity.NAME).exists():
         return older
     return identity.same(root, kind, config, found) or folder  # an older one that was opened since, under its own name
-
-
-def root_folder() -> Path:
-    """$SETN_LAB_RUNS, else reports/runs of the checkout that setn_lab is imported from, else of the working folder.
-
-    Raises ConfigError where that begins with the home of a user that is not known.
-    """
-    if root := os.environ.get("SETN_LAB_RUNS"):
-        return setn_lab.config.expanded(root, "$SETN_LAB_RUNS")
-    return (checkout() or Path()) / "reports" / "runs"
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

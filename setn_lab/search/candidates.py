@@ -20,7 +20,7 @@ from setn_lab.compute.device import explain_out_of_memory, ready_device
 from setn_lab.compute.spread import in_order, spread
 from setn_lab.compute.workers import HERE, Workers
 from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
-from setn_lab.runs.progress import Observer, Progress
+from setn_lab.runs.progress import Observer, Progress, of_part
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search.config import BY_SCORES, CandidateSource, SearchConfig
 from setn_lab.search.racing import race
@@ -29,12 +29,14 @@ from setn_lab.search.sources import Source, parts
 from setn_lab.search.stages import stages
 from setn_lab.search.steps import one_shot
 from setn_lab.search.training import SearchError, load_trained
+from setn_lab.search.verdict import LEADERS
 from setn_lab.space.setn import Quadruples
 from setn_lab.template.cell import Cache
 from setn_lab.template.norm import BatchNorm
 
 WINNER = "genotype.json"
-MADE_OF_WINNER = WINNER, "sizes.json", "cells.svg", "candidates.svg"
+MADE_OF_WINNER = WINNER, LEADERS, "sizes.json", "cells.svg", "candidates.svg"
+COMPARED = 10  # of the best candidates, which are compared image by image
 TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
 RECALIBRATION_BATCHES = 8  # of D_train, over which `batch_norm = "recalibrated"` averages the statistics
 
@@ -77,16 +79,23 @@ def score(
     done = _done(search, run, journal, source, count, made_from)
     known = _known(search, run, made_from) | {one.genotype: (one.loss, one.accuracy) for one in done}
     entries: list[_Entry] = []
+    computed, seen = 0, len(done)
     for entries in _entries(search, source, count, known):
+        missing = sum(entry.genotype not in known for entry in entries[len(done) :])
         to_come = count - sum(entry.draws for entry in entries) if source in BY_SCORES else 0
-        for group in _scored(search, entries[len(done) :], known, workers):
+        to_compute = computed + missing + to_come
+        for group, new in _scored(search, entries[len(done) :], known, workers):
+            computed += new
             scored = [entry.scored(*known[entry.genotype], len(search.valid)) for entry in group]
             for candidate in scored:
                 run.append(journal, _to_record(search, candidate, made_from))
             for candidate in scored:
                 done.append(candidate)
                 record = _to_record(search, candidate, made_from)
-                observe(Progress("score", len(done), len(entries) + to_come, record))
+                work = computed, to_compute
+                observe(Progress("score", len(done), len(entries) + to_come, record, work=work))
+    if seen == len(done):
+        observe(Progress("score", seen, seen))
     complete = [replace(candidate, draws=entry.draws) for candidate, entry in zip(done, entries, strict=True)]
     if complete != done:  # some were drawn again in a later part
         records = [_to_record(search, candidate, made_from) for candidate in complete]
@@ -97,8 +106,10 @@ def score(
 
 def _scored(
     search: Search, entries: list["_Entry"], known: dict[Any, tuple[float, float]], workers: Workers
-) -> Iterator[list["_Entry"]]:
+) -> Iterator[tuple[list["_Entry"], int]]:
     """The entries in groups of `TOGETHER`, in order, each once `known` holds its scores: the missing ones are added.
+
+    Beside each group the number of those that were missing.
 
     A single group that misses scores is scored in this process, with a worker's threads: to start workers for each
     brood of evolution would take longer than what they do.
@@ -117,7 +128,7 @@ def _scored(
         for group, new in zip(groups, missing, strict=True):
             if new:
                 known |= {entry.genotype: score for entry, score in zip(new, next(ordered), strict=True)}
-            yield group
+            yield group, len(new)
 
 
 def _arrive(search: Search) -> Search:
@@ -143,6 +154,7 @@ def score_by_racing(
     made_from = search.stages.candidates  # what is left of a race depends on all of it
     done = _done(search, run, "candidates", source, count, made_from)
     if len(done) == len(entries):
+        observe(Progress("score", len(done), len(done)))
         return done
     batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
     sums = np.zeros((2, len(entries)))  # of losses and of correct answers
@@ -306,15 +318,30 @@ def evaluate(search: Search, architectures: Sequence[Quadruples]) -> list[tuple[
     Batches are the same for every candidate and of nearly equal size, since batch statistics depend on both.
     """
     batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
-    groups = [architectures]
-    if search.config.batch_norm == "recalibrated":  # statistics of each one's own
-        groups = [[architecture] for architecture in architectures]
     totals = []
-    for group in groups:
+    for group in _groups(search, architectures):
         with _statistics(search, group):
             totals.append(torch.stack([batch_scores(search, group, indices).sum(2) for indices in batches]).sum(0))
     means = torch.cat(totals, dim=1) / len(search.valid)
     return [(loss, accuracy) for loss, accuracy in means.T.tolist()]  # the only wait for the device
+
+
+@torch.no_grad()
+def _image_scores(search: Search, architectures: Sequence[Quadruples]) -> NDArray[np.float64]:
+    """What `evaluate` takes the means of: (2, architectures, images of D_val)."""
+    batches = scoring_batches(len(search.valid), search.config.scoring_batch_size)
+    parts = []
+    for group in _groups(search, architectures):
+        with _statistics(search, group):
+            parts.append(torch.cat([batch_scores(search, group, indices) for indices in batches], dim=2))
+    return torch.cat(parts, dim=1).cpu().numpy().astype(np.float64)
+
+
+def _groups(search: Search, architectures: Sequence[Quadruples]) -> list[Sequence[Quadruples]]:
+    """Those that are scored side by side: each alone where the statistics are its own."""
+    if search.config.batch_norm == "recalibrated":
+        return [[architecture] for architecture in architectures]
+    return [architectures]
 
 
 @torch.no_grad()
@@ -344,6 +371,33 @@ def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Cand
     return max(candidates, key=lambda candidate: candidate.accuracy)
 
 
+def leaders(search: Search, candidates: list[Candidate]) -> list[dict[str, Any]]:
+    """The best `COMPARED` candidates, the selected one first, each scored once more image by image.
+
+    loss, accuracy: how far it is above the winner, the mean over the same images, except for the winner, where they are
+    its own; loss_error, accuracy_error: the standard error of that mean. Batch statistics join the images of a batch,
+    which the errors leave out of account.
+    """
+    best: list[Candidate] = []
+    for _ in range(min(COMPARED, sum(math.isfinite(candidate.loss) for candidate in candidates))):
+        best.append(select([candidate for candidate in candidates if candidate not in best], search.config.select_by))
+    scores = _image_scores(search, [search.space.encode(candidate.genotype) for candidate in best])
+    gaps = scores - scores[:, :1]
+    errors = gaps.std(axis=2, ddof=1) / math.sqrt(gaps.shape[2]) if gaps.shape[2] > 1 else 0 * gaps[:, :, 0]
+    means = gaps.mean(axis=2)
+    means[:, 0] = scores[:, 0].mean(axis=1)
+    return [
+        {
+            "genotype": search.space.write(candidate.genotype),
+            "images": gaps.shape[2],
+            **{"loss": loss, "accuracy": accuracy, "loss_error": loss_error, "accuracy_error": accuracy_error},
+        }
+        for candidate, (loss, accuracy), (loss_error, accuracy_error) in zip(
+            best, means.T.tolist(), errors.T.tolist(), strict=True
+        )
+    ]
+
+
 def search_candidates(search: Search, run: Run, observe: Observer = lambda progress: None) -> Candidate:
     """The second half of Algorithm 1 as the config says: score T candidates, select one, write genotype.json.
 
@@ -369,12 +423,16 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
             run.put_aside("baseline")
         run.replace_config(config)
     if config.baseline_candidates:
-        score(search, run, "uniform", config.baseline_candidates, "baseline", observe)
+        score(search, run, "uniform", config.baseline_candidates, "baseline", of_part(observe, "uniform candidates"))
     if racing:
         scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
     else:
         scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
-    chosen = select([candidate for candidate in scored if candidate.images == len(search.valid)], config.select_by)
+    complete = [candidate for candidate in scored if candidate.images == len(search.valid)]
+    chosen = select(complete, config.select_by)
+    if run.made_from(LEADERS) != made_from or not (run.folder / LEADERS).exists():
+        run.write(LEADERS, json.dumps(leaders(search, complete), indent=1) + "\n")
+        run.note(LEADERS, made_from)
     run.write(WINNER, chosen.genotype.to_json() + "\n")
     run.note(WINNER, made_from)
     return chosen

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from setn_lab.config import ConfigError, bounded, build, choice, completed, expanded, later, unhashed, validate
+from setn_lab.config import ConfigError, bounded, build, choice, completed, later, unhashed, validate
 from setn_lab.data.contents import image_contents
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
 from setn_lab.runs import identity
+from setn_lab.runs.place import find, found, places, run_folder
 
 Strategy = Literal["setn", "setn-lr", "setn-non"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -127,6 +128,8 @@ class TemplateConfig:
 class SearchConfig(TemplateConfig):
     """The parameters of a search: Algorithm 1 from the start to the selected cell. Raises ConfigError."""
 
+    presets: ClassVar[str] = "search"
+
     # another T or another way to score takes the same training
     redone: ClassVar[tuple[str, ...]] = (
         "candidate_source",
@@ -180,20 +183,22 @@ class SearchConfig(TemplateConfig):
 
     def contents(self) -> dict[str, dict[str, Any]]:
         """The images, and the template that is taken. Raises DataError, and ConfigError for no finished template."""
-        found = super().contents()
+        contents = super().contents()
         if self.template_run is not None:
-            folder = expanded(self.template_run, "template_run").resolve()
-            found["template_run"] = self._taken_before(folder) or _template(folder)
-        return found
+            contents["template_run"] = self._taken_before() or _template(
+                found(self.template_run, "template_run").resolve()
+            )
+        return contents
 
-    def _taken_before(self, folder: Path) -> dict[str, Any] | None:
+    def _taken_before(self) -> dict[str, Any] | None:
         """The facts of a template whose folder is gone, where this search's own folder has taken it already."""
-        if folder.exists() or self.run_dir is None:
+        text = str(self.template_run)
+        if self.run_dir is None or find(text, "template_run") is not None:
             return None
         with suppress(identity.IdentityError):
-            stored = identity.read(expanded(self.run_dir, "run_dir")) or {"contents": {}}
+            stored = identity.read(run_folder(self.run_dir, "run_dir")) or {"contents": {}}
             facts = stored["contents"].get("template_run", {})
-            return facts if facts.get("where") == str(folder) else None
+            return facts if facts.get("where") in [str(path) for path in places(text, "template_run")] else None
         return None
 
 

@@ -11,7 +11,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
 
 from setn_lab.config import completed
 from setn_lab.figures import page, plots, style
@@ -25,6 +24,7 @@ from setn_lab.search import agreement
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import Estimate
 from setn_lab.search.setup import Search
+from setn_lab.search.verdict import LEADERS, difference, drawn, finite, verdict
 from setn_lab.space.protocol import Space
 
 SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
@@ -120,16 +120,6 @@ def evaluator(run: SearchRun) -> Figure:
     return figure
 
 
-def drawn(records: list[dict[str, Any]], key: str) -> NDArray[np.float64]:
-    """A score of every draw: a candidate that was drawn twice counts twice."""
-    return np.repeat([record[key] for record in records], [record["draws"] for record in records]).astype(float)
-
-
-def finite(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records whose loss is finite."""
-    return [record for record in records if np.isfinite(record["loss"])]
-
-
 def histogram(run: SearchRun) -> Figure:
     """One-shot accuracy and loss of every draw, beside uniform ones where they were scored."""
     scored = {name: run.journal(journal) for journal, name in SOURCES.items()}
@@ -213,18 +203,15 @@ def comparison(run: SearchRun) -> str:
     """How the draws' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
     records = [run.journal(journal) for journal in SOURCES]
     losses, uniform = (drawn(finite(source), "loss") for source in records)
-    if min(len(losses), len(uniform)) < 2:
+    found = difference(losses, uniform)
+    if found is None:
         return ""
     if len({record["images"] for source in records for record in source}) > 1:
         return "The candidates were raced, so their losses are not compared with the uniform ones'."
-    difference = losses.mean() - uniform.mean()
-    error = np.sqrt(losses.var(ddof=1) / len(losses) + uniform.var(ddof=1) / len(uniform))
-    test = mannwhitneyu(losses, uniform, method="asymptotic")
-    better = 1 - test.statistic / (len(losses) * len(uniform))
     return (
-        f"The candidates' mean loss differs from the uniform ones' by {difference:+.4f} ± {error:.4f} (standard error; "
-        f"negative is better). A candidate beats a uniform one in {better:.0%} of pairs (Mann-Whitney U, two-sided "
-        f"p = {test.pvalue:.2g})."
+        f"The candidates' mean loss differs from the uniform ones' by {found.mean:+.4f} ± {found.error:.4f} (standard "
+        f"error; negative is better). A candidate beats a uniform one in {found.better:.0%} of pairs (Mann-Whitney U, "
+        f"two-sided p = {found.p:.2g})."
     )
 
 
@@ -245,6 +232,7 @@ CONTENTS = {
     "race-000.npz": "with the ones that follow: the scores of a race, a file a batch",
     "baseline.jsonl": "the same for uniform candidates",
     "genotype.json": "the winner",
+    LEADERS: "the best ten, and how far each is behind the winner",
     "sizes.json": "its parameters and multiply-adds, as searched and as trained",
     "checkpoints": "the newest two checkpoints",
     "curves.svg": "figure",
@@ -288,6 +276,7 @@ def write(folder: Path, target: Path) -> Path:
     collapsed = collapse(last["entropy"])
     size = f"{config['epochs']} epochs, C = {config['channels']}, N = {config['repeats']}, seed {config['seed']}"
     paragraphs = [
+        verdict(folder).markdown(),
         f"{Path(config['dataset']).name}, {size}; training took {duration(sum(line['seconds'] for line in metrics))}. "
         "`config.json` holds every parameter: `papermill -f config.json` repeats the run, a folder of images given by "
         "`-p dataset`.",

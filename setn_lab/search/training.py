@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from setn_lab.compute.device import explain_out_of_memory
-from setn_lab.config import ConfigError, contents, differences, expanded
+from setn_lab.config import ConfigError, contents, differences
 from setn_lab.runs import checkpoint
+from setn_lab.runs.place import found
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run, RunError
 from setn_lab.search.config import TEMPLATE, read_config
@@ -37,9 +38,12 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
     trainer = Trainer(search)
     begin = _resume(search, trainer, run)
     made_from, total = {"of": search.stages.evaluator}, search.epochs * search.steps
+    if begin == search.epochs:
+        observe(Progress("train", total, total))
     for epoch in range(begin, search.epochs):
         started = time.perf_counter()
         held.epochs, held.folder = None, run.folder
+        stage, stage_end = _stage(search, epoch)
         sums = torch.zeros(4, device=search.device)  # losses and correct answers; read once, after the epoch
         for step in range(epoch * search.steps, (epoch + 1) * search.steps):
             with explain_out_of_memory("batch_size"):
@@ -47,16 +51,26 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
                     sums[:2] += trainer.weight_step(step)
                 if epoch >= config.evaluator_start:
                     sums[2:] += trainer.evaluator_step(step)
-            observe(Progress("train", step + 1, total))
+            observe(Progress("train", step + 1, total, None, stage, stage_end))
         record = {**_record(search, epoch, sums, time.perf_counter() - started), **made_from}
         _refuse_what_is_not_finite(search, epoch)
         run.append("metrics", record)
         run.append("evaluator", {"epoch": epoch + 1, **evaluator.distributions().to_record(), **made_from})
         checkpoint.save(run.checkpoints, epoch + 1, {**trainer.state(), **made_from})
         held.epochs = epoch + 1
-        observe(Progress("train", (epoch + 1) * search.steps, total, record))
+        observe(Progress("train", (epoch + 1) * search.steps, total, record, stage, stage_end))
     run.note(TEMPLATE, search.stages.template)
     return run.read("metrics")
+
+
+def _stage(search: Search, epoch: int) -> tuple[str, int]:
+    """What an epoch trains, in words, and the number of steps at whose end it trains something else."""
+    config = search.config
+    if epoch >= config.epochs:
+        return "the evaluator", search.epochs * search.steps
+    if epoch < config.evaluator_start:
+        return "the template", config.evaluator_start * search.steps
+    return "template and evaluator", config.epochs * search.steps
 
 
 def _resume(search: Search, trainer: Trainer, run: Run) -> int:
@@ -98,7 +112,7 @@ def _begin_with_template(search: Search, trainer: Trainer, run: Run) -> None:
 
 def _take_template(search: Search) -> None:
     """The weights of the finished template in `template_run`. Raises ConfigError for one of other parameters."""
-    folder = expanded(str(search.config.template_run), "template_run")
+    folder = found(str(search.config.template_run), "template_run")
     if contents(search.config)["template_run"]["digest"] != search.stages.template:
         here, there = (template_parameters(config) for config in (search.config, read_config(folder)))
         raise ConfigError(

@@ -5,11 +5,11 @@ Besides the paper's four there is an evaluator that is trained by sampled losses
 
 import json
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, unhashed
-from setn_lab.runs.progress import Observer
+from setn_lab.runs.progress import Observer, of_part
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import CandidateSource, SearchConfig, Strategy
@@ -54,6 +54,8 @@ VARIANTS = {
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig(StudyConfig):
     """The parameters of the ablation study. Raises ConfigError."""
+
+    presets: ClassVar[str] = "ablation"
 
     # searches to take
     setn_run: str | None = unhashed(None)  # a search's run folder, None: the study's own
@@ -110,14 +112,17 @@ def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
     folders = {}
     searches = dict(zip(config.searches, sharing(config.searches.values()), strict=True))
     train_together(searches.values(), config.pool, observe)
-    for searched, search_config in searches.items():
+    for number, (searched, search_config) in enumerate(searches.items(), 1):
+        place = number, len(searches)
         with Run.open(search_config, "search") as own:
             search = prepare_search(search_config, own)
-            train(search, own, observe)
+            train(search, own, of_part(observe, searched, place))
             for name, variant in VARIANTS.items():
                 if variant.search == searched:
-                    score(search, run, variant.source, config.candidates, name, observe, config.pool)
-            score(search, run, "argmax", 1, f"argmax-{searched}", observe, config.pool)
+                    told = of_part(observe, name, place)
+                    score(search, run, variant.source, config.candidates, name, told, config.pool)
+            told = of_part(observe, f"argmax of {searched}", place)
+            score(search, run, "argmax", 1, f"argmax-{searched}", told, config.pool)
             folders[searched] = own.folder.name
     run.write("runs.json", json.dumps(folders, indent=1) + "\n")
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from setn_lab.compute.workers import Workers
-from setn_lab.config import ConfigError, bounded, decisive, differences, expanded, unhashed
+from setn_lab.config import ConfigError, bounded, decisive, differences, unhashed
+from setn_lab.runs.place import found
 from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig, read_config
 
@@ -63,7 +64,7 @@ class StudyConfig(TemplateConfig):
         wanted = SearchConfig(**{**fields, **changes}, strategy=strategy, candidates=self.candidates)
         if folder is None:
             return wanted
-        given = read_config(expanded(folder, "run_dir of the search"))
+        given = read_config(found(folder, "run_dir of the search"))
         there, here = (  # what the data set holds is compared when the run is opened
             {**decisive(SearchConfig, vars(search)), "dataset": ""} for search in (given, wanted)
         )

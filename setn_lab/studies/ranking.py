@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from setn_lab.network.costs import CostTable
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
-from setn_lab.runs.progress import Observer, Progress
+from setn_lab.runs.progress import Observer, Progress, of_part
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search.candidates import score
 from setn_lab.search.config import Strategy
@@ -60,6 +60,8 @@ class _WithNetworks(Mapping[str, Kit]):
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig(StudyConfig):
     """The parameters of the pairwise study; those of `retrain_` are section 5.2's recipe. Raises ConfigError."""
+
+    presets: ClassVar[str] = "ranking"
 
     # search space
     space: str = choice("small", _WithNetworks())  # with 6 operations or 8
@@ -215,11 +217,14 @@ def _train_pairs(config: RankingConfig, run: Run, observe: Observer) -> None:
         search = prepare_search(search_config, own)
         bench = Bench.of(config.recipe(config.retrain_epochs), search)
         longer = Bench.of(config.recipe(config.finalist_epochs), search)
-        train(search, own, observe)
-        scored = score(search, run, config.pair_source, 2 * config.pairs, "scored", observe, config.pool)
+        train(search, own, of_part(observe, "search"))
+        scored = score(
+            search, run, config.pair_source, 2 * config.pairs, "scored", of_part(observe, "pairs"), config.pool
+        )
         best: list[Genotype] = []
         if config.finalists:
-            candidates = score(search, run, "evaluator", config.candidates, "candidates", observe, config.pool)
+            told = of_part(observe, "candidates")
+            candidates = score(search, run, "evaluator", config.candidates, "candidates", told, config.pool)
             finite = [candidate for candidate in candidates if np.isfinite(candidate.loss)]
             ranked = sorted(finite, key=lambda candidate: candidate.loss)[: config.finalists]
             best = [candidate.genotype for candidate in ranked]
@@ -230,8 +235,9 @@ def _train_pairs(config: RankingConfig, run: Run, observe: Observer) -> None:
             run.write("best.json", json.dumps(list(kept), indent=1) + "\n")
         run.write("runs.json", json.dumps({config.strategy: own.folder.name}) + "\n")
     run.write("pairs.json", json.dumps(pairs(config, search, [candidate.genotype for candidate in scored])) + "\n")
-    train_networks(bench, [candidate.genotype for candidate in scored], run, "trained", observe, config.pool)
-    trained = train_networks(longer, best, run, "finalists", observe, config.pool)
+    told = of_part(observe, "networks of the pairs")
+    train_networks(bench, [candidate.genotype for candidate in scored], run, "trained", told, config.pool)
+    trained = train_networks(longer, best, run, "finalists", of_part(observe, "finalists"), config.pool)
     if successful := [record for record in trained if "accuracy" in record]:  # progressive selection: by the result
         chosen = max(successful, key=lambda candidate: candidate["accuracy"])
         run.write("genotype.json", Genotype.from_darts(chosen["genotype"]).to_json() + "\n")
@@ -268,6 +274,8 @@ def train_networks(
             )
     missing = [number for number in range(len(genotypes)) if number not in lines]
     tasks = [genotypes[number] for number in missing]
+    if genotypes and not missing:
+        observe(Progress("networks", len(lines), len(genotypes)))
     with closing(spread(workers, _arrive, bench, _train_one, tasks)) as results:
         for task, result in results:
             record = {"network": missing[task], **result}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from setn_lab.compute.spread import spread
 from setn_lab.compute.workers import Workers
-from setn_lab.config import expanded
 from setn_lab.kits import Extensions
 from setn_lab.runs import identity
+from setn_lab.runs.place import run_folder
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run, default_folder
 from setn_lab.search.config import TEMPLATE, SearchConfig
@@ -58,7 +58,7 @@ def train_together(
 
 def _folder(config: SearchConfig) -> Path:
     """The search's run folder, which need not be there yet."""
-    folder = default_folder(config, "search") if config.run_dir is None else expanded(config.run_dir, "run_dir")
+    folder = default_folder(config, "search") if config.run_dir is None else run_folder(config.run_dir, "run_dir")
     return folder.absolute()
 
 

@@ -52,7 +52,7 @@ class ComparisonInspector(Inspector):
 
 
 def _given(config: InspectConfig) -> list[Path]:
-    return list(dict.fromkeys([config.folder, *(reading.folder_of(folder) for folder in config.others)]))
+    return list(dict.fromkeys([config.folder, *(reading.compared_folder(folder) for folder in config.others)]))
 
 
 def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:

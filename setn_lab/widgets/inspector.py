@@ -17,13 +17,13 @@ from typing import Any
 
 import ipywidgets as w
 import pandas as pd
-import psutil
 from IPython.display import HTML, display
 
 from setn_lab.figures import style
 from setn_lab.inspection import reading
 from setn_lab.inspection.reading import InspectConfig, InspectionError
 from setn_lab.kits import Kit
+from setn_lab.notebook import headless
 
 FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their own size, or as wide as the page
 
@@ -136,14 +136,6 @@ def show(inspector_class: type[Inspector], config: InspectConfig) -> None:
         shown = [HTML(f"<p>{html.escape(str(error))}.</p>")]
     for item in shown:
         display(item)
-
-
-def headless() -> bool:
-    """Whether papermill started this process: then nobody is there to move a slider."""
-    try:
-        return any("papermill" in part for process in psutil.Process().parents()[:2] for part in process.cmdline()[:3])
-    except psutil.Error:  # a parent that may not be looked at, or has just ended
-        return False
 
 
 @lru_cache(maxsize=64)

@@ -492,7 +492,7 @@ def test_unknown_dataset_offers_the_nearest(given, near, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=rf"'{given}'.*'digits', 'cifar10', 'cifar100'.* folder") as e:
         load_images(given)
-    assert f"Did you mean '{near}'?" in str(e.value)
+    assert f"did you mean '{near}'?" in str(e.value)
 
 
 def test_unknown_dataset_without_a_near_name(tmp_path):
@@ -502,7 +502,7 @@ def test_unknown_dataset_without_a_near_name(tmp_path):
     for given in ("", "imagenet-in-the-attic"):
         with pytest.raises(DataError, match="nor a folder of images") as error:
             load_images(given)
-        assert "Did you mean" not in str(error.value)
+        assert "did you mean" not in str(error.value)
 
 
 # --- the cache of decoded images --------------------------------------------------------------------------
@@ -654,9 +654,9 @@ def test_cifar_without_a_network_says_what_to_put_where(dataset, archive, where,
     }
     with pytest.raises(DataError, match="no network here") as error:
         load_images(dataset, **options[where])
-    assert f"Put {archive} from https://" in str(error.value)
-    assert f" into {tmp_path / 'chosen'}, or pass" in str(error.value)
-    assert "a folder of images" in str(error.value)
+    assert f"put {archive} from https://" in str(error.value)
+    assert f" into {tmp_path / 'chosen'}, or into another" in str(error.value)
+    assert "a folder of your own images" in str(error.value)
 
 
 def test_cifar_through_torchvision(tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,7 +217,9 @@ def test_parameters_that_are_refused(values, word):
         InspectConfig(**values)
 
 
-def test_further_runs_are_separated_by_commas():
+def test_further_runs_are_separated_by_commas(tmp_path, monkeypatch):
     assert InspectConfig().others == []
     assert InspectConfig(compare="runs/a, ~/b ,c").others == ["runs/a", "~/b", "c"]
-    assert InspectConfig(run_dir="~/x").folder == Path("~/x").expanduser()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "x").mkdir()
+    assert InspectConfig(run_dir="~/x").folder == tmp_path / "x"

@@ -1,12 +1,18 @@
 """The inspectors as a user has them: in JupyterLab and as a page of Voila, in a real Chromium."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pictures
 import pytest
 from playwright.sync_api import expect
 from written_run import write_run
 
+from setn_lab import workbench
+from setn_lab.search import report
+
+ROOT = Path(__file__).parents[2]
 EPOCHS, CANDIDATES = 4, 12
 PATIENCE = 1000 * pictures.PATIENCE  # milliseconds
 
@@ -75,6 +81,33 @@ def test_in_jupyterlab(notebook, page):
         page.get_by_text("Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         use_the_inspectors(page)
+
+
+def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(tmp_path, monkeypatch, page):
+    for name in ("notebooks", "reports", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("runs"))
+    run = write_run(tmp_path / "reports" / "runs" / "search-written", EPOCHS, CANDIDATES)
+    (run / "environment.json").write_text('{"kind": "search"}', encoding="utf-8")
+    report.save(report.SearchRun.read(run))
+    monkeypatch.setenv("SETN_LAB_RUNS", str(run.parent))
+    workbench.refresh(tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "notebooks").iterdir() if path.is_file()}
+    options = ["--allow-root", "--ServerApp.token=secret", f"--ServerApp.root_dir={tmp_path}"]
+    with pictures.server(tmp_path, "jupyterlab", *options) as (address, _):
+        page.goto(f"{address}/lab/tree/work/start.ipynb?token=secret")
+        expect(page.get_by_role("heading", name="The newest runs")).to_be_visible(timeout=PATIENCE)
+        page.get_by_text("Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        row = page.locator(".jp-OutputArea").get_by_role("row").filter(has_text="search-written")
+        expect(row).to_contain_text("finished", timeout=PATIENCE)
+        row.get_by_role("link", name="cells").click()
+        expect(page.get_by_role("tab", name="cells.svg")).to_be_visible()
+        page.get_by_role("tab", name="start.ipynb").click()
+        page.locator(".jp-RenderedMarkdown").get_by_role("link", name="search.ipynb").first.click()
+        expect(page.get_by_role("heading", name="Search for a cell")).to_be_visible(timeout=PATIENCE)
+        page.keyboard.press("Control+s")
+        expect(page.get_by_role("tab", name="search.ipynb")).to_be_visible()
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_as_a_page_behind_a_token(notebook, page):

@@ -28,7 +28,7 @@ NOTEBOOK = ROOT / "notebooks" / "search.ipynb"
 INTEGER = "an integer of at least 1 is allowed"
 PARAMETER_ERRORS = [
     ("epcohs", "3", ["epcohs: 3 (int) given", "did you mean epochs?"]),
-    ("resume", "false", ["resume: 'false' (str) given", "no such parameter", "Allowed: dataset, data_dir"]),
+    ("resume", "false", ["resume: 'false' (str) given", "no such parameter", "Allowed: preset, dataset, data_dir"]),
     ("interactive", "false", ["interactive: 'false' (str) given", "True or False is allowed", "-p interactive False"]),
     ("epochs", "4e2", ["epochs: 400.0 (float) given", INTEGER, "-p epochs 400"]),
     ("channels", "none", ["channels: 'none' (str) given", INTEGER]),
@@ -192,7 +192,15 @@ def finished(tmp_path_factory, parameters):
 
 def test_a_run_leaves_its_folder_and_a_notebook_with_figures(finished):
     products = {"config.json", "environment.json", "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl"}
-    products |= {"baseline.jsonl", "genotype.json", "sizes.json", "identity.json", "checkpoints", "lock"}
+    products |= {
+        "baseline.jsonl",
+        "genotype.json",
+        "leaders.json",
+        "sizes.json",
+        "identity.json",
+        "checkpoints",
+        "lock",
+    }
     figures = {"cells.svg", "candidates.svg", "curves.svg", "evaluator.svg"}
     assert {path.name for path in finished.iterdir()} == products | figures
     for name in figures:
@@ -241,6 +249,7 @@ def test_bad_parameters_end_papermill_soon(tmp_path):
     done = papermill(str(NOTEBOOK), str(tmp_path / "out.ipynb"), *bad, runs=tmp_path / "runs")
     assert time.monotonic() - started < 30  # 15 where nothing else runs
     assert done.returncode != 0
+    assert "setn_lab/" not in done.stderr  # no trace of the library
     message = done.stderr.split("ConfigError: ")[-1]
     for part in (
         "epcohs: 3 (int) given",
@@ -251,3 +260,20 @@ def test_bad_parameters_end_papermill_soon(tmp_path):
     ):
         assert part in message
     assert not (tmp_path / "runs").exists()
+
+
+def test_without_images_and_network_the_notebook_says_first_what_to_do(tmp_path):
+    output = tmp_path / "out.ipynb"
+    environment = surroundings(tmp_path / "runs") | {"https_proxy": "http://localhost:9", "HOME": str(tmp_path)}
+    environment |= {"SETN_LAB_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(command(str(NOTEBOOK), str(output)), capture_output=True, text=True, env=environment)
+    assert done.returncode != 0
+    cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
+    (error,) = (one for cell in cells for one in cell.get("outputs", []) if one["output_type"] == "error")
+    assert error["ename"] == "DataError"
+    lines = error["traceback"]
+    assert len(lines) < 8
+    assert lines[0].startswith("DataError: dataset: 'cifar10' is not in ")
+    for way in ("-p preset quick", "-p dataset FOLDER", "-p data_dir FOLDER"):
+        assert sum(way in line for line in lines) == 1
+    assert not [line for line in lines if ".py" in line]

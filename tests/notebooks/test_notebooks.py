@@ -46,7 +46,7 @@ def code_of(name):
 
 
 def test_all_notebooks_are_tested_here():
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == set(CONFIGS)
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {*CONFIGS, "start"}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -54,7 +54,7 @@ def test_the_parameters_are_the_configs_fields_with_its_defaults(name):
     names: dict[str, object] = {}
     exec(code_of(name)[0], {}, names)
     annotations = names.pop("__annotations__")
-    defaults = dataclasses.asdict(CONFIGS[name]())
+    defaults = dataclasses.asdict(CONFIGS[name]()) | ({"preset": None} if hasattr(CONFIGS[name], "presets") else {})
     assert names.keys() == annotations.keys() == defaults.keys()
     assert {key: (type(value), value) for key, value in names.items()} == {
         key: (type(value), value) for key, value in defaults.items()
@@ -108,7 +108,21 @@ def test_papermill_can_read_the_parameters(name):
     assert not [comment for comment in comments if "=" in comment]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [*CONFIGS, "start"])
+def test_the_notebook_is_as_jupyter_writes_it(name):
+    text = (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert text == nbformat.writes(nbformat.reads(text, as_version=4)) + "\n"
+    assert json.loads(text)["metadata"]["kernelspec"]["display_name"] == "Python 3 (ipykernel)"  # as a kernel says it
+
+
+def test_the_first_notebook_leads_to_every_other_one():
+    text = "".join("".join(cell["source"]) for cell in cells_of("start"))
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert {f"{name}.ipynb" for name in CONFIGS} <= set(links)
+    assert not [link for link in links if not (NOTEBOOKS / link).exists()]
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "start"])
 def test_the_notebook_is_short_and_clean(name):
     assert len(cells_of(name)) <= 12
     for source in code_of(name):
@@ -127,7 +141,7 @@ def test_papermill_lists_every_parameter_with_its_help(name):
 
     shown = CliRunner().invoke(papermill, ["--help-notebook", str(NOTEBOOKS / f"{name}.ipynb")])
     assert shown.exit_code == 0, shown.output
-    fields = {field.name for field in dataclasses.fields(CONFIGS[name])}
+    fields = {parameter.name for parameter in describe(CONFIGS[name])}
     assert set(re.findall(r"^  (\w+): (?:str|int|float|bool) \(default ", shown.output, re.MULTILINE)) == fields
     for one in describe(CONFIGS[name]):
         assert one.text in shown.output

@@ -77,5 +77,5 @@ def test_the_notebook_takes_it_and_an_unknown_one_is_refused():
     assert (
         config_of_notebook("search", SearchConfig, "evaluator_gradient", "favourite").evaluator_gradient == "favourite"
     )
-    with pytest.raises(ConfigError, match=r"evaluator_gradient: 'favorite'.*'favourite'.*did you mean favourite"):
+    with pytest.raises(ConfigError, match=r"evaluator_gradient: 'favorite'.*did you mean favourite\?.*'favourite'"):
         config_of_notebook("search", SearchConfig, "evaluator_gradient", "favorite")

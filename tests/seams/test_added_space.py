@@ -237,6 +237,6 @@ def test_the_inspectors_show_it(finished):
 
 
 def test_bad_values_are_refused_with_its_name_among_the_allowed(finished):
-    with pytest.raises(ValueError, match=r"space: 'chian' .*'chain'.*did you mean chain"):
+    with pytest.raises(ValueError, match=r"space: 'chian' .*did you mean chain\?.*'chain'"):
         SearchConfig(space="chian")
     assert kits.KITS["chain"] is CHAIN

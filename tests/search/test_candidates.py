@@ -514,8 +514,11 @@ def test_racing_selects_among_those_that_saw_all_images(tmp_path, monkeypatch):
     seen = [candidate(1.0, 0.9), candidate(2.0, 0.5), candidate(3.0, 0.25, 1)]
     scored = [Candidate(**{**vars(one), "images": images}) for one, images in zip(seen, (20, 200, 200), strict=True)]
     monkeypatch.setattr(module, "score_by_racing", lambda *arguments: scored)
+    compared = []
+    monkeypatch.setattr(module, "leaders", lambda search, candidates: compared.extend(candidates) or [])
     with open_run(tmp_path, **RACE) as run:
         assert search_candidates(search, run) is scored[1]
+    assert compared == scored[1:]
 
 
 def test_a_race_with_a_baseline_scores_the_baseline_in_full(tmp_path):

@@ -396,10 +396,10 @@ def test_a_search_that_took_a_template_needs_its_source_no_more(tmp_path, outcom
     shutil.rmtree(folder)
     assert outcome(searched(read_config(tmp_path / "stopped"))) == outcome(tmp_path / "whole")
     assert searched(replace(taken, candidates=4)) == tmp_path / "whole"  # other candidates, of the same template
-    with pytest.raises(ConfigError, match=r"template_run: .* no run folder"):
+    with pytest.raises(ConfigError, match=r"template_run: .* does not exist"):
         searched(replace(taken, run_dir=str(tmp_path / "new")))
     shutil.rmtree(tmp_path / "stopped" / "checkpoints")
-    with pytest.raises(ConfigError, match="no checkpoint of the finished template"):
+    with pytest.raises(ConfigError, match=r"template_run: .* does not exist"):
         searched(stopped)
 
 

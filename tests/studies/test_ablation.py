@@ -237,7 +237,10 @@ def test_a_study_is_killed_while_a_search_runs_whose_template_it_shares(
 def test_a_finished_study_does_nothing_again(finished, values, monkeypatch):
     folder, root = finished
     before = {path: path.stat().st_mtime_ns for path in root.glob("search-*/*.jsonl")}
-    assert study(monkeypatch, root, values, lambda progress: pytest.fail("something was done")) == folder
+    told = []
+    assert study(monkeypatch, root, values, told.append) == folder
+    assert told
+    assert not [one for one in told if one.record is not None or not one.finished]  # that it was done before
     assert {path: path.stat().st_mtime_ns for path in root.glob("search-*/*.jsonl")} == before
 
 

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from references import opened
 
+from setn_lab import notebook
 from setn_lab.inspection import pictures
 from setn_lab.inspection.reading import InspectConfig
 from setn_lab.runs.run import Run
@@ -112,17 +113,17 @@ def test_papermill_is_shown_figures_and_a_missing_run_is_a_sentence(tmp_path, di
 )
 def test_papermill_is_known_by_its_process(lines, expected, monkeypatch):
     parents = [SimpleNamespace(cmdline=lambda line=line: line) for line in lines]
-    monkeypatch.setattr(inspector.psutil, "Process", lambda: SimpleNamespace(parents=lambda: parents))
-    assert inspector.headless() == expected
+    monkeypatch.setattr(notebook.psutil, "Process", lambda: SimpleNamespace(parents=lambda: parents))
+    assert notebook.headless() == expected
 
 
 def test_a_parent_that_may_not_be_asked_is_not_papermill(monkeypatch):
     def refuse():
-        raise inspector.psutil.AccessDenied(1)
+        raise notebook.psutil.AccessDenied(1)
 
     parents = [SimpleNamespace(cmdline=lambda: ["jupyter-lab"]), SimpleNamespace(cmdline=refuse)]
-    monkeypatch.setattr(inspector.psutil, "Process", lambda: SimpleNamespace(parents=lambda: parents))
-    assert not inspector.headless()
+    monkeypatch.setattr(notebook.psutil, "Process", lambda: SimpleNamespace(parents=lambda: parents))
+    assert not notebook.headless()
 
 
 # Errors of our own

@@ -9,11 +9,11 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, bounded, build, later, unhashed, values_of
-from setn_lab.runs.progress import Observer
+from setn_lab.runs.progress import Observer, of_part
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
@@ -39,6 +39,8 @@ class StudyRow(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class GroundTruthConfig(StudyConfig):
     """The parameters of the study with true accuracies. Raises ConfigError."""
+
+    presets: ClassVar[str] = "groundtruth"
 
     space: Literal["nasbench201"] = "nasbench201"  # whose true accuracies are known
 
@@ -128,14 +130,15 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
     searches = list(sharing(search for _, _, search in rows))
     with session(config.pool):
         train_together(searches, config.pool, observe)
-        for (name, seed, _), search_config in zip(rows, searches, strict=True):
+        for number, ((name, seed, _), search_config) in enumerate(zip(rows, searches, strict=True), 1):
+            told = of_part(observe, f"{name}, seed {seed}", (number, len(searches)))
             with Run.open(search_config, "search") as own:
                 search = prepare_search(search_config, own)
-                train(search, own, observe)
-                score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", observe, config.pool)
-                score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", observe, config.pool)
+                train(search, own, told)
+                score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", told, config.pool)
+                score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", told, config.pool)
                 for journal in ("evaluator", "metrics"):
                     copy_journal(own, journal, run, f"{name}-{seed}.{journal}")
-                score(search, run, "argmax", 1, f"{name}-{seed}.argmax", observe, config.pool)
+                score(search, run, "argmax", 1, f"{name}-{seed}.argmax", told, config.pool)
                 folders[f"{name}-{seed}"] = own.folder.name
                 run.write("runs.json", json.dumps(folders, indent=1) + "\n")

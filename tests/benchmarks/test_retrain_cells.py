@@ -34,7 +34,8 @@ def report(tmp_path_factory):
 def test_winners_and_uniform_cells_are_trained_on_averaged_images(report):
     found = json.loads((report / "report" / "summary.json").read_text(encoding="utf-8"))
     winners = [
-        Genotype.from_json((report / f"search-{seed}" / "genotype.json").read_text()).to_darts() for seed in (0, 1)
+        Genotype.from_json((report / f"search-{seed}" / "genotype.json").read_text(encoding="utf-8")).to_darts()
+        for seed in (0, 1)
     ]
     uniform = [line["genotype"] for line in read_journal(report / "search-0" / "baseline.jsonl")[:3]]
     assert [cell["genotype"] for cell in found["cells"]] == [*winners, *uniform, "SETN"]

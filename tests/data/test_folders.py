@@ -138,7 +138,7 @@ def test_spellings_of_a_folder_come_to_one_path(tmp_path, monkeypatch):
         assert resolve_dataset(spelling) == (tmp_path / "images").resolve()
     assert [resolve_dataset(name) for name in ("digits", "cifar10", "cifar100")] == ["digits", "cifar10", "cifar100"]
     assert resolve_dataset("./digits") == (tmp_path / "digits").resolve()
-    with pytest.raises(DataError, match="'picture' is neither"):
+    with pytest.raises(DataError, match="'picture' given; it is neither"):
         resolve_dataset("picture")
 
 

@@ -70,7 +70,7 @@ def test_a_study_runs_with_it(tmp_path, tiny, monkeypatch):
         ablation.measure_costs(config, run)  # in processes of their own
         assert (run.folder / "costs.json").exists()
     searched = {path.name for path in (tmp_path / "runs").iterdir()}
-    assert len(searched) == 3
+    assert len(searched) == 4
 
 
 def test_the_notebook_takes_it_and_an_unknown_one_is_refused():

@@ -406,7 +406,7 @@ def test_a_search_that_took_a_template_needs_its_source_no_more(tmp_path, outcom
 def test_a_template_that_cannot_be_taken_says_why(tmp_path):
     joint = SearchConfig(**SMALL, run_dir=str(tmp_path / "joint"))
     taken = replace(joint, template_run=str(tmp_path / "joint"), evaluator_epochs=1, run_dir=str(tmp_path / "taken"))
-    with pytest.raises(ConfigError, match=r"template_run: .* no run folder"):
+    with pytest.raises(ConfigError, match=r"template_run: .* does not exist"):
         Run.open(taken, "search")
     with Run.open(joint, "search") as run:
         search = prepare_search(joint, run)

@@ -277,7 +277,7 @@ def test_a_run_of_other_parameters_is_refused_with_the_fields_that_differ(values
 
 
 def test_a_folder_that_is_no_run_is_named(values, tmp_path):
-    with pytest.raises(ConfigError, match="nowhere was given as a search's run folder"):
+    with pytest.raises(ConfigError, match="nowhere' given, which does not exist"):
         ablation_report.describe(AblationConfig(**values, setn_non_run=str(tmp_path / "nowhere")))
 
 

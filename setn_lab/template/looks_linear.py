@@ -5,7 +5,8 @@ become noise, and here each drawn architecture makes other features of an image:
 from one step to the next. So the second half of all channels begins as the negative of the first. A convolution that
 reads both halves after a ReLU has relu(x) - relu(-x) = x. Each operation begins as the identity or what is left of it
 at stride 2, pools as they are, and a cell's input as the mean of the nodes that it reads: whatever is drawn, the
-features mean the same. A tenth of the weights as they were drawn is added, so that edges differ.
+features mean the same. A tenth of the weights as they were drawn is added, so that edges differ. In NAS-Bench-201's
+space nodes are sums, which need nothing of their own: they stay mirrored, and differ by scale and smoothing alone.
 
 An odd channel, which has no other half, and modules that are not the library's own keep what was drawn.
 """

@@ -24,7 +24,7 @@ from setn_lab.space.genotype import OPERATIONS, Genotype
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
 from setn_lab.space.protocol import Space
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
-from setn_lab.template.looks_linear import look_linear
+from setn_lab.template.looks_linear import look_linear, look_linear_nasbench201
 from setn_lab.template.nasbench201 import NASBench201Template
 from setn_lab.template.setn import Template
 
@@ -119,6 +119,7 @@ KITS = {
         networks=None,
         final_size=(16, 5),
         text_form="text",
+        look_linear=look_linear_nasbench201,
     ),
 }
 

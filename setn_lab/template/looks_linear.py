@@ -5,7 +5,8 @@ become noise, and here each drawn architecture makes other features of an image:
 from one step to the next. So the second half of all channels begins as the negative of the first. A convolution that
 reads both halves after a ReLU has relu(x) - relu(-x) = x. Each operation begins as the identity or what is left of it
 at stride 2, pools as they are, and a cell's input as the mean of the nodes that it reads: whatever is drawn, the
-features mean the same. A tenth of the weights as they were drawn is added, so that edges differ.
+features mean the same. A tenth of the weights as they were drawn is added, so that edges differ. In NAS-Bench-201's
+space nodes are sums, which need nothing of their own: they stay mirrored, and differ by scale and smoothing alone.
 
 An odd channel, which has no other half, and modules that are not the library's own keep what was drawn.
 """
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from setn_lab.network.operations import FactorizedReduce, ReLUConvBN
+from setn_lab.template.nasbench201 import NASBench201Template
 from setn_lab.template.setn import Template
 
 DRAWN = 0.1  # the part of the drawn weights that is added
@@ -29,10 +31,7 @@ def look_linear(template: Template, rng: np.random.Generator) -> None:
 
     rng: where a cell has other channels than what it reads, their first mixture is drawn from it, orthonormal.
     """
-    stem: Any = template.stem[0]
-    half = stem.out_channels // 2
-    with torch.no_grad():
-        stem.weight[half : 2 * half] = -stem.weight[:half]
+    _mirror(template.stem)
     for index, (spot, cell) in enumerate(zip(template.plan, template.cells, strict=True)):
         for preprocess, channels, source in (
             (cell.preprocess0, spot.before_previous, index - 2),
@@ -40,13 +39,44 @@ def look_linear(template: Template, rng: np.random.Generator) -> None:
         ):
             blocks = 1 if source < 0 else template.space.nodes  # the stem's output, or the nodes of that cell
             _fill(preprocess.body, _orthonormal(spot.channels // 2, channels // blocks // 2, rng), blocks)
-        for operation in cell.edges.modules():
-            if type(operation) is ReLUConvBN:
-                _fill(operation.body, np.eye(spot.channels // 2), 1)
+        _fill_operations(cell.edges)
+
+
+def look_linear_nasbench201(template: NASBench201Template, rng: np.random.Generator) -> None:
+    """The same for a template of NAS-Bench-201's space.
+
+    rng: both ways through a reduction begin as one orthonormal mixture, which is drawn from it.
+    """
+    _mirror(template.stem)
+    for cell in template.cells:
+        _fill_operations(cell.edges)
+    for reduction in template.reductions:
+        channels = reduction.first.body.in_channels
+        mixture = _orthonormal(channels, channels // 2, rng)
+        _fill(reduction.first.body, mixture, 1)
+        _fill(reduction.second.body, np.eye(channels), 1)
+        _fill(reduction.shortcut, mixture, 1)
+
+
+@torch.no_grad()
+def _mirror(stem: Any) -> None:
+    """Let the second half of the channels of the stem, a convolution first, be the negative of the first."""
+    weight = stem[0].weight
+    half = len(weight) // 2
+    weight[half : 2 * half] = -weight[:half]
+
+
+def _fill_operations(edges: nn.Module) -> None:
+    """Make the operations with weights begin as the identity."""
+    for operation in edges.modules():
+        if type(operation) is ReLUConvBN:
+            channels: Any = operation.norm.num_features
+            _fill(operation.body, np.eye(channels // 2), 1)
 
 
 def _fill(body: nn.Module, half: NDArray[np.float64], blocks: int) -> None:
-    """Make what follows a ReLU begin as the linear map `half` of the first half of the channels, and of the second.
+    """Make what reads channels, after a ReLU or not, begin as the linear map `half` of their first half, and of the
+    second.
 
     blocks: nodes side by side in the input, each of which has two halves; the map is of their mean.
     """

@@ -18,7 +18,8 @@ from setn_lab.template.norm import BatchNorm
 class NASBench201Template(nn.Module):
     """The weight-sharing network of this space; arguments and weights as in `template.setn.Template`."""
 
-    cells: Any  # a ModuleList of Cells
+    cells: Any  # ModuleLists, of Cells and of Reductions
+    reductions: Any
 
     def __init__(
         self,

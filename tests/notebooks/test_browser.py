@@ -96,6 +96,7 @@ def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(tmp_path,
     with pictures.server(tmp_path, "jupyterlab", *options) as (address, _):
         page.goto(f"{address}/lab/tree/work/start.ipynb?token=secret")
         expect(page.get_by_role("heading", name="The newest runs")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE)  # else nothing is run
         page.get_by_text("Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         row = page.locator(".jp-OutputArea").get_by_role("row").filter(has_text="search-written")

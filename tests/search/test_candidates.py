@@ -110,7 +110,7 @@ def test_scored_candidates_are_not_scored_again(run, fake):
     asked = len(fake)
     assert score(search, run, "uniform", 30, observe=reports.append) == first
     assert len(fake) == asked
-    assert [(report.done, report.work) for report in reports[len(first) :]] == [(len(first), (0, 0))]  # nothing to do
+    assert [report.done for report in reports[len(first) :]] == [len(first)]  # told once that nothing is to be done
     run.keep("candidates", 4)
     assert score(search, run, "uniform", 30) == first
     assert len(fake) == asked + len(first) - 4

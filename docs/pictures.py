@@ -66,7 +66,11 @@ def server(folder: Path, *command: str) -> Iterator[tuple[str, Path]]:
         yield f"http://localhost:{port}", log
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        try:
+            process.wait(PATIENCE / 2)
+        except subprocess.TimeoutExpired:  # Jupyter waits for its kernels, now and then for ever
+            process.kill()
+            process.wait()
 
 
 @contextmanager

@@ -198,7 +198,9 @@ class SearchConfig(TemplateConfig):
         with suppress(identity.IdentityError):
             stored = identity.read(run_folder(self.run_dir, "run_dir")) or {"contents": {}}
             facts = stored["contents"].get("template_run", {})
-            return facts if facts.get("where") in [str(path) for path in places(text, "template_run")] else None
+            return (
+                facts if facts.get("where") in [str(path.resolve()) for path in places(text, "template_run")] else None
+            )
         return None
 
 

@@ -49,6 +49,12 @@ def randomized(module: torch.nn.Module, seed: int = 1, scale: float = 1.0) -> to
     return module
 
 
+def filter_lengths(template: torch.nn.Module) -> list[float]:
+    """The length of every filter of a template's convolutions behind the stem."""
+    filters = [weight for name, weight in template.named_parameters() if weight.dim() == 4 and name != "stem.0.weight"]
+    return [length for weight in filters for length in weight.flatten(1).norm(dim=1).tolist()]
+
+
 def random_evaluator(space, seed: int = 1, scale: float = 1.0) -> Evaluator:
     """An evaluator far from uniform."""
     return randomized(Evaluator(space), seed, scale)

@@ -10,15 +10,18 @@ evaluator's log-probability and the one-shot loss over the uniform candidates: n
 
 import argparse
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import relaxations
 import torch
 import yaml
 from scipy.stats import spearmanr
 
 from setn_lab.config import build
+from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.figures.page import table
 from setn_lab.runs.environment import environment
 from setn_lab.runs.run import Run
@@ -33,6 +36,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sampled losses, 20 epochs": {"evaluator_gradient": "rloo", "evaluator_epochs": 20},
     "Eq. 10, 60 epochs": {"evaluator_gradient": "mixture", "evaluator_epochs": 60},
     "Eq. 10, 20 epochs": {"evaluator_gradient": "mixture", "evaluator_epochs": 20},
+    "straight-through Gumbel, 60 epochs": {"evaluator_gradient": "straight-through", "evaluator_epochs": 60},
+    "straight-through Gumbel, 20 epochs": {"evaluator_gradient": "straight-through", "evaluator_epochs": 20},
+    "ReinMax, 60 epochs": {"evaluator_gradient": "reinmax", "evaluator_epochs": 60},
+    "ReinMax, 20 epochs": {"evaluator_gradient": "reinmax", "evaluator_epochs": 20},
 }
 
 
@@ -97,6 +104,8 @@ def main() -> None:
     parser.add_argument("--preset", type=Path, default=Path(__file__).parent.parent / "notebooks/presets/quick.yaml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
+    GRADIENTS["straight-through"] = functools.partial(relaxations.Relaxed, draw=relaxations.gumbel)
+    GRADIENTS["reinmax"] = functools.partial(relaxations.Relaxed, draw=relaxations.reinmax)
     preset = yaml.safe_load(args.preset.read_text(encoding="utf-8"))
     folders = {seed: template_of({**preset, "seed": seed}) for seed in args.seeds}
     rows, summary = [], []

@@ -94,6 +94,11 @@ class Search:
             self.average.load_state_dict(template.state_dict())
         self.held.epochs, self.held.folder = 0, None
 
+    def first_template(self) -> Any:
+        """A template of its own on the device, with weights as torch draws them and no training."""
+        template, _ = _networks(replace(self.config, template_init="uniform"), self.kit, self.space, self.train)
+        return template.to(self.device)
+
     @property
     def steps(self) -> int:
         """Steps in an epoch: full batches of D_train."""

@@ -4,15 +4,24 @@ Higher is better in each. Batch norms have the statistics of the batch, as in th
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from setn_lab.data.batches import normalize_images
+from setn_lab.runs.progress import Observer, Progress
+from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.search.setup import Search
+from setn_lab.search.sources import Source, draw
+
+JOURNAL = "zero-cost"
 JACOBIAN_OFFSET = 1e-5  # keeps the logarithm of an eigenvalue of 0 finite
 _ATEN = torch.ops.aten
 RELUS = (
@@ -92,7 +101,42 @@ ZERO_COST: dict[str, Callable[[nn.Module, Tensor, Tensor], float]] = {
 }
 
 
-class Path(nn.Module):
+def score_untrained(
+    search: Search, run: Run, source: Source, count: int, images: int, observe: Observer = lambda progress: None
+) -> None:
+    """Score `count` architectures of a source, with the template's first weights, on the first `images` of D_val.
+
+    A line each in the journal JOURNAL, which an interrupted study goes on with: the genotype and the predictors by
+    name. Raises RunError where the journal holds other architectures.
+    """
+    drawn = draw(search, source, count)
+    texts = [search.space.write(search.space.genotype(architecture)) for architecture in drawn]
+    done = [record["genotype"] for record in run.read(JOURNAL)]
+    if done != texts[: len(done)]:
+        raise RunError(f"{run.folder / JOURNAL}.jsonl: holds other architectures: move it away to score them again")
+    chosen = search.valid.images[:images], search.valid.labels[:images]
+    batch = normalize_images(chosen[0], search.normalization), chosen[1]
+    template = search.first_template()
+    for place in range(len(done), len(drawn)):
+        network = Untrained(template, drawn[place])
+        scores = {name: predictor(network, *batch) for name, predictor in ZERO_COST.items()}
+        run.append(JOURNAL, {"genotype": texts[place], **scores})
+        observe(Progress("untrained networks", place + 1, len(drawn)))
+
+
+def read_untrained(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+    """The genotypes of the journal JOURNAL and by predictor its scores, each (n,); nothing without the journal.
+
+    A score that is not a number is the worst there is: -inf.
+    """
+    records = read_journal(folder / f"{JOURNAL}.jsonl")
+    scores = {name: np.array([record[name] for record in records], dtype=float) for name in ZERO_COST if records}
+    return [record["genotype"] for record in records], {
+        name: np.where(np.isnan(values), -np.inf, values) for name, values in scores.items()
+    }
+
+
+class Untrained(nn.Module):
     """One architecture of a template as a network of its own: images (b, c, h, w), normalised, to logits."""
 
     def __init__(self, template: Any, architecture: np.ndarray) -> None:

@@ -19,13 +19,15 @@ from scipy.stats import kendalltau, spearmanr
 
 from setn_lab.cli import main
 from setn_lab.config import ConfigError
+from setn_lab.data.batches import normalize_images
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search.candidates import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.space import nasbench201
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
+from setn_lab.studies import zero_cost
 from setn_lab.studies.groundtruth import figures, report, results, study
 from setn_lab.studies.groundtruth.study import GroundTruthConfig
 from setn_lab.studies.groundtruth.table import TableError
@@ -48,7 +50,8 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def config(tiny, table):
     values = {**tiny, "nodes": 4, "epochs": 2, "candidates": DRAWN, "table": str(table)}
-    return GroundTruthConfig(**values, seeds=SEEDS, ranked=RANKED, switches=", ".join(SWITCHES), evaluator_lr=0.5)
+    rows = {"seeds": SEEDS, "ranked": RANKED, "switches": ", ".join(SWITCHES), "zero_cost_images": 6}
+    return GroundTruthConfig(**values, **rows, evaluator_lr=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +240,48 @@ def test_what_costs_nothing_chooses_among_the_same_candidates(finished, found, c
                 best = [truth.of(one.array) for one, count in zip(some, counts, strict=True) if count == max(counts)]
                 assert free["convolutions"] == pytest.approx(np.mean(best))
                 assert free["parameters"] == pytest.approx(free["convolutions"])  # 9 to 1 is their ratio of weights
+                losses = [loss for _, loss, _ in scored(finished, f"{name}-{result.seed}", journal)][:DRAWN]
+                ranks = [
+                    sum((loss < other) + (loss == other) / 2 for other in losses)
+                    + sum((count > other) + (count == other) / 2 for other in counts)
+                    for loss, count in zip(losses, counts, strict=True)
+                ]
+                best = [truth.of(one.array) for one, rank in zip(some, ranks, strict=True) if rank == max(ranks)]
+                assert free[results.BLEND] == pytest.approx(np.mean(best))
     text = report.choices_table(found)
     assert text.count("| candidates |") == text.count("| uniform |") == len(found.rows)
+
+
+def test_scores_before_training_are_those_of_untrained_networks(finished, found, config):
+    (_, _, search_config), *_ = config.searches()
+    search = prepare_search(search_config)
+    uniform = read_journal(finished / "setn-0.uniform.jsonl")
+    records = read_journal(finished / "zero-cost.jsonl")
+    assert {record["genotype"] for record in records} == {record["genotype"] for record in uniform}
+    images, labels = search.valid.images[:6], search.valid.labels[:6]
+    batch = normalize_images(images, search.normalization), labels
+    for record in records[:3]:
+        architecture = SPACE.encode(SPACE.read(record["genotype"]))
+        network = zero_cost.Untrained(search.template, architecture)
+        assert all(record[name] == score(network, *batch) for name, score in zero_cost.ZERO_COST.items())
+    true = config.truth().of(np.array([SPACE.encode(SPACE.read(record["genotype"]))[0] for record in records]))
+    for name, agreement in found.zero_cost.items():
+        values = [-np.inf if np.isnan(record[name]) else record[name] for record in records]
+        assert agreement["100%"]["kendall_tau"] == pytest.approx(kendalltau(values, true).statistic)
+    assert all(f"| {name}, of {RANKED} |" in report.ranking_table(found) for name in zero_cost.ZERO_COST)
+
+
+def test_scores_before_training_go_on_and_refuse_others(finished, config, tmp_path):
+    (_, _, search_config), *_ = config.searches()
+    search = prepare_search(search_config)
+    whole = (finished / "zero-cost.jsonl").read_bytes()
+    with Run.open(replace(config, run_dir=str(tmp_path / "run")), "groundtruth") as run:
+        run.write("zero-cost.jsonl", b"".join(whole.splitlines(True)[:5]).decode())
+        zero_cost.score_untrained(search, run, "uniform", RANKED, 6)
+        assert (run.folder / "zero-cost.jsonl").read_bytes() == whole
+        run.write("zero-cost.jsonl", b"".join(whole.splitlines(True)[1:3]).decode())
+        with pytest.raises(RunError, match="other architectures"):
+            zero_cost.score_untrained(search, run, "uniform", RANKED, 6)
 
 
 def test_the_ceiling_compares_what_the_table_has_twice(config):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from setn_lab.kits import KITS
-from setn_lab.studies.zero_cost import ZERO_COST, Path, grad_norm, jacob_cov, nwot, synflow
+from setn_lab.studies.zero_cost import ZERO_COST, Untrained, grad_norm, jacob_cov, nwot, synflow
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_an_architecture_of_a_template_is_a_network(space):
     pixels = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     scores = []
     for architecture in kit.evaluator(own).distributions().sample(np.random.default_rng(0), 3):
-        path = Path(template, architecture)
+        path = Untrained(template, architecture)
         torch.testing.assert_close(path(pixels), template.sampled(pixels, template.per_cell(architecture)))
         scores.append([score(path, pixels, torch.arange(6)) for score in ZERO_COST.values()])
         assert scores[-1] == [score(path, pixels, torch.arange(6)) for score in ZERO_COST.values()]  # nothing is left

@@ -12,7 +12,7 @@ from setn_lab.space import nasbench201
 from setn_lab.space.names import label
 from setn_lab.studies import tables
 from setn_lab.studies.groundtruth.figures import epochs_figure, scatter_figure
-from setn_lab.studies.groundtruth.results import DRAWS, RankAgreement, RowResult, Study, uses
+from setn_lab.studies.groundtruth.results import BLEND, DRAWS, RankAgreement, RowResult, Study, uses
 from setn_lab.studies.groundtruth.study import GroundTruthConfig
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN
 
@@ -20,6 +20,7 @@ CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",
     "runs.json": "the searches' run folders",
+    "zero-cost.jsonl": "scores of uniform architectures before any training",
     "*.candidates.jsonl": "a line per candidate of the evaluator, a file a row and seed",
     "*.uniform.jsonl": "the same for uniform architectures",
     "*.evaluator.jsonl": "the evaluator's probabilities after each epoch",
@@ -69,7 +70,7 @@ def summary(study: Study) -> dict[str, Any]:
             rows["setn-rand"] = random | {"kendall_tau_mean": rows[name]["kendall_tau_mean"]}
     truth = study.truth
     about = {"run": study.folder.name, "table_column": truth.column, "optimum": float(truth.accuracy.max())}
-    return {**about, **rows, "baselines": study.baselines}
+    return {**about, **rows, "baselines": study.baselines, "zero_cost": study.zero_cost}
 
 
 def _columns(seeds: list[RowResult]) -> dict[str, list[float | None]]:
@@ -123,10 +124,15 @@ def ranking_table(study: Study) -> str:
     """How the one-shot loss ranks uniform architectures, beside what costs nothing and what is published, as Markdown.
 
     In a cell: among all, then among the best 50%, 10% and 1% by true accuracy.
+    The blend has the ranks among the uniform ones.
     """
     rows = []
     for name, seeds in study.rows.items():
         rows.append([name, *_ranking_cells([result.agreement for result in seeds])])
+    for name, seeds in study.rows.items():
+        rows.append([f"{name}: {BLEND}", *_ranking_cells([result.blend for result in seeds])])
+    for name, found in study.zero_cost.items():
+        rows.append([f"{name}, of {study.untrained}", *_ranking_cells([found])])
     for name, found in study.baselines.items():
         rows.append([name.replace("_", "-"), *_ranking_cells([found])])
     if study.truth.column == PUBLISHED_FOR:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions
 from setn_lab.kits import KITS
@@ -16,10 +17,12 @@ from setn_lab.space.nasbench201 import NASBench201Space, isomorphism_class
 from setn_lab.studies import statistics, tables
 from setn_lab.studies.groundtruth.study import JOURNALS, GroundTruthConfig
 from setn_lab.studies.groundtruth.table import BenchmarkTable
+from setn_lab.studies.zero_cost import read_untrained
 
 FRACTIONS = (1.0, 0.01, 0.1, 0.5)  # all, and the best by true accuracy, within which ranks are compared
 DRAWS = (1, 10, 100, 1000)  # T
 CEILING = "ceiling: validation against test"  # of the same trained networks, which no prediction can pass by much
+BLEND = "one-shot loss and convolutions"
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -85,7 +88,8 @@ class RowResult:
     operation, Spearman's rho between how often a uniform one uses it and how low its one-shot loss is. best_of: the
     expected true accuracy of the best of so many draws, None where they are more than T. free, free_uniform: by free
     predictor, the true accuracy of what it would choose among the same candidates, and among the first T uniform ones,
-    the mean over those that it rates alike. seconds: of the search so far, at the end of each epoch of `spread`; empty
+    the mean over those that it rates alike; the BLEND is the mean of two ranks. blend: `agreement` of that over the
+    uniform ones. seconds: of the search so far, at the end of each epoch of `spread`; empty
     where a study of an earlier version has not kept them. not_finite: how many draws, of the evaluator's and of the
     uniform ones, are left out, as their one-shot loss is not finite.
     """
@@ -107,6 +111,7 @@ class RowResult:
     best_of: dict[str, float | None]
     free: dict[str, float]
     free_uniform: dict[str, float]
+    blend: RankAgreement
     seconds: list[float]
     not_finite: int
 
@@ -147,8 +152,9 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
         agreement=rank_agreement(-uniform.loss, true),
         uses=uses(uniform.architectures, -uniform.loss),
         best_of={str(best.draws): None if best.beyond else best.values["true"].mean for best in best_of},
-        free=_choices(drawn.architectures, truth),
-        free_uniform=_choices(first.architectures, truth),
+        free=_choices(drawn, truth),
+        free_uniform=_choices(first, truth),
+        blend=rank_agreement(_blend(uniform), true),
         seconds=seconds.tolist(),
         not_finite=drawn.not_finite + uniform.not_finite,
     )
@@ -207,11 +213,17 @@ def baselines(truth: BenchmarkTable) -> dict[str, RankAgreement]:
     return found
 
 
-def _choices(architectures: NDArray[np.int64], truth: BenchmarkTable) -> dict[str, float]:
-    """By free predictor, the mean true accuracy of those architectures (n, 6) that it rates highest."""
-    true, places = truth.of(architectures), nasbench201.number(architectures)
-    rated = {name: values[places] for name, values in free_predictors().items()}
+def _choices(sample: Sample, truth: BenchmarkTable) -> dict[str, float]:
+    """By free predictor, and by the BLEND, the mean true accuracy of those architectures that it rates highest."""
+    true, places = truth.of(sample.architectures), nasbench201.number(sample.architectures)
+    rated = {name: values[places] for name, values in free_predictors().items()} | {BLEND: _blend(sample)}
     return {name: float(true[values == values.max()].mean()) for name, values in rated.items()}
+
+
+def _blend(sample: Sample) -> NDArray[np.float64]:
+    """The mean of an architecture's ranks by one-shot loss and by convolutions, (n,), more is better."""
+    convolutions = free_predictors()["convolutions"][nasbench201.number(sample.architectures)]
+    return (rankdata(-sample.loss) + rankdata(convolutions)) / 2
 
 
 @lru_cache
@@ -243,6 +255,8 @@ class Study:
     truth: BenchmarkTable
     rows: dict[str, list[RowResult]]
     baselines: dict[str, RankAgreement]
+    zero_cost: dict[str, RankAgreement]  # of the architectures that were scored before training
+    untrained: int  # how many these are
 
 
 def read(folder: Path, table: str | None = None) -> Study:
@@ -258,4 +272,8 @@ def read(folder: Path, table: str | None = None) -> Study:
             rows.setdefault(name, []).append(result(folder, name, seed, truth, config.candidates))
     if not rows:
         raise StudyError(f"no row of the study in {folder} is complete yet")
-    return Study(folder, config, truth, rows, baselines(truth))
+    texts, scores = read_untrained(folder)
+    space = NASBench201Space()
+    true = truth.of(np.array([space.encode(space.read(text))[0] for text in texts]).reshape(-1, len(space.edges)))
+    zero_cost = {name: rank_agreement(values, true) for name, values in scores.items()}
+    return Study(folder, config, truth, rows, baselines(truth), zero_cost, len(texts))

@@ -22,6 +22,7 @@ from setn_lab.search.training import train
 from setn_lab.studies.config import StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
 from setn_lab.studies.searches import sharing, train_together
+from setn_lab.studies.zero_cost import score_untrained
 
 FIXED = "dataset", "data_dir", "space", "nodes", "device", "seed"  # the same in every row
 SWITCHED = "strategy", *(field.name for field in dataclasses.fields(TemplateConfig) if field.name not in FIXED)
@@ -48,6 +49,7 @@ class GroundTruthConfig(StudyConfig):
     table: str | None = unhashed(None)  # a CSV file of them, see README.md; needed to report, not to train
     table_column: str = unhashed(DEFAULT_COLUMN)
     ranked: int = bounded(1000, at_least=3)  # uniform architectures whose one-shot scores are compared with the truth
+    zero_cost_images: int = bounded(0, at_least=0, added=True)  # of D_val, for scores before training; 0: none
 
     # rows
     strategies: str = later(", ".join(STRATEGIES), before=", ".join(STRATEGIES))  # one or several of these
@@ -121,7 +123,8 @@ def _changes(text: str) -> dict[str, Any]:
 def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train every search that is not finished, and score its T candidates, its argmax and `ranked` uniform ones.
 
-    Rows share templates as `sharing` says. The trainings are kept in the searches' own run folders, and what was
+    Rows share templates as `sharing` says. The first search's uniform ones are scored before training too, where that
+    is asked for. The trainings are kept in the searches' own run folders, and what was
     scored there is taken. The scores go to the journals of `run`, ROW-SEED.JOURNAL, from where an interrupted study
     goes on; runs.json names the folders. Raises what `train` and `score` raise.
     """
@@ -137,6 +140,8 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
                 train(search, own, told)
                 score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", told, config.pool)
                 score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", told, config.pool)
+                if number == 1 and config.zero_cost_images:
+                    score_untrained(search, run, "uniform", config.ranked, config.zero_cost_images, told)
                 for journal in ("evaluator", "metrics"):
                     copy_journal(own, journal, run, f"{name}-{seed}.{journal}")
                 score(search, run, "argmax", 1, f"{name}-{seed}.argmax", told, config.pool)

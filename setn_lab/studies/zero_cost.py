@@ -121,7 +121,7 @@ def score_untrained(
         network = Untrained(template, drawn[place])
         scores = {name: predictor(network, *batch) for name, predictor in ZERO_COST.items()}
         run.append(JOURNAL, {"genotype": texts[place], **scores})
-        observe(Progress("untrained networks", place + 1, len(drawn)))
+        observe(Progress("score", place + 1, len(drawn)))
 
 
 def read_untrained(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float64]]]:

@@ -21,6 +21,7 @@ from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search import candidates
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import load_trained
 from setn_lab.space import LARGE, SearchSpace
@@ -92,7 +93,7 @@ def test_every_cell_is_scored_as_a_candidate_is(finished, values):
         search = prepare_search(replace(config, run_dir=str(folder)), run)
         load_trained(search, run)
     architectures = [SPACE.encode(Genotype.from_darts(text)) for text in cells()]
-    assert candidates.evaluate(search, architectures) == [(one["loss"], one["accuracy"]) for one in scored]
+    assert evaluate(search, architectures) == [(one["loss"], one["accuracy"]) for one in scored]
     probabilities = search.evaluator.distributions().log_probability(np.stack(architectures))
     assert [one["log_probability"] for one in scored] == pytest.approx(probabilities.tolist())
 
@@ -157,6 +158,7 @@ KILLED = """
 import json, os, signal, sys
 from setn_lab.runs import Run
 from setn_lab.search import candidates
+from setn_lab.search.scoring import evaluate
 from setn_lab.studies import ranking
 
 values, left = json.loads(sys.argv[1]), int(sys.argv[2])
@@ -183,7 +185,7 @@ def test_a_killed_scoring_goes_on_and_ends_the_same(finished, values, tmp_path, 
     begun = journal.read_bytes()
     assert 2 <= begun.count(b"\n") < len(TRUE)
     scored = []
-    real = candidates.evaluate
+    real = evaluate
     monkeypatch.setattr(candidates, "evaluate", lambda search, group: scored.extend(group) or real(search, group))
     folder = study(monkeypatch, tmp_path / "runs", values)
     assert len(scored) == len(TRUE) - begun.count(b"\n")

@@ -499,7 +499,9 @@ def test_racing_selects_what_full_scoring_selects(tmp_path, monkeypatch, by, bes
         scoring: search_of(**{**RACE, "scoring": scoring}, select_by=by, candidates=RACERS, candidate_source="uniform")
         for scoring in ("full", "racing")
     }
-    monkeypatch.setattr(module, "batch_scores", dominated_scores(searches["full"]))
+    dominated = dominated_scores(searches["full"])
+    for place in ("candidates", "scoring"):  # a race takes batches one by one, `evaluate` all of them
+        monkeypatch.setattr(f"setn_lab.search.{place}.batch_scores", dominated)
     chosen, texts = {}, {}
     for scoring, search in searches.items():
         with open_run(tmp_path / scoring, **RACE) as run:

@@ -16,10 +16,11 @@ from setn_lab.config import ConfigError
 from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
 from setn_lab.runs.environment import checkout
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.place import found, run_folder
 from setn_lab.runs.progress import Observer
-from setn_lab.runs.run import Run, RunError, default_folder
+from setn_lab.runs.run import Run, default_folder
 from setn_lab.terminal import Terminal
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.lock import MARKER, LockError, in_use, take_lock
 from setn_lab.runs.progress import duration
-from setn_lab.runs.run import RunError, read_journal
 
 UNREADABLE = ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RunError, TypeError, ValueError
 HEAD = ("folder", "kind", "started", "state", "best", "cost")

@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.drawn import Candidate, DrawnArchitecture, distinct_draws
 from setn_lab.search.setup import Search

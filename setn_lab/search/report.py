@@ -18,8 +18,8 @@ from setn_lab.figures.panels import mixing_panel
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable, Metric
 from setn_lab.runs.files import replace_file
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import collapse, duration
-from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import Estimate

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.search.config import BY_SCORES
 from setn_lab.search.verdict import drawn
 from setn_lab.studies import tables

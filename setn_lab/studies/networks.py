@@ -16,8 +16,9 @@ from setn_lab.kits import Extensions
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining, check_head
 from setn_lab.retrain.training import RetrainError, retrain_once
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.progress import Observer, Progress
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.run import Run
 from setn_lab.search.setup import Search
 from setn_lab.space.genotype import Genotype
 

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from setn_lab.figures import page
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import duration
-from setn_lab.runs.run import read_journal
 from setn_lab.studies import plots, tables
 from setn_lab.studies.ranking import RankingConfig
 from setn_lab.studies.ranking_results import (

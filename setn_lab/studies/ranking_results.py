@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.space.genotype import Genotype
 from setn_lab.studies.ranking import TWICE
 from setn_lab.studies.statistics.pairs import GapBin, all_pairs, by_gap, good_pairs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions
 from setn_lab.kits import KITS
 from setn_lab.network.costs import CostTable, Metric
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.space import nasbench201
 from setn_lab.space.nasbench201 import NASBench201Space, isomorphism_class
 from setn_lab.studies import tables

@@ -37,6 +37,7 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
     """Algorithm 1, from the newest checkpoint. notebook: where the executed notebook is to lie, which then does it."""
     from setn_lab.search import report
     from setn_lab.search.candidates import search_candidates
+    from setn_lab.search.description import describe_search
     from setn_lab.search.setup import prepare_search
     from setn_lab.search.training import train
     from setn_lab.search.verdict import verdict
@@ -50,7 +51,7 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
         return
     with Run.open(config, "search") as run:
         prepared = prepare_search(config, run)
-        print(report.describe_search(prepared))
+        print(describe_search(prepared))
         train(prepared, run, observe)
         search_candidates(prepared, run, observe)
     done = report.SearchRun.read(run.folder)

@@ -27,8 +27,9 @@ from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
 from setn_lab.retrain.training import results, retrain
 from setn_lab.runs.environment import environment
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.place import root_folder
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.run import Run
 from setn_lab.space.genotype import Genotype
 
 REPORT = Path(__file__).parent.parent / "reports" / "retrain-cifar10"

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.files import replace_file
-from setn_lab.runs.run import RunError
 from setn_lab.terminal import Terminal
 
 

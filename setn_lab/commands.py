@@ -16,10 +16,11 @@ from setn_lab.config import ConfigError
 from setn_lab.extras import needs
 from setn_lab.parameters import notebooks
 from setn_lab.runs.environment import checkout
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.place import found, run_folder
 from setn_lab.runs.progress import Observer
-from setn_lab.runs.run import Run, RunError, default_folder
+from setn_lab.runs.run import Run, default_folder
 from setn_lab.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
     """Algorithm 1, from the newest checkpoint. notebook: where the executed notebook is to lie, which then does it."""
     from setn_lab.search import report
     from setn_lab.search.candidates import search_candidates
+    from setn_lab.search.description import describe_search
     from setn_lab.search.setup import prepare_search
     from setn_lab.search.training import train
     from setn_lab.search.verdict import verdict
@@ -49,7 +51,7 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
         return
     with Run.open(config, "search") as run:
         prepared = prepare_search(config, run)
-        print(report.describe_search(prepared))
+        print(describe_search(prepared))
         train(prepared, run, observe)
         search_candidates(prepared, run, observe)
     done = report.SearchRun.read(run.folder)

@@ -13,9 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.lock import MARKER, LockError, in_use, take_lock
 from setn_lab.runs.progress import duration
-from setn_lab.runs.run import RunError, read_journal
 
 UNREADABLE = ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RunError, TypeError, ValueError
 HEAD = ("folder", "kind", "started", "state", "best", "cost")
@@ -145,7 +146,7 @@ def _winners_parameters(folder: Path) -> int:
     """Of the winner's network at its final size, as the report of a search leaves it in sizes.json."""
     if (folder / "sizes.json").exists():
         return json.loads((folder / "sizes.json").read_text(encoding="utf-8"))[-1]["parameters"]
-    from setn_lab.search.report import SearchRun  # a run of an older version: torch has to count them
+    from setn_lab.search.results import SearchRun  # a run of an older version: torch has to count them
 
     run = SearchRun.read(folder)
     return run.sizes(run.genotype())[-1].parameters

@@ -20,9 +20,10 @@ from setn_lab.config import ConfigError, bounded, unhashed, validate
 from setn_lab.evaluator.protocol import DistributionsProtocol
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.lock import in_use
 from setn_lab.runs.place import found, root_folder, run_folder
-from setn_lab.runs.run import RunError, read_journal
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.protocol import Space
 

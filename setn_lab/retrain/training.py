@@ -23,8 +23,10 @@ from setn_lab.network.discrete import Network
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining
 from setn_lab.runs import checkpoint
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Observer, Progress
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.run import Run
 from setn_lab.space.genotype import Genotype
 
 

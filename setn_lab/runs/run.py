@@ -17,9 +17,19 @@ from typing import Any, Self
 
 import setn_lab.config
 from setn_lab.runs import identity
+from setn_lab.runs.checks import (
+    read_identity,
+    read_object,
+    refuse_changed,
+    refuse_foreign,
+    refuse_other_config,
+    refuse_other_contents,
+)
 from setn_lab.runs.environment import environment
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.files import SYNCS_FOLDERS, FolderSyncError, replace_file, sync_folder
-from setn_lab.runs.lock import MARKER, Lock, LockError, take_lock
+from setn_lab.runs.journal import cut_torn_line, parse, read_journal
+from setn_lab.runs.lock import Lock, LockError, take_lock
 from setn_lab.runs.place import root_folder, run_folder
 
 _BINARY = getattr(os, "O_BINARY", 0)  # without it Windows writes a line's end as two bytes
@@ -27,10 +37,6 @@ _ON_WINDOWS = (
     "this system brings no folder's names to the disk, so that a power failure may lose the newest files of a run, and "
     "replaces no file that another program reads; the memory of a search is not measured on it"
 )
-
-
-class RunError(RuntimeError):
-    """A run folder is in use, of another config, damaged, or the disk refuses it."""
 
 
 class Run:
@@ -61,37 +67,22 @@ class Run:
         given = getattr(config, "run_dir", None)
         chosen = None if given is None else run_folder(given, "run_dir")
         if chosen is not None:  # before the images are read, which may be others
-            _compare_config(chosen, config)
+            refuse_other_config(chosen, config)
         found = setn_lab.config.contents(config)
         folder = (chosen or default_folder(config, kind, found)).absolute()
         if chosen is None and not folder.exists():
-            _refuse_changed(folder.parent, kind, config, found)
+            refuse_changed(folder.parent, kind, config, found)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "lock").exists():
-                _refuse_foreign(folder)  # before a lock file is left in a folder that is not ours
+                refuse_foreign(folder)  # before a lock file is left in a folder that is not ours
             lock = take_lock(folder, lock_wait)
             try:
-                resumed = (folder / "config.json").exists()
-                if resumed:
-                    _compare_config(folder, config)
-                    _compare_contents(folder, found)
-                else:
-                    _refuse_foreign(folder)
-                    replace_file(folder / "config.json", setn_lab.config.to_json(config).encode())
-                if _read_identity(folder) is None:
-                    _write_identity(folder, identity.record(config, found))
-                for leftover in folder.glob(".*.tmp"):
-                    leftover.unlink()
-                _record_environment(folder, kind)
-                for journal in sorted(folder.glob("*.jsonl")):
-                    _cut_torn_line(journal)
+                resumed = _start(folder, config, kind, found)
             except BaseException:
                 lock.free()
                 raise
-        except LockError as error:
-            raise RunError(str(error)) from error
-        except FolderSyncError as error:
+        except (LockError, FolderSyncError) as error:
             raise RunError(str(error)) from error
         except OSError as error:
             path = error.filename or folder
@@ -162,7 +153,7 @@ class Run:
         if count < 0:
             raise ValueError(f"count: {count} given; an integer of at least 0 is allowed")
         path = self._path(f"{journal}.jsonl")
-        lines = [line for line, _ in _parse(path)]
+        lines = [line for line, _ in parse(path)]
         if len(lines) > count:
             self.write(path.name, b"".join(lines[:count]))
 
@@ -213,7 +204,7 @@ class Run:
             self.write(identity.NAME, json.dumps(stored, indent=1) + "\n")
 
     def _identity(self) -> dict[str, Any]:
-        return _read_identity(self.folder) or identity.record(self.config, self.contents)
+        return read_identity(self.folder) or identity.record(self.config, self.contents)
 
     def _path(self, name: str) -> Path:
         if self._lock is None:
@@ -238,13 +229,23 @@ def default_folder(config: Any, kind: str, found: dict[str, Mapping[str, Any]] |
     return identity.same(root, kind, config, found) or folder  # an older one that was opened since, under its own name
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The records of a journal, none when there is no such file; needs no lock and changes nothing.
-
-    A torn last line, which a running or killed writer leaves, is passed over. Raises RunError for any other
-    invalid line.
-    """
-    return [record for _, record in _parse(path)]
+def _start(folder: Path, config: Any, kind: str, found: dict[str, Mapping[str, Any]]) -> bool:
+    """Make the folder ready for its writer, who holds the lock; whether it is a run that is resumed."""
+    resumed = (folder / "config.json").exists()
+    if resumed:
+        refuse_other_config(folder, config)
+        refuse_other_contents(folder, found)
+    else:
+        refuse_foreign(folder)
+        replace_file(folder / "config.json", setn_lab.config.to_json(config).encode())
+    if read_identity(folder) is None:
+        _write_identity(folder, identity.record(config, found))
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+    _record_environment(folder, kind)
+    for journal in sorted(folder.glob("*.jsonl")):
+        cut_torn_line(journal)
+    return resumed
 
 
 def _write_error(path: Path, error: OSError) -> RunError:
@@ -254,77 +255,8 @@ def _write_error(path: Path, error: OSError) -> RunError:
     )
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse a folder that holds files and no config; a killed first start leaves no more than these three."""
-    names = {path.name for path in folder.iterdir()} - {"lock", MARKER, ".config.json.tmp"}
-    if names and "config.json" not in names:
-        raise RunError(
-            f"{folder} is neither an empty folder nor a run folder: it holds {', '.join(sorted(names)[:3])} "
-            "and no config.json. Give another run_dir, or leave run_dir out"
-        )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no JSON object")
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}): restore it from a copy, or give another run_dir") from error
-    return content
-
-
-def _refuse_changed(root: Path, kind: str, config: Any, found: dict[str, Mapping[str, Any]]) -> None:
-    """Refuse a new run where one of the same parameters was made from what lay in the same place before."""
-    if found and (other := identity.elsewhere(root, kind, config, found)):
-        folder, lines = other
-        raise RunError(_changed(folder, lines) + ", or give a run_dir of its own to a run of what is there now")
-
-
-def _changed(folder: Path, lines: str) -> str:
-    return (
-        f"what {folder} was made of has changed since:\n  {lines}\nThe run cannot go on with it, nor be told from it. "
-        "Put back what was there"
-    )
-
-
-def _read_identity(folder: Path) -> dict[str, Any] | None:
-    try:
-        return identity.read(folder)
-    except identity.IdentityError as error:
-        raise RunError(str(error)) from error
-
-
 def _write_identity(folder: Path, content: dict[str, Any]) -> None:
     replace_file(folder / identity.NAME, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _compare_config(folder: Path, config: Any) -> None:
-    if not (folder / "config.json").exists():
-        return
-    cls = type(config)
-    here = setn_lab.config.decisive(cls, vars(config))
-    there = setn_lab.config.decisive(cls, setn_lab.config.completed(cls, _read_object(folder / "config.json")))
-    stored = _read_identity(folder)
-    if stored is not None:  # what a place holds counts, not how it is written; an older version did not know that
-        known = stored["contents"]
-        here, there = ({name: value for name, value in part.items() if name not in known} for part in (here, there))
-    if lines := setn_lab.config.differences(there, here):
-        raise RunError(
-            f"{folder} holds a run of another config:\n  "
-            + "\n  ".join(lines)
-            + "\nGive another run_dir, or leave run_dir out so that the folder is named from the config"
-        )
-
-
-def _compare_contents(folder: Path, found: dict[str, Mapping[str, Any]]) -> None:
-    stored = _read_identity(folder)
-    if stored is None:
-        return
-    known = stored["contents"]
-    changed = {name: identity.changes(known.get(name, {}), found.get(name, {})) for name in {**known, **found}}
-    if lines := [f"{name}: {text}" for name, text in changed.items() if text]:
-        raise RunError(_changed(folder, "\n  ".join(lines)) + ", or give another run_dir")
 
 
 def _record_environment(folder: Path, kind: str) -> None:
@@ -333,7 +265,7 @@ def _record_environment(folder: Path, kind: str) -> None:
     here = environment()
     lines: list[str] = []
     if path.exists():
-        record = _read_object(path)
+        record = read_object(path)
         if record.get("kind") != kind:
             raise RunError(
                 f"{folder} holds a run of another kind: {record.get('kind')!r} there, {kind!r} here. "
@@ -352,30 +284,5 @@ def _record_environment(folder: Path, kind: str) -> None:
         warnings.warn(
             f"{folder} is resumed in another environment ({'; '.join(lines)}): results are bitwise the same "
             "only on the same machine, versions, threads and code",
-            stacklevel=3,
+            stacklevel=4,  # where the run was opened
         )
-
-
-def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    """The whole lines of a journal, each with its record, without a torn last line."""
-    if not path.exists():
-        return []
-    *lines, tail = path.read_bytes().split(b"\n")
-    parsed = []
-    for index, line in enumerate(lines):
-        try:
-            record = json.loads(line.decode())
-            if not isinstance(record, dict):
-                raise ValueError("no JSON object")
-        except ValueError as error:
-            if index == len(lines) - 1 and not tail:
-                break
-            raise RunError(f"{path}, line {index + 1} is damaged ({error}): restore the file from a copy") from error
-        parsed.append((line + b"\n", record))
-    return parsed
-
-
-def _cut_torn_line(path: Path) -> None:
-    length = sum(len(line) for line, _ in _parse(path))
-    if length < path.stat().st_size:
-        os.truncate(path, length)

@@ -1,90 +1,19 @@
 """The figures and tables of a search, drawn from its run folder alone, so that they can be drawn again in seconds."""
 
 import json
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import graphviz
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from setn_lab.config import completed
 from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
-from setn_lab.kits import KITS, Kit
-from setn_lab.network.costs import CostTable, Metric
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.progress import collapse, duration
-from setn_lab.runs.run import read_journal
 from setn_lab.search import agreement
-from setn_lab.search.config import SearchConfig
-from setn_lab.search.estimate import Estimate
-from setn_lab.search.setup import Search
+from setn_lab.search.results import SOURCES, NetworkSize, SearchRun, relative_entropies, summary
 from setn_lab.search.verdict import LEADERS, difference, drawn, finite, verdict
-from setn_lab.space.protocol import Space
-
-SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
-
-
-class NetworkSize(NamedTuple):
-    """C, N, parameters and multiply-adds of a network for 32 x 32 colour images and 10 classes."""
-
-    channels: int
-    repeats: int
-    parameters: int
-    multiply_adds: int
-
-
-@dataclass(frozen=True, eq=False)
-class SearchRun:
-    """The run folder of a search, whose config was read once; journals are read when they are asked for."""
-
-    folder: Path
-    config: dict[str, Any]
-    kit: Kit
-    space: Space
-
-    @classmethod
-    def read(cls, folder: Path) -> "SearchRun":
-        """Of that folder. Raises OSError, and ValueError or KeyError for a config of another version."""
-        config = completed(SearchConfig, json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        kit = KITS[config["space"]]
-        return cls(folder, config, kit, kit.space(config["nodes"]))
-
-    def journal(self, name: str) -> list[dict[str, Any]]:
-        """The records of a journal."""
-        return read_journal(self.folder / f"{name}.jsonl")
-
-    def evaluators(self) -> list[Any]:
-        """The evaluator's distributions after each epoch."""
-        return [self.kit.distributions.from_record(self.space, record) for record in self.journal("evaluator")]
-
-    def genotype(self) -> Any:
-        """What the search has chosen, a genotype of its space."""
-        return self.kit.genotype.from_json((self.folder / "genotype.json").read_text(encoding="utf-8"))
-
-    def size(self, genotype: Any, channels: int, repeats: int) -> NetworkSize:
-        """Of the genotype's network with C = channels and N = repeats, without an auxiliary head."""
-        architecture = self.space.encode(genotype)
-        tables = _cost_tables(self.kit, self.space, channels, repeats)  # type: ignore[arg-type]  # spaces are hashable
-        return NetworkSize(channels, repeats, *(int(table.of(architecture)) for table in tables))
-
-    def sizes(self, genotype: Any) -> list[NetworkSize]:
-        """Of the genotype's network at the searched and at the final size."""
-        searched = self.config["channels"], self.config["repeats"]
-        return [self.size(genotype, *size) for size in (searched, self.kit.final_size)]
-
-
-METRICS: tuple[Metric, ...] = ("parameters", "multiply_adds")
-
-
-@lru_cache(maxsize=16)  # seconds for a large network, and figure, table and file ask for the same
-def _cost_tables(kit: Kit, space: Any, channels: int, repeats: int) -> list[CostTable]:
-    return [kit.cost_table(space, channels, repeats, 3, 32, 10, metric) for metric in METRICS]
 
 
 def curves(run: SearchRun) -> Figure:
@@ -95,19 +24,6 @@ def curves(run: SearchRun) -> Figure:
     plots.plot_accuracy(metrics, axes[1])
     plots.plot_entropy(*relative_entropies(run), axes[2])
     return figure
-
-
-def relative_entropies(run: SearchRun) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-    """The epochs (E,), and by distribution the entropy as a share of its maximum, the mean over all of that name (E,).
-
-    1 is uniform, 0 decided. A single choice leaves nothing to decide: NaN.
-    """
-    evaluators = run.evaluators()
-    shares: dict[str, NDArray[np.float64]] = {}
-    for name, choices in evaluators[0].choices().items() if evaluators else ():
-        most = np.log(choices) if min(choices) > 1 else np.full(len(choices), np.nan)
-        shares[name] = np.array([(distributions.entropies()[name] / most).mean() for distributions in evaluators])
-    return np.array([record["epoch"] for record in run.journal("evaluator")], dtype=np.int64), shares
 
 
 def evaluator(run: SearchRun) -> Figure:
@@ -141,40 +57,6 @@ def winner(run: SearchRun) -> graphviz.Digraph:
         f"{size.multiply_adds / 1e6:.0f} M multiply-adds"
     )
     return run.kit.draw(genotype, caption)
-
-
-def summary(run: SearchRun) -> list[dict[str, Any]]:
-    """One row per source: candidates, images, and mean, standard deviation and best of the scores on all images.
-
-    Every draw counts. Draws whose loss is not finite are left out of the scores and counted in `not_finite`; without
-    any other the scores are None. After a race these are the scores of the ones that were left; `images` says that
-    others saw fewer.
-    """
-    rows = []
-    for journal, name in SOURCES.items():
-        records = run.journal(journal)
-        if not records:
-            continue
-        kept = finite(records)
-        images = np.array([record["images"] for record in kept or records])
-        complete = [record for record in kept if record["images"] == images.max()]
-        loss, accuracy = drawn(complete, "loss"), drawn(complete, "accuracy")
-        rows.append(
-            {
-                "source": name,
-                "draws": sum(record["draws"] for record in records),
-                "distinct": len(records),
-                "not_finite": sum(record["draws"] for record in records) - sum(record["draws"] for record in kept),
-                "images": f"{images.max()}" if images.min() == images.max() else f"{images.min()} to {images.max()}",
-                "loss": loss.mean() if len(loss) else None,
-                "loss_std": loss.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_loss": loss.min() if len(loss) else None,
-                "accuracy": accuracy.mean() if len(loss) else None,
-                "accuracy_std": accuracy.std(ddof=1) if len(loss) > 1 else 0.0,
-                "best_accuracy": accuracy.max() if len(loss) else None,
-            }
-        )
-    return rows
 
 
 def summary_table(run: SearchRun) -> str:
@@ -298,44 +180,3 @@ def write(folder: Path, target: Path) -> Path:
         f"`{run.space.write(found)}`",
     ]
     return page.write_page(folder, target, "Search run", paragraphs)
-
-
-def describe_search(search: Search) -> str:
-    """The split, the space and the template as Markdown."""
-    config, train, valid = search.config, search.train, search.valid
-    template = sum(parameter.numel() for parameter in search.template.parameters())
-    space = search.space
-    return page.facts(
-        {
-            "images": f"{train.image_size} x {train.image_size}, {train.channels} channels, "
-            f"{len(train.classes)} classes",
-            "D_train": f"{len(train):,} images, {search.steps} steps of {config.batch_size} an epoch",
-            "D_val": f"{len(valid):,} images",
-            "search space": f"{len(space.operations)} operations, {space.nodes} nodes, "
-            f"{space.count_architectures():.3g} distinct architectures",
-            "template": f"C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
-            f"{template:,} parameters",
-            "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
-            "device": f"{search.device}",
-            **(
-                {"without effect": "path_dropout and sampling, since SETN-NON's weight step takes every operation"}
-                if config.strategy == "setn-non"
-                else {}
-            ),
-        }
-    )
-
-
-def describe_estimate(search: Search, estimate: Estimate) -> str:
-    """How long the whole run takes and what memory it needs, as Markdown."""
-    config = search.config
-    total = duration(estimate.training + estimate.scoring)
-    memory = "" if estimate.memory is None else f" It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
-    epochs = [] if config.template_run is not None else [f"{config.epochs} epochs"]
-    epochs += [f"{config.evaluator_epochs} of the evaluator alone"] if config.evaluator_epochs else []
-    return (
-        f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
-        f"{' and '.join(epochs) or 'nothing'} ({1000 * estimate.weight_step:.0f} ms a weight step, "
-        f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
-        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each).{memory}"
-    )

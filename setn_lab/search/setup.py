@@ -18,7 +18,8 @@ from setn_lab.data.batches import Normalization, batch_indices
 from setn_lab.data.images import ImageSet, downsample, load_images, search_split
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.stages import Stages, stages
 from setn_lab.space.protocol import Space

@@ -9,9 +9,10 @@ import torch
 from setn_lab.compute.device import explain_out_of_memory
 from setn_lab.config import ConfigError, contents, differences
 from setn_lab.runs import checkpoint
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.place import found
 from setn_lab.runs.progress import Observer, Progress
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.run import Run
 from setn_lab.search.config import TEMPLATE, read_config
 from setn_lab.search.setup import Search
 from setn_lab.search.stages import template_parameters

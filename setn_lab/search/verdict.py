@@ -14,8 +14,8 @@ from scipy.stats import mannwhitneyu
 from setn_lab.config import completed
 from setn_lab.kits import KITS
 from setn_lab.runs import identity
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.place import written
-from setn_lab.runs.run import read_journal
 from setn_lab.search.config import BY_SCORES, SearchConfig
 
 LEADERS = "leaders.json"  # of the best few, how far each is behind the winner, image by image

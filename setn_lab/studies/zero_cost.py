@@ -16,10 +16,11 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from setn_lab.data.batches import normalize_images
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Observer, Progress
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.setup import Search
-from setn_lab.search.sources import Source, draw
 
 JOURNAL = "zero-cost"
 JACOBIAN_OFFSET = 1e-5  # keeps the logarithm of an eigenvalue of 0 finite
@@ -48,18 +49,15 @@ def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     """
     weights = {name: weight.detach().double().abs().requires_grad_() for name, weight in _weights(network).items()}
     rest = {name: torch.zeros_like(bias).double() for name, bias in network.named_parameters() if name not in weights}
-    rest |= {name: buffer.double() for name, buffer in network.named_buffers() if buffer.is_floating_point()}
-    hooks = [
-        module.register_forward_hook(lambda module, arguments, output: arguments[0])
-        for module in network.modules()
-        if isinstance(module, nn.BatchNorm2d)
-    ]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        setattr(norm, "forward", lambda x: x)  # noqa: B010, as types have it a method is not assigned to
     try:
         flow = functional_call(network, weights | rest, torch.ones_like(images[:1], dtype=torch.float64)).sum()
         gradients = torch.autograd.grad(flow, list(weights.values()), allow_unused=True)
     finally:
-        for hook in hooks:
-            hook.remove()
+        for norm in norms:
+            del norm.forward
     terms = [
         (weight * gradient).sum()
         for weight, gradient in zip(weights.values(), gradients, strict=True)
@@ -102,26 +100,29 @@ ZERO_COST: dict[str, Callable[[nn.Module, Tensor, Tensor], float]] = {
 
 
 def score_untrained(
-    search: Search, run: Run, source: Source, count: int, images: int, observe: Observer = lambda progress: None
+    search: Search,
+    run: Run,
+    architectures: NDArray[np.int64],
+    images: int,
+    observe: Observer = lambda progress: None,
 ) -> None:
-    """Score `count` architectures of a source, with the template's first weights, on the first `images` of D_val.
+    """Score architectures (n, cell types, ...) with the template's first weights, on the first `images` of D_val.
 
     A line each in the journal JOURNAL, which an interrupted study goes on with: the genotype and the predictors by
     name. Raises RunError where the journal holds other architectures.
     """
-    drawn = draw(search, source, count)
-    texts = [search.space.write(search.space.genotype(architecture)) for architecture in drawn]
+    texts = [search.space.write(search.space.genotype(architecture)) for architecture in architectures]
     done = [record["genotype"] for record in run.read(JOURNAL)]
     if done != texts[: len(done)]:
         raise RunError(f"{run.folder / JOURNAL}.jsonl: holds other architectures: move it away to score them again")
     chosen = search.valid.images[:images], search.valid.labels[:images]
     batch = normalize_images(chosen[0], search.normalization), chosen[1]
     template = search.first_template()
-    for place in range(len(done), len(drawn)):
-        network = Untrained(template, drawn[place])
+    for place in range(len(done), len(architectures)):
+        network = Untrained(template, architectures[place])
         scores = {name: predictor(network, *batch) for name, predictor in ZERO_COST.items()}
         run.append(JOURNAL, {"genotype": texts[place], **scores})
-        observe(Progress("score", place + 1, len(drawn)))
+        observe(Progress("score", place + 1, len(architectures)))
 
 
 def read_untrained(folder: Path) -> tuple[list[str], dict[str, NDArray[np.float64]]]:

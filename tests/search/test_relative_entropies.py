@@ -9,7 +9,7 @@ from written_run import write_run
 
 from setn_lab.kits import KITS
 from setn_lab.runs.run import read_journal
-from setn_lab.search.report import SearchRun, relative_entropies
+from setn_lab.search.results import SearchRun, relative_entropies
 from setn_lab.space.setn import SearchSpace
 
 

@@ -21,9 +21,11 @@ from setn_lab.cli import main
 from setn_lab.config import ConfigError
 from setn_lab.data.batches import normalize_images
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions
-from setn_lab.runs.run import Run, RunError, read_journal
-from setn_lab.search.candidates import evaluate
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.run import Run, read_journal
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
+from setn_lab.search.sources import draw
 from setn_lab.search.training import train
 from setn_lab.space import nasbench201
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
@@ -158,8 +160,8 @@ def test_rows_of_many_changes_have_titles_that_fit_above_their_axes(finished, fo
     for name in names:
         shutil.copy(finished / "setn-0.uniform.jsonl", tmp_path / f"{name}-0.uniform.jsonl")
     study = replace(study, folder=tmp_path, rows=dict.fromkeys(names, study.rows["setn"]))
-    for draw in (figures.epochs_figure, figures.scatter_figure):
-        figure = draw(study)
+    for drawn in (figures.epochs_figure, figures.scatter_figure):
+        figure = drawn(study)
         figure.draw_without_rendering()
         titles = [ax.title for ax in figure.axes]
         assert [one.get_text().replace("\n", " ").replace(" + ", "+") for one in titles] == names
@@ -277,11 +279,11 @@ def test_scores_before_training_go_on_and_refuse_others(finished, config, tmp_pa
     whole = (finished / "zero-cost.jsonl").read_bytes()
     with Run.open(replace(config, run_dir=str(tmp_path / "run")), "groundtruth") as run:
         run.write("zero-cost.jsonl", b"".join(whole.splitlines(True)[:5]).decode())
-        zero_cost.score_untrained(search, run, "uniform", RANKED, 6)
+        zero_cost.score_untrained(search, run, draw(search, "uniform", RANKED), 6)
         assert (run.folder / "zero-cost.jsonl").read_bytes() == whole
         run.write("zero-cost.jsonl", b"".join(whole.splitlines(True)[1:3]).decode())
         with pytest.raises(RunError, match="other architectures"):
-            zero_cost.score_untrained(search, run, "uniform", RANKED, 6)
+            zero_cost.score_untrained(search, run, draw(search, "uniform", RANKED), 6)
 
 
 def test_the_ceiling_compares_what_the_table_has_twice(config):

@@ -21,6 +21,7 @@ from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search import candidates
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import load_trained
 from setn_lab.space import LARGE, SearchSpace
@@ -28,6 +29,8 @@ from setn_lab.space.genotype import Genotype
 from setn_lab.studies import ranking, ranking_report
 from setn_lab.studies.groundtruth.table import TableError
 from setn_lab.studies.ranking import RankingConfig
+from setn_lab.studies.ranking_results import networks
+from setn_lab.studies.zero_cost import ZERO_COST
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -62,6 +65,7 @@ def values(tiny, tmp_path_factory):
         "retrain_channels": 4,
         "retrain_repeats": 1,
         "table": str(write_table(folder / "cells.csv")),
+        "zero_cost_images": 5,
         "two_seeds": str(write(folder / "twice.csv", TWICE, ("seed_1", "seed_2"))),
         "interactive": False,
     }
@@ -92,14 +96,14 @@ def test_every_cell_is_scored_as_a_candidate_is(finished, values):
         search = prepare_search(replace(config, run_dir=str(folder)), run)
         load_trained(search, run)
     architectures = [SPACE.encode(Genotype.from_darts(text)) for text in cells()]
-    assert candidates.evaluate(search, architectures) == [(one["loss"], one["accuracy"]) for one in scored]
+    assert evaluate(search, architectures) == [(one["loss"], one["accuracy"]) for one in scored]
     probabilities = search.evaluator.distributions().log_probability(np.stack(architectures))
     assert [one["log_probability"] for one in scored] == pytest.approx(probabilities.tolist())
 
 
 def test_free_predictors_are_those_of_the_final_network(finished):
     """On images of 8x8, which the template sees at 4x4."""
-    found = ranking.networks(finished)
+    found = networks(finished)
     for number, text in enumerate(cells()):
         genotype = Genotype.from_darts(text)
         size = cost(CifarNetwork(genotype, 4, 1, 10, image_channels=1), 8)
@@ -108,6 +112,22 @@ def test_free_predictors_are_those_of_the_final_network(finished):
         normal = text.partition("normal_concat")[0]
         assert found.predictors["separable_convolutions"][number] == normal.count("sep_conv")
     assert found.true.tolist() == pytest.approx([value / 100 for value in TRUE])
+
+
+def test_scores_before_training_and_the_blend_are_predictors(finished):
+    found = networks(finished)
+    lines = read_journal(finished / "zero-cost.jsonl")
+    assert [Genotype.from_darts(line["genotype"]) for line in lines] == [Genotype.from_darts(one) for one in cells()]
+    for name in ZERO_COST:
+        values = [-np.inf if np.isnan(line[name]) else line[name] for line in lines]
+        assert found.predictors[name].tolist() == values
+        assert f"| {name}, before training |" in ranking_report.table(finished)
+    ranks = [
+        [sum(one > other for other in values) + sum(one == other for other in values) / 2 for one in values]
+        for values in (found.predictors[name] for name in ("loss", "separable_convolutions"))
+    ]
+    order = np.argsort(np.mean(ranks, 0), kind="stable")
+    assert order.tolist() == np.argsort(found.predictors["blend"], kind="stable").tolist()
 
 
 def compared(predicted, true):
@@ -125,12 +145,13 @@ def compared(predicted, true):
 
 
 def test_the_summary_compares_all_pairs_by_every_predictor(finished):
-    found, networks = ranking_report.summary(finished), ranking.networks(finished)
+    found, predictors = ranking_report.summary(finished), networks(finished).predictors
     assert (found["networks"], found["pairs"], found["pairs_with_itself"], found["pairs_left_out"]) == (8, 28, 0, 0)
     rows = {"accuracy": found, **found["baselines"]}
-    assert set(rows) == {"accuracy", "loss", "parameters", "multiply_adds", "separable_convolutions", "log_probability"}
+    free = {"parameters", "multiply_adds", "separable_convolutions", *ZERO_COST}
+    assert set(rows) == {"accuracy", "loss", "log_probability", "blend", *free}
     for name, row in rows.items():
-        expected = compared(networks.predictors[name].tolist(), TRUE)
+        expected = compared(predictors[name].tolist(), TRUE)
         assert {key: row[key] for key in expected} == pytest.approx(expected), name
         for key in ("good_pairs", "kendall_tau", "weighted_tau", "spearman_rho"):
             detail = row[f"{key}_detail"]
@@ -157,6 +178,7 @@ KILLED = """
 import json, os, signal, sys
 from setn_lab.runs import Run
 from setn_lab.search import candidates
+from setn_lab.search.scoring import evaluate
 from setn_lab.studies import ranking
 
 values, left = json.loads(sys.argv[1]), int(sys.argv[2])
@@ -183,7 +205,7 @@ def test_a_killed_scoring_goes_on_and_ends_the_same(finished, values, tmp_path, 
     begun = journal.read_bytes()
     assert 2 <= begun.count(b"\n") < len(TRUE)
     scored = []
-    real = candidates.evaluate
+    real = evaluate
     monkeypatch.setattr(candidates, "evaluate", lambda search, group: scored.extend(group) or real(search, group))
     folder = study(monkeypatch, tmp_path / "runs", values)
     assert len(scored) == len(TRUE) - begun.count(b"\n")
@@ -252,7 +274,7 @@ def test_parameters_that_do_not_go_with_a_table_are_refused(values, changes, mes
 
 def test_a_shared_template_scores_too(values, tmp_path, monkeypatch):
     folder = study(monkeypatch, tmp_path, values, strategy="setn-lr", epochs=1)
-    assert ranking.networks(folder).compared == 28
+    assert networks(folder).compared == 28
 
 
 def test_the_command_line_scores_and_reports_a_table(values, tmp_path, monkeypatch, capsys):

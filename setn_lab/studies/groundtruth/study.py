@@ -18,6 +18,7 @@ from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
 from setn_lab.search.setup import prepare_search
+from setn_lab.search.sources import draw
 from setn_lab.search.training import train
 from setn_lab.studies.config import StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table
@@ -141,7 +142,7 @@ def collect(config: GroundTruthConfig, run: Run, observe: Observer = lambda prog
                 score(search, run, "evaluator", config.candidates, f"{name}-{seed}.candidates", told, config.pool)
                 score(search, run, "uniform", config.ranked, f"{name}-{seed}.uniform", told, config.pool)
                 if number == 1 and config.zero_cost_images:
-                    score_untrained(search, run, "uniform", config.ranked, config.zero_cost_images, told)
+                    score_untrained(search, run, draw(search, "uniform", config.ranked), config.zero_cost_images, told)
                 for journal in ("evaluator", "metrics"):
                     copy_journal(own, journal, run, f"{name}-{seed}.{journal}")
                 score(search, run, "argmax", 1, f"{name}-{seed}.argmax", told, config.pool)

@@ -1,0 +1,47 @@
+"""A search before it starts, as Markdown: what it works on, and what it will take."""
+
+from setn_lab.figures import page
+from setn_lab.runs.progress import duration
+from setn_lab.search.estimate import Estimate
+from setn_lab.search.setup import Search
+
+
+def describe_search(search: Search) -> str:
+    """The split, the space and the template as Markdown."""
+    config, train, valid = search.config, search.train, search.valid
+    template = sum(parameter.numel() for parameter in search.template.parameters())
+    space = search.space
+    return page.facts(
+        {
+            "images": f"{train.image_size} x {train.image_size}, {train.channels} channels, "
+            f"{len(train.classes)} classes",
+            "D_train": f"{len(train):,} images, {search.steps} steps of {config.batch_size} an epoch",
+            "D_val": f"{len(valid):,} images",
+            "search space": f"{len(space.operations)} operations, {space.nodes} nodes, "
+            f"{space.count_architectures():.3g} distinct architectures",
+            "template": f"C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
+            f"{template:,} parameters",
+            "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
+            "device": f"{search.device}",
+            **(
+                {"without effect": "path_dropout and sampling, since SETN-NON's weight step takes every operation"}
+                if config.strategy == "setn-non"
+                else {}
+            ),
+        }
+    )
+
+
+def describe_estimate(search: Search, estimate: Estimate) -> str:
+    """How long the whole run takes and what memory it needs, as Markdown."""
+    config = search.config
+    total = duration(estimate.training + estimate.scoring)
+    memory = "" if estimate.memory is None else f" It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
+    epochs = [] if config.template_run is not None else [f"{config.epochs} epochs"]
+    epochs += [f"{config.evaluator_epochs} of the evaluator alone"] if config.evaluator_epochs else []
+    return (
+        f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
+        f"{' and '.join(epochs) or 'nothing'} ({1000 * estimate.weight_step:.0f} ms a weight step, "
+        f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
+        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each).{memory}"
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from setn_lab.runs.journal import read_journal
 from setn_lab.search.config import BY_SCORES
-from setn_lab.search.verdict import drawn
+from setn_lab.search.verdict import drawn, finite
 from setn_lab.studies import tables
 from setn_lab.studies.ablation import SEARCHES, VARIANTS, AblationConfig
 from setn_lab.studies.statistics.samples import BestOf, best_of, compare, describe, shares_above
@@ -22,9 +22,8 @@ INDEPENDENT = tuple(name for name, variant in VARIANTS.items() if variant.source
 
 def scored(folder: Path) -> dict[str, Records]:
     """The finished candidates of each variant: those with a finite loss; variants without any are left out."""
-    records = {name: read_journal(folder / f"{name}.jsonl") for name in VARIANTS}
-    finite = {name: [record for record in own if np.isfinite(record["loss"])] for name, own in records.items()}
-    return {name: own for name, own in finite.items() if own}
+    records = {name: finite(read_journal(folder / f"{name}.jsonl")) for name in VARIANTS}
+    return {name: own for name, own in records.items() if own}
 
 
 def argmax(folder: Path) -> dict[str, dict[str, Any]]:
@@ -43,34 +42,15 @@ def summary(folder: Path) -> dict[str, Any]:
     config, records = tables.read_config(AblationConfig, folder), scored(folder)
     losses = {name: drawn(own, "loss") for name, own in records.items()}
     accuracies = {name: drawn(own, "accuracy") for name, own in records.items()}
-    everything = {name: read_journal(folder / f"{name}.jsonl") for name in records}
     runs = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
-    variants: dict[str, Any] = {}
-    for name, own in records.items():
-        chosen = selected(own)
-        accuracy, loss = describe(accuracies[name]), describe(losses[name])
-        variants[name] = {
+    everything = {name: read_journal(folder / f"{name}.jsonl") for name in records}
+    variants = {
+        name: {
             "run": runs[VARIANTS[name].search],
-            "candidates": accuracy.count,
-            "distinct": len(own),
-            "not_finite": sum(record["draws"] for record in everything[name]) - accuracy.count,
-            "mean_accuracy": accuracy.mean,
-            "std_accuracy": accuracy.std,
-            "accuracy_quantiles": {f"{level:g}": value for level, value in accuracy.quantiles.items()},
-            "best_accuracy": accuracy.maximum,
-            "mean_loss": loss.mean,
-            "below_uniform": _below_uniform(losses, name),
-            "std_loss": loss.std,
-            "lowest_loss": loss.minimum,
-            "share_above": dict(
-                zip(
-                    [f"{limit:g}%" for limit in config.limits],
-                    shares_above(accuracies[name], [limit / 100 for limit in config.limits]),
-                    strict=True,
-                )
-            ),
-            "selected": {key: chosen[key] for key in ("genotype", "accuracy", "loss")},
+            **_scores(own, everything[name], config.limits, _below_uniform(losses, name)),
         }
+        for name, own in records.items()
+    }
     comparisons = {
         other: {
             "accuracy": asdict(compare(accuracies["setn"], accuracies[other])),
@@ -90,6 +70,29 @@ def summary(folder: Path) -> dict[str, Any]:
         "costs": json.loads((folder / "costs.json").read_text(encoding="utf-8"))
         if (folder / "costs.json").exists()
         else [],
+    }
+
+
+def _scores(records: Records, everything: Records, limits: list[float], below_uniform: float | None) -> dict[str, Any]:
+    """The figures of a variant's finished candidates; `everything` has those without a finite loss too."""
+    chosen = selected(records)
+    losses, accuracies = drawn(records, "loss"), drawn(records, "accuracy")
+    accuracy, loss = describe(accuracies), describe(losses)
+    shares = shares_above(accuracies, [limit / 100 for limit in limits])
+    return {
+        "candidates": accuracy.count,
+        "distinct": len(records),
+        "not_finite": sum(record["draws"] for record in everything) - accuracy.count,
+        "mean_accuracy": accuracy.mean,
+        "std_accuracy": accuracy.std,
+        "accuracy_quantiles": {f"{level:g}": value for level, value in accuracy.quantiles.items()},
+        "best_accuracy": accuracy.maximum,
+        "mean_loss": loss.mean,
+        "below_uniform": below_uniform,
+        "std_loss": loss.std,
+        "lowest_loss": loss.minimum,
+        "share_above": {f"{limit:g}%": share for limit, share in zip(limits, shares, strict=True)},
+        "selected": {key: chosen[key] for key in ("genotype", "accuracy", "loss")},
     }
 
 

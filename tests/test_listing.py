@@ -12,6 +12,7 @@ import pytest
 from written_run import write_journal, write_run
 
 from setn_lab import listing
+from setn_lab.config import to_json
 from setn_lab.inspection import reading
 from setn_lab.network.costs import cost
 from setn_lab.retrain import RetrainConfig
@@ -250,15 +251,16 @@ def test_where_a_run_stands_is_said_before_it_is_opened(root, tiny_config):
     folder = root / "mine"
     config = tiny_config(folder, epochs=4, candidates=12)
     assert "new run" in listing.standing(config, "search")
-    write_run(folder, 2, 0, **{name: value for name, value in vars(config).items() if name != "epochs"})
-    set_epochs(folder, 4)
+    write_run(folder, 2, 0, nodes=config.nodes)
+    (folder / "config.json").write_text(to_json(config), encoding="utf-8")
     assert "interrupted at epoch 2 of 4; goes on" in listing.standing(config, "search")
     lock = take_lock(folder, 0)
     text = listing.standing(config, "search")
     assert "running at epoch 2 of 4" in text
     assert f"pid {os.getpid()} " in text
     lock.free()
-    write_run(folder, 4, 12, **{name: value for name, value in vars(config).items() if name != "epochs"})
+    write_run(folder, 4, 12, nodes=config.nodes)
+    (folder / "config.json").write_text(to_json(config), encoding="utf-8")
     assert "finished" in listing.standing(config, "search")
     assert "nothing is left" in listing.standing(config, "search")
     text = listing.standing(replace(config, candidates=13), "search")  # of the same folder

@@ -12,7 +12,7 @@ from setn_lab import notebook
 from setn_lab.runs.progress import Progress
 from setn_lab.runs.run import read_journal
 from setn_lab.search import live
-from setn_lab.space.setn import SMALL
+from setn_lab.space.setn import SMALL, SearchSpace
 
 EPOCH = {
     "epoch": 1,
@@ -97,9 +97,10 @@ def test_without_epochs_there_is_no_picture(screen, tmp_path):
 def test_the_curves_are_those_of_the_journal_and_entropy_is_in_percent_of_uniform(tmp_path, monkeypatch):
     figures, figure = [], live.Figure
     monkeypatch.setattr(live, "Figure", lambda **size: figures.append(figure(**size)) or figures[-1])
-    folder = write_run(tmp_path / "run", epochs=3, nodes=SMALL.nodes, candidates=0)
+    folder = write_run(tmp_path / "run", epochs=3, nodes=3, candidates=0)
     draw, records = live.curves(folder), read_journal(folder / "metrics.jsonl")
-    uniform = 2 * sum(2 * np.log(SMALL.inputs(node)) + np.log(SMALL.pairs) for node in range(SMALL.nodes))
+    space = SearchSpace(SMALL, 3)
+    uniform = 2 * sum(2 * np.log(space.inputs(node)) + np.log(space.pairs) for node in range(3))
     records.append({**records[0], "epoch": 4, "entropy": uniform, "evaluator_loss": None, "evaluator_accuracy": None})
     for count in (3, 4):  # what has been written since is read
         write_journal(folder / "metrics.jsonl", records[:count])

@@ -95,18 +95,15 @@ class Meter:
         progress = self._progress
         if progress is None:
             return "starting"
-        head = progress.part
-        if progress.place is not None:
-            head += f" ({progress.place[0]} of {progress.place[1]})"
-        text = f"{head}: " if head else ""
-        text += f"{progress.done} of {progress.total} {UNITS[progress.phase]}"
         if self.was_done and progress.finished:
-            return f"{text}, all done before"
-        return f"{text}{self._pace(progress)}{self._study(progress)}" + (f"; {self._last}" if self._last else "")
+            return f"{_place(progress)}, all done before"
+        last = f"; {self._last}" if self._last else ""
+        return f"{_place(progress)}{self._pace(progress)}{self._study(progress)}{last}"
 
     def stopped(self) -> str:
         """The line for a phase that has ended before its end."""
-        return f"stopped at {self.text.partition(',')[0]}: the same again goes on from what is kept"
+        where = "before the first step" if self._progress is None else f"at {_place(self._progress)}"
+        return f"stopped {where}: the same again goes on from what is kept"
 
     def _pace(self, progress: Progress) -> str:
         """The rate, and how long the stage takes at it."""
@@ -131,6 +128,14 @@ class Meter:
         if not took:
             return ""
         return f", then about {duration(sum(took) / len(took) * (count - number))} for the parts after it"
+
+
+def _place(progress: Progress) -> str:
+    """What is worked on and how far it is: "setn, seed 0 (1 of 3): 120 of 4800 steps"."""
+    head = progress.part
+    if progress.place is not None:
+        head += f" ({progress.place[0]} of {progress.place[1]})"
+    return f"{head}: " * bool(head) + f"{progress.done} of {progress.total} {UNITS[progress.phase]}"
 
 
 def _kind(progress: Progress) -> tuple[str, str, str]:

@@ -56,7 +56,8 @@ def page():
 
 def run_all(page, lab, path, heading):
     """Open a notebook in a workspace of its own and run it."""
-    page.goto(f"{lab}/lab/workspaces/{path.replace('/', '-')}/tree/{path}?token=secret")
+    workspace = re.sub(r"\W", "-", path)
+    page.goto(f"{lab}/lab/workspaces/{workspace}/tree/{path}?token=secret")
     expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE)  # else nothing is run
     page.get_by_text("Run", exact=True).click()

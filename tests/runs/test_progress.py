@@ -194,6 +194,9 @@ def test_what_was_done_before_and_what_was_stopped_say_so(clock, monkeypatch):
     note(meter, clock, 1, "train", 2, 9)
     assert "stopped at 2 of 9 steps" in meter.stopped()
     assert "left" not in meter.stopped()
+    of_part(meter.note, "setn, seed 0", (2, 3))(Progress("train", 3, 9))
+    assert "stopped at setn, seed 0 (2 of 3): 3 of 9 steps" in meter.stopped()
+    assert "stopped before the first step" in Meter().stopped()
 
 
 @pytest.mark.parametrize("success", [True, False])

@@ -96,13 +96,13 @@ class Meter:
         if progress is None:
             return "starting"
         if self.was_done and progress.finished:
-            return f"{_place(progress)}, all done before"
+            return f"{_position(progress)}, all done before"
         last = f"; {self._last}" if self._last else ""
-        return f"{_place(progress)}{self._pace(progress)}{self._study(progress)}{last}"
+        return f"{_position(progress)}{self._pace(progress)}{self._study(progress)}{last}"
 
     def stopped(self) -> str:
         """The line for a phase that has ended before its end."""
-        where = "before the first step" if self._progress is None else f"at {_place(self._progress)}"
+        where = "before the first step" if self._progress is None else f"at {_position(self._progress)}"
         return f"stopped {where}: the same again goes on from what is kept"
 
     def _pace(self, progress: Progress) -> str:
@@ -130,12 +130,13 @@ class Meter:
         return f", then about {duration(sum(took) / len(took) * (count - number))} for the parts after it"
 
 
-def _place(progress: Progress) -> str:
+def _position(progress: Progress) -> str:
     """What is worked on and how far it is: "setn, seed 0 (1 of 3): 120 of 4800 steps"."""
     head = progress.part
     if progress.place is not None:
         head += f" ({progress.place[0]} of {progress.place[1]})"
-    return f"{head}: " * bool(head) + f"{progress.done} of {progress.total} {UNITS[progress.phase]}"
+    named = f"{head}: " if head else ""
+    return f"{named}{progress.done} of {progress.total} {UNITS[progress.phase]}"
 
 
 def _kind(progress: Progress) -> tuple[str, str, str]:

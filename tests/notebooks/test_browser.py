@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 EPOCHS, CANDIDATES = 4, 12
 PATIENCE = 1000 * pictures.PATIENCE  # milliseconds
 
+expect.set_options(timeout=PATIENCE)  # all inspectors of a page draw in one kernel, one after the other
+
 pytestmark = pytest.mark.skipif(
     pictures.CHROMIUM is None, reason="needs Chromium: install it (apt-get install chromium)"
 )
@@ -58,8 +60,8 @@ def run_all(page, lab, path, heading):
     """Open a notebook in a workspace of its own and run it."""
     workspace = re.sub(r"\W", "-", path)
     page.goto(f"{lab}/lab/workspaces/{workspace}/tree/{path}?token=secret")
-    expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE)  # else nothing is run
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible()  # else nothing is run
     page.get_by_text("Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
 
@@ -67,7 +69,7 @@ def run_all(page, lab, path, heading):
 def use_the_inspectors(page):
     """Move the slider and pick candidates: what is shown follows, and no message stands anywhere."""
     picture = page.locator(".widget-image").first
-    expect(page.locator("select[multiple]")).to_be_attached(timeout=PATIENCE)  # the last inspector is there
+    expect(page.locator("select[multiple]")).to_be_attached()  # the last inspector is there
     picture.scroll_into_view_if_needed()
     epoch = page.locator(".widget-slider .widget-readout").first
     expect(epoch).to_have_text(str(EPOCHS))
@@ -117,7 +119,7 @@ def test_following_a_run_that_grows(root, lab, page):
     pictures.prepare(run, root / "follow")
     run_all(page, lab, "follow/inspect.ipynb", "Inspect a search")
     shown, sliders = page.locator(".widget-image"), page.locator(".widget-slider:has-text('epoch')")
-    expect(page.locator("select[multiple]")).to_be_attached(timeout=PATIENCE)  # the last inspector is there
+    expect(page.locator("select[multiple]")).to_be_attached()  # the last inspector is there
     for button in page.get_by_role("button", name="follow").all():
         button.click()
     epochs = page.locator(".widget-html").get_by_text(re.compile(r"at epoch \d of 4"))
@@ -141,12 +143,12 @@ def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(root, lab
     before = {path: path.read_bytes() for path in (root / "notebooks").iterdir() if path.is_file()}
     run_all(page, lab, "work/start.ipynb", "The newest runs")
     row = page.locator(".jp-OutputArea").get_by_role("row").filter(has_text="search-written")
-    expect(row).to_contain_text("finished", timeout=PATIENCE)
+    expect(row).to_contain_text("finished")
     row.get_by_role("link", name="cells").click()
     expect(page.get_by_role("tab", name="cells.svg")).to_be_visible()
     page.get_by_role("tab", name="start.ipynb").click()
     page.locator(".jp-RenderedMarkdown").get_by_role("link", name="search.ipynb").first.click()
-    expect(page.get_by_role("heading", name="Search for a cell")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="Search for a cell")).to_be_visible()
     page.keyboard.press("Control+s")
     expect(page.get_by_role("tab", name="search.ipynb")).to_be_visible()
     assert {path: path.read_bytes() for path in before} == before

@@ -67,6 +67,6 @@ class _Client(PapermillNotebookClient):
         if msg["msg_type"] == "stream" and content["name"] == "stdout":
             for line in content["text"].splitlines():
                 self.screen.say(line)
-        elif content.get("transient", {}).get("display_id"):  # the progress of `notebook.Live`
+        elif content.get("transient", {}).get("display_id") and "text/markdown" in content["data"]:  # `notebook.Live`
             self.screen.keep(content["data"]["text/plain"])
         return super().process_message(msg, cell, cell_index)

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+from setn_lab.config import completed
 from setn_lab.runs.errors import RunError
 from setn_lab.runs.journal import read_journal
-from setn_lab.runs.lock import MARKER, LockError, in_use, take_lock
+from setn_lab.runs.lock import MARKER, LockError, holder, in_use, take_lock
+from setn_lab.runs.place import run_folder, written
 from setn_lab.runs.progress import duration
+from setn_lab.runs.run import default_folder
 
 UNREADABLE = ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RunError, TypeError, ValueError
+FINISHED = "finished"
 HEAD = ("folder", "kind", "started", "state", "best", "cost")
 
 
@@ -72,16 +76,47 @@ def remove_failed(root: Path) -> list[Path]:
 
 
 def newest(root: Path, here: Path, count: int = 10) -> str:
-    """The newest runs as Markdown for a notebook in the folder `here`: a table with links to what they have drawn."""
-    rows = listing(root)[:count]
+    """The newest runs as Markdown for a notebook in the folder `here`: a table with links to what they have drawn.
+
+    Failed starts would push them out of the table: they are counted below it.
+    """
+    failed = {folder.name for folder in failed_starts(root)}
+    rows = [row for row in listing(root) if row[0] not in failed][:count]
+    left_out = (
+        f"\n\nLeft out: {len(failed)} in which nothing was ever recorded; `setn-lab runs --remove-failed` deletes them."
+        if failed
+        else ""
+    )
     if not rows:
-        return f"{root} holds no run yet."
+        return f"{root} holds no run yet.{left_out}"
     lines = ["| run | what | started | state | result | cost | open |", "|---|---|---|---|---|---|---|"]
     for name, *rest in rows:
         figures = sorted((root / name).glob("*.svg"))
         links = [f"[{path.stem}]({os.path.relpath(path, here)})" for path in figures]
         lines.append("| " + " | ".join([f"`{name}`", *rest, ", ".join(links)]) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines) + left_out
+
+
+def standing(config: Any, kind: str) -> str:
+    """Where the run of this config stands, in a line; `kind` is for example "search".
+
+    Raises what looking for its folder does: ConfigError, and errors of the images that name it.
+    """
+    folder = default_folder(config, kind) if config.run_dir is None else run_folder(config.run_dir, "run_dir")
+    name = written(folder)
+    if not (folder / "config.json").exists():
+        return f"{name}: a new run"
+    try:
+        state = state_of(folder, kind)
+    except UNREADABLE as error:
+        return f"{name}: cannot be read: {error!r}"
+    if in_use(folder):
+        return f"{name}: {state.text}, by {holder(folder)}; inspect.ipynb shows it with run_dir = {name!r} and `follow`"
+    best = f", {state.best}" if state.best else ""
+    stored = completed(type(config), json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    if others := [field for field in getattr(config, "redone", ()) if stored[field] != getattr(config, field)]:
+        return f"{name}: {state.text}{best}; the training is kept, the candidates are others now ({', '.join(others)})"
+    return f"{name}: {state.text}{best}; " + ("nothing is left to compute" if state.finished else "goes on from there")
 
 
 def listing(root: Path) -> list[tuple[str, ...]]:
@@ -109,17 +144,35 @@ def _row(folder: Path, started: float) -> tuple[str, ...]:
     kind = "?"
     try:
         kind = str(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"])
-        read = KINDS.get(kind, _other)
-        found = read(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        state = state_of(folder, kind)
     except UNREADABLE as error:
         return folder.name, kind, when, f"cannot be read: {error!r}"[:80], "", ""
+    return folder.name, kind, when, state.text, state.best, state.cost
+
+
+class State(NamedTuple):
+    """How far a run is, such as "running at epoch 3 of 24", what it found and what that costs, in words."""
+
+    text: str
+    best: str
+    cost: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.text == FINISHED
+
+
+def state_of(folder: Path, kind: str) -> State:
+    """Of the run of that kind in a folder. Raises UNREADABLE."""
+    found = KINDS.get(kind, _other)(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     running = in_use(folder)
-    state = f"{'running' if running else 'interrupted'} at {found.reached}"
+    text = f"{'running' if running else 'interrupted'} at {found.reached}"
     if found.done and not running:
-        state = found.done
+        text = found.done
     costs = [] if found.parameters is None else [f"{found.parameters / 1e6:.2f} M parameters"]
     costs += [f"trained {duration(found.seconds)}"] if found.seconds else []
-    return folder.name, kind, when, state, found.best, ", ".join(costs)
+    return State(text, found.best, ", ".join(costs))
 
 
 def _search(folder: Path, config: dict[str, Any]) -> Listed:
@@ -139,7 +192,7 @@ def _search(folder: Path, config: dict[str, Any]) -> Listed:
     reached = f"candidate {len(scored)}"
     if not (folder / "genotype.json").exists():  # stopped here, or a study's search, which chooses none
         return Listed(reached, f"trained, {len(scored)} candidates scored", best, None, seconds)
-    return Listed(reached, "finished", best, _winners_parameters(folder), seconds)
+    return Listed(reached, FINISHED, best, _winners_parameters(folder), seconds)
 
 
 def _winners_parameters(folder: Path) -> int:
@@ -158,7 +211,7 @@ def _retrain(folder: Path, config: dict[str, Any]) -> Listed:
     exported = sorted(folder.glob("network-*.safetensors"))
     return Listed(
         f"epoch {len(records)} of {config['epochs'] * config['seeds']}",
-        "finished" if len(exported) == config["seeds"] else "",
+        FINISHED if len(exported) == config["seeds"] else "",
         f"test error {fmean(last.values()):.2%}" if last else "",
         _exported_parameters(exported[0]) if exported else None,
         sum(record["seconds"] for record in records),
@@ -211,7 +264,7 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _end(summary: dict[str, Any]) -> str:
-    return "finished" if summary else ""
+    return FINISHED if summary else ""
 
 
 def _other(folder: Path, config: dict[str, Any]) -> Listed:

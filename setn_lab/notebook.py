@@ -2,9 +2,11 @@
 
 import ast
 import dataclasses
+import math
 import os
 import re
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -18,20 +20,27 @@ from setn_lab.runs.progress import Meter, Progress
 with needs("notebooks", "setn_lab.notebook"):
     import psutil
     from IPython.core.getipython import get_ipython
-    from IPython.display import display
+    from IPython.display import Image, display
 
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel takes by itself
 INTERVAL = 1.0  # seconds between two updates: a headless notebook stores each of them
+PAUSE = 3.0  # seconds between two drawings of a picture
+SHARE = 0.03  # of the time, which drawing may take at most
 
 
 class Live:
-    """An observer that shows the rate and the time left, and prints one line per epoch."""
+    """An observer that shows the rate and the time left, prints one line per epoch, and may show a picture."""
 
-    def __init__(self) -> None:
-        """Open the display."""
+    def __init__(self, draw: Callable[[], bytes | None] | None = None) -> None:
+        """Open the display.
+
+        draw: gives a PNG picture of what is recorded so far, or None where nothing is. It is shown below the line and
+        drawn again after epochs; where nobody is there to see it, at the end alone.
+        """
         self._meter = Meter()
         self._text = self._meter.text
         self._display = display(self, display_id=True)
+        self._picture = None if draw is None else _Picture(draw)
         self._shown = -INTERVAL
         if shell := get_ipython():
             shell.events.register("post_run_cell", self._end)
@@ -45,15 +54,45 @@ class Live:
         if not result.success and self._display is not None:
             self._text = self._meter.stopped()
             self._display.update(self)
+        if self._picture is not None:
+            self._picture.update()
 
     def __call__(self, progress: Progress) -> None:
         """Take note of how far the phase is."""
         if line := self._meter.note(progress):
             print(line)
+            if self._picture is not None:
+                self._picture.grow(progress.finished)
         now = time.perf_counter()
         if self._display is not None and (progress.finished or now - self._shown >= INTERVAL):
             self._shown, self._text = now, self._meter.text
             self._display.update(self)
+
+
+class _Picture:
+    """A picture in a display of its own, drawn now and then."""
+
+    def __init__(self, draw: Callable[[], bytes | None]) -> None:
+        """Show what is recorded already."""
+        self._draw, self._headless = draw, headless()
+        self._display = display({"text/plain": ""}, raw=True, display_id=True)  # its place is above the printed lines
+        self._old = True  # whether there is something that it does not show
+        self.update()
+
+    def update(self) -> None:
+        """Draw it, unless it shows all there is."""
+        started = time.perf_counter()
+        if self._old and self._display is not None and (png := self._draw()) is not None:
+            self._display.update(Image(png, alt="loss, accuracy and entropy by epoch"))
+        self._old = False
+        ended = time.perf_counter()
+        self._next = math.inf if self._headless else ended + max(PAUSE, (ended - started) / SHARE)
+
+    def grow(self, last: bool) -> None:
+        """Take note of a further epoch, and draw it if the last drawing is long ago or it is the last one."""
+        self._old = True
+        if last or time.perf_counter() >= self._next:
+            self.update()
 
 
 def from_notebook(cls: type[Config], shell: Any) -> Config:

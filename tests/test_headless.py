@@ -32,7 +32,8 @@ def test_a_search_through_its_notebook_ends_with_what_it_has_shown(tmp_path, mon
     assert done.stderr == ""
     assert done.returncode == 0
     folder = default_folder(build(SearchConfig, values), "search")
-    lines = done.stdout.splitlines()
+    first, *lines = done.stdout.splitlines()
+    assert first == f"{folder.name}: a new run"
     epochs = [epoch_line(record) for record in read_journal(folder / "metrics.jsonl")]
     assert lines[: len(epochs)] == epochs
     rest = "\n".join(lines[len(epochs) :])

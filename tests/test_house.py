@@ -25,12 +25,13 @@ FLOORS = [
     {"evaluator", "retrain"},
     {"kits"},
     {"search"},
+    {"listing"},
     {"inspection", "studies"},
     {"widgets"},
 ]
 
 # The command line, which sees everything.
-DOORS = {"__main__", "cli", "commands", "headless", "options", "listing", "terminal", "workbench"}
+DOORS = {"__main__", "cli", "commands", "headless", "options", "terminal", "workbench"}
 
 
 def imports(path):

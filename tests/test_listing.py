@@ -5,17 +5,20 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from written_run import write_journal, write_run
 
 from setn_lab import listing
+from setn_lab.config import to_json
 from setn_lab.inspection import reading
 from setn_lab.network.costs import cost
 from setn_lab.retrain import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
 from setn_lab.runs import Run
+from setn_lab.runs.lock import take_lock
 from setn_lab.search import SearchConfig, report
 
 TIME = 1_700_000_000
@@ -228,6 +231,43 @@ def test_a_failed_start_does_not_hide_the_newest_search(root, monkeypatch):
         assert reading.newest_search() == run.folder  # one that is at its first epoch just now
     (later / "metrics.jsonl").touch()
     assert reading.newest_search() == later
+
+
+def test_failed_starts_do_not_push_runs_out_of_the_newest(root):
+    names = [f"search-{number}" for number in range(3)]
+    for name in names:
+        failed_start(root, name)
+    text = listing.newest(root, root, count=1)
+    (line,) = text.splitlines()[2:3]
+    assert "`search-a`" in line
+    assert not [name for name in names if name in text]
+    assert "3 in which nothing" in text
+    assert "--remove-failed" in text
+    listing.remove_failed(root)
+    assert "--remove-failed" not in listing.newest(root, root)
+
+
+def test_where_a_run_stands_is_said_before_it_is_opened(root, tiny_config):
+    folder = root / "mine"
+    config = tiny_config(folder, epochs=4, candidates=12)
+    assert "new run" in listing.standing(config, "search")
+    write_run(folder, 2, 0, nodes=config.nodes)
+    (folder / "config.json").write_text(to_json(config), encoding="utf-8")
+    assert "interrupted at epoch 2 of 4; goes on" in listing.standing(config, "search")
+    lock = take_lock(folder, 0)
+    text = listing.standing(config, "search")
+    assert "running at epoch 2 of 4" in text
+    assert f"pid {os.getpid()} " in text
+    lock.free()
+    write_run(folder, 4, 12, nodes=config.nodes)
+    (folder / "config.json").write_text(to_json(config), encoding="utf-8")
+    assert "finished" in listing.standing(config, "search")
+    assert "nothing is left" in listing.standing(config, "search")
+    text = listing.standing(replace(config, candidates=13), "search")  # of the same folder
+    assert "nothing is left" not in text
+    assert "(candidates)" in text
+    (folder / "metrics.jsonl").write_text("x\n{}\n", encoding="utf-8")
+    assert "cannot be read" in listing.standing(config, "search")
 
 
 def test_the_newest_runs_have_links_that_lead_to_their_figures(root):

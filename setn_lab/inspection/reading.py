@@ -152,14 +152,14 @@ def stamp(folder: Path) -> tuple[tuple[int, int], ...]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The parameters of the run. Raises InspectionError where the folder is gone, empty or of another kind."""
-    with _sentence(folder):
+    with sentence(folder):
         is_folder = folder.is_dir()
     if not is_folder:
         raise InspectionError(f"The run folder {folder} does not exist (any more): give another run_dir")
     path = folder / "config.json"
     if not path.exists():
         raise InspectionError(f"{folder} is empty or no run folder: it has no config.json")
-    with _sentence(path):
+    with sentence(path):
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
             raise ValueError("no JSON object")
@@ -172,7 +172,7 @@ def search_space(folder: Path) -> tuple[Kit, Space]:
     Raises InspectionError as `read_config` does, and for one of another version.
     """
     config = read_config(folder)
-    with _sentence(folder / "config.json"):
+    with sentence(folder / "config.json"):
         if type(config["nodes"]) is not int:
             raise TypeError(f"nodes is {config['nodes']!r}, no integer")
         kit = KITS[config["space"]]
@@ -190,7 +190,7 @@ def read_history(folder: Path) -> History:
     kit, space = search_space(folder)
     path = folder / "evaluator.jsonl"
     records = _records(path, "No epoch has been recorded yet")
-    with _sentence(path):
+    with sentence(path):
         epochs = np.array([record["epoch"] for record in records], dtype=np.int64)
         fresh = kit.evaluator(space).distributions()
         arrays: dict[str, Any] = {}
@@ -207,7 +207,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     read_config(folder)
     path = folder / "candidates.jsonl"
     records = _records(path, "No candidate has been scored yet")
-    with _sentence(path):
+    with sentence(path):
         loss, accuracy = (np.array([record[name] for record in records], dtype=float) for name in ("loss", "accuracy"))
     return pd.DataFrame({"loss": loss, "accuracy [%]": 100 * accuracy})
 
@@ -217,7 +217,7 @@ def read_candidates(folder: Path) -> Scored:
     kit, space = search_space(folder)
     path = folder / "candidates.jsonl"
     records = _records(path, "No candidate has been scored yet")
-    with _sentence(path):
+    with sentence(path):
         genotypes = [space.read(record["genotype"]) for record in records]
         quadruples = np.stack([space.encode(genotype) for genotype in genotypes])
         names = ("loss", "accuracy", "log_probability")
@@ -254,7 +254,7 @@ def _winner(folder: Path, genotypes: list[Any], loss: NDArray[np.float64]) -> tu
     """The place of the search's choice, or of the lowest loss so far, and whether it is the choice."""
     path = folder / "genotype.json"
     if path.exists():
-        with _sentence(path):
+        with sentence(path):
             genotype = type(genotypes[0]).from_json(path.read_text(encoding="utf-8"))
         if genotype in genotypes and np.isfinite(loss[genotypes.index(genotype)]):
             return genotypes.index(genotype), True
@@ -269,7 +269,7 @@ def _count(value: Any) -> int:
 
 def _records(path: Path, none: str) -> list[dict[str, Any]]:
     """The records of a journal. Raises InspectionError, with the words `none` where there is no record."""
-    with _sentence(path):
+    with sentence(path):
         records = read_journal(path)
     if not records:
         raise InspectionError(f"{none} in {path.parent}")
@@ -277,7 +277,7 @@ def _records(path: Path, none: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _sentence(path: Path) -> Iterator[None]:
+def sentence(path: Path) -> Iterator[None]:
     """Turn what reading a file of another version, a damaged one or one that was just deleted raises into a message."""
     try:
         yield

@@ -47,17 +47,15 @@ def take_lock(folder: Path, wait: float) -> Lock:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         while not _take(path, descriptor, marker):
-            holder = _holder(path) or "a process that has not written its name yet"
-            if holder.startswith(f"{me} "):
+            name = holder(folder) or "a process that has not written its name yet"
+            if name.startswith(f"{me} "):
                 raise LockError(
-                    f"{folder} is open in this process already ({holder}): close that run first, "
+                    f"{folder} is open in this process already ({name}): close that run first, "
                     "with run.close() or by restarting the kernel"
                 )
             if time.monotonic() >= deadline:
                 dead = f" (if that runs no longer, delete {folder / MARKER})" if (folder / MARKER).exists() else ""
-                raise LockError(
-                    f"{folder} is in use by {holder}{dead}: wait for it or stop it, or give another run_dir"
-                )
+                raise LockError(f"{folder} is in use by {name}{dead}: wait for it or stop it, or give another run_dir")
             time.sleep(0.1)
         name = f" {me} since {datetime.now().astimezone().isoformat(timespec='seconds')}\n"
         os.ftruncate(descriptor, 0)
@@ -78,7 +76,7 @@ def in_use(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:  # of another user
-        return bool(_holder(path))
+        return bool(holder(folder))
     try:
         return not lock_descriptor(descriptor, blocking=False)
     except OSError:
@@ -109,8 +107,8 @@ def _take(path: Path, descriptor: int, marker: SoftFileLock) -> bool:
     return True
 
 
-def _holder(path: Path) -> str:
-    """The name in the file, without its first byte: Windows lets nobody but the holder read that."""
-    with path.open("rb", buffering=0) as file:
-        file.seek(1)
+def holder(folder: Path) -> str:
+    """The name of whoever holds the folder's lock, or has died with it; empty where it was freed."""
+    with (folder / "lock").open("rb", buffering=0) as file:
+        file.seek(1)  # Windows lets nobody but the holder read the first byte
         return file.read().decode(errors="replace").strip()

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 
@@ -53,7 +54,8 @@ class Meter:
         """Before the first progress."""
         self._progress: Progress | None = None
         self._recent: deque[tuple[float, int]] = deque()  # (time, units computed) of this stage
-        self._began: dict[tuple[int, int] | None, float] = {}  # when a part of the study began here
+        self._began: dict[tuple[int, int], float] = {}  # when a part of the study began here
+        self._worked: set[tuple[int, int]] = set()  # the parts of which not all was done before
         self._last = ""  # the newest losses and accuracies
         self.was_done = False  # whether the phase was at its end before it was looked at
         self._now = 0.0
@@ -69,7 +71,10 @@ class Meter:
             if old is not None and _kind(old)[:2] == _kind(progress)[:2] and old.done <= progress.done:
                 self._recent.append((self._now, old.done))  # a stage after another: its first step counts
         self._now = now
-        self._began.setdefault(progress.place, now)
+        if progress.place is not None:
+            self._began.setdefault(progress.place, now)
+            if not progress.finished or progress.record is not None:
+                self._worked.add(progress.place)
         self._recent.append((now, units))
         while len(self._recent) > 2 and self._recent[1][0] < now - RECENT:
             self._recent.popleft()
@@ -90,18 +95,15 @@ class Meter:
         progress = self._progress
         if progress is None:
             return "starting"
-        head = progress.part
-        if progress.place is not None:
-            head += f" ({progress.place[0]} of {progress.place[1]})"
-        text = f"{head}: " if head else ""
-        text += f"{progress.done} of {progress.total} {UNITS[progress.phase]}"
         if self.was_done and progress.finished:
-            return f"{text}, all done before"
-        return f"{text}{self._pace(progress)}{self._study(progress)}" + (f"; {self._last}" if self._last else "")
+            return f"{_position(progress)}, all done before"
+        last = f"; {self._last}" if self._last else ""
+        return f"{_position(progress)}{self._pace(progress)}{self._study(progress)}{last}"
 
     def stopped(self) -> str:
         """The line for a phase that has ended before its end."""
-        return f"stopped at {self.text.partition(',')[0]}: the same again goes on from what is kept"
+        where = "before the first step" if self._progress is None else f"at {_position(self._progress)}"
+        return f"stopped {where}: the same again goes on from what is kept"
 
     def _pace(self, progress: Progress) -> str:
         """The rate, and how long the stage takes at it."""
@@ -121,11 +123,20 @@ class Meter:
         if progress.place is None or progress.place[0] == progress.place[1]:
             return ""
         number, count = progress.place
-        begun = sorted((place, at) for place, at in self._began.items() if place is not None and place[0] <= number)
-        if len(begun) < 2:
+        begun = sorted(place for place in self._began if place[0] <= number)
+        took = [self._began[after] - self._began[part] for part, after in pairwise(begun) if part in self._worked]
+        if not took:
             return ""
-        mean = (begun[-1][1] - begun[0][1]) / (len(begun) - 1)
-        return f", then about {duration(mean * (count - number))} for the parts after it"
+        return f", then about {duration(sum(took) / len(took) * (count - number))} for the parts after it"
+
+
+def _position(progress: Progress) -> str:
+    """What is worked on and how far it is: "setn, seed 0 (1 of 3): 120 of 4800 steps"."""
+    head = progress.part
+    if progress.place is not None:
+        head += f" ({progress.place[0]} of {progress.place[1]})"
+    named = f"{head}: " if head else ""
+    return f"{named}{progress.done} of {progress.total} {UNITS[progress.phase]}"
 
 
 def _kind(progress: Progress) -> tuple[str, str, str]:

@@ -3,10 +3,18 @@
 from setn_lab.extras import needs
 
 with needs("notebooks", "setn_lab.widgets"):
+    from setn_lab.widgets.about import RunInspector
     from setn_lab.widgets.candidates import CandidatesInspector
     from setn_lab.widgets.comparison import ComparisonInspector
     from setn_lab.widgets.evaluator import EvaluatorInspector
     from setn_lab.widgets.inspector import show
     from setn_lab.widgets.sampling import SamplingInspector
 
-__all__ = ["CandidatesInspector", "ComparisonInspector", "EvaluatorInspector", "SamplingInspector", "show"]
+__all__ = [
+    "CandidatesInspector",
+    "ComparisonInspector",
+    "EvaluatorInspector",
+    "RunInspector",
+    "SamplingInspector",
+    "show",
+]

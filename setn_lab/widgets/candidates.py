@@ -18,8 +18,12 @@ ROUNDING = {"loss": 4, "accuracy [%]": 2, "log-probability": 2, "parameters [M]"
 class CandidatesInspector(Inspector):
     """Histograms and a sortable table of the candidates; a picked one's cells beside the winner's."""
 
+    scored: reading.Scored
+    picked: int | None
+
     def load(self) -> None:
-        """Read the candidates; the picked one stays picked."""
+        """Read the candidates; the picked one stays picked, but where it was the best and another is now."""
+        was_best = self.loaded and self.picked == self.scored.winner
         self.scored = reading.read_candidates(self.config.folder)
         self.picture = pictures.candidates_picture(self.scored)
         frame = self.scored.table.round(ROUNDING)
@@ -37,10 +41,10 @@ class CandidatesInspector(Inspector):
             self.body.children = [self.image, self.note, self.table, buttons, drawings]
             self.on(self.image, self._clicked, "clicked")
             self.on(self.table, self._selected, "selected_rows")
-            self.picked: int | None = None
+            self.picked = None
         else:
-            if self.picked is not None and self.picked >= len(frame):  # the run was begun anew
-                self.picked = None
+            if was_best or (self.picked is not None and self.picked >= len(frame)):  # the run was begun anew
+                self.picked = self.scored.winner
             self.table.update(frame, selected_rows=[] if self.picked is None else [self.picked])
         if self.picked is None:
             self.picked = self.scored.winner

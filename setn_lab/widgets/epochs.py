@@ -15,17 +15,23 @@ class Epochs:
         w.jslink((self.slider, "value"), (self.player, "value"))
         self._epochs: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
-    def set(self, epochs: NDArray[np.int64]) -> None:
-        """Take over the recorded epochs, at least one; the slider stays where it is, or at the end if it was there."""
+    def set(self, epochs: NDArray[np.int64], follow: bool = False) -> None:
+        """Take over the recorded epochs, at least one; the slider stays where it is, or at the end if it was there.
+
+        follow: it moves to the end in any case.
+        """
         slider, first, last = self.slider, int(epochs[0]), int(epochs[-1])
-        at_end = not self._epochs.size or slider.value >= self._epochs[-1]
-        slider.disabled = self.player.disabled = first == last
+        at_end = follow or not self._epochs.size or slider.value >= self._epochs[-1]
         value = last if at_end else slider.value
+        slider.disabled = self.player.disabled = first == last
+        # The bounds of both before the value: in the browser each hands its value to the other, which would cut it to
+        # its old bounds and send that back.
         for control in (self.player, slider):
             with control.hold_sync():
+                control.min = min(control.min, first)  # never above the maximum
                 control.max = max(last, first + 1)  # a slider without a length breaks in the browser
                 control.min = first
-                control.value = value  # both at once: else the browser, linking them, would move one to the other
+        slider.value = value
         self._epochs = epochs
 
     @property

@@ -27,7 +27,7 @@ class EvaluatorInspector(Inspector):
             self.body.children = [w.HBox([self.cell, self.epochs.player, self.epochs.slider]), self.image, self.table]
             self.on(self.cell, self.draw)
             self.on(self.epochs.slider, self.draw)
-        self.epochs.set(self.history.epochs)
+        self.epochs.set(self.history.epochs, self.follow.value)
 
     def draw(self) -> None:
         """Show the chosen cell at the chosen epoch."""

@@ -44,7 +44,9 @@ class Inspector(ABC):
         self._stamps: list[Any] = []
         self._task: asyncio.Task[None] | None = None
         self.refresh_button = w.Button(description="refresh", icon="refresh", tooltip="read the run folder again")
-        self.follow = w.ToggleButton(description="follow", icon="eye", tooltip="read it whenever it has changed")
+        self.follow = w.ToggleButton(
+            description="follow", icon="eye", tooltip="show the newest, whenever it is written"
+        )
         self.refresh_button.on_click(lambda _: self.refresh())
         self.follow.observe(self._follow, "value")
         self.widget = w.VBox([w.HBox([self.refresh_button, self.follow, self.message]), self.body])
@@ -70,7 +72,7 @@ class Inspector(ABC):
     def refresh(self) -> None:
         """Read everything again and draw."""
         with self.in_place():
-            self._stamps = [reading.stamp(folder) for folder in self.folders()]
+            self._stamps = self.stamps()
             self.load()
             self.loaded = True
             self.draw()
@@ -101,9 +103,14 @@ class Inspector(ABC):
 
         control.observe(handle, trait)
 
+    def stamps(self) -> list[Any]:
+        """What is equal as long as nothing has changed that is shown."""
+        return [reading.stamp(folder) for folder in self.folders()]
+
     def _follow(self, change: Any) -> None:
         if self._task is not None:
             self._task.cancel()
+        self._stamps = []  # what is newest is shown at once
         self._task = asyncio.ensure_future(self._watch()) if change["new"] else None
 
     async def _watch(self) -> None:
@@ -114,7 +121,7 @@ class Inspector(ABC):
 
     def _changed(self) -> bool:
         try:
-            return [reading.stamp(folder) for folder in self.folders()] != self._stamps
+            return self.stamps() != self._stamps
         except InspectionError:  # which `refresh` shows
             return True
 

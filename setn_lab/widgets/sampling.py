@@ -49,7 +49,7 @@ class SamplingInspector(Inspector):
             self.body.children = [line, self.image, self.text, self.cells]
             for control in (self.epochs.slider, self.temperature, self.count):
                 self.on(control, self.draw)
-        self.epochs.set(self.history.epochs)
+        self.epochs.set(self.history.epochs, self.follow.value)
 
     def draw(self) -> None:
         """Draw architectures and show them, and the most likely one."""

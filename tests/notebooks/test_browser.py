@@ -16,16 +16,38 @@ ROOT = Path(__file__).parents[2]
 EPOCHS, CANDIDATES = 4, 12
 PATIENCE = 1000 * pictures.PATIENCE  # milliseconds
 
+expect.set_options(timeout=PATIENCE)  # all inspectors of a page draw in one kernel, one after the other
+
 pytestmark = pytest.mark.skipif(
     pictures.CHROMIUM is None, reason="needs Chromium: install it (apt-get install chromium)"
 )
 
 
 @pytest.fixture(scope="module")
-def notebook(tmp_path_factory):
-    """The inspectors' notebook with a run of twelve candidates as its parameter, in a folder of its own."""
+def root(tmp_path_factory):
+    """A checkout's notebooks with one finished run, the inspectors' notebook of that run, and nothing else of ours."""
     folder = tmp_path_factory.mktemp("browser")
-    return pictures.prepare(write_run(folder / "search-written", EPOCHS, CANDIDATES), folder)
+    for name in ("notebooks", "reports", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("runs"))
+    run = write_run(folder / "reports" / "runs" / "search-written", EPOCHS, CANDIDATES)
+    (run / "environment.json").write_text('{"kind": "search"}', encoding="utf-8")
+    report.save(report.SearchRun.read(run))
+    workbench.refresh(folder)
+    pictures.prepare(run, folder)
+    settings = folder / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}', encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(root):
+    """The address of a JupyterLab for all tests here."""
+    options = ["--allow-root", "--ServerApp.token=secret", f"--ServerApp.root_dir={root}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SETN_LAB_RUNS", str(root / "reports" / "runs"))
+        with pictures.server(root, "jupyterlab", *options) as (address, _):
+            yield address
 
 
 @pytest.fixture
@@ -34,10 +56,20 @@ def page():
         yield page
 
 
+def run_all(page, lab, path, heading):
+    """Open a notebook in a workspace of its own and run it."""
+    workspace = re.sub(r"\W", "-", path)
+    page.goto(f"{lab}/lab/workspaces/{workspace}/tree/{path}?token=secret")
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible()  # else nothing is run
+    page.get_by_text("Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+
+
 def use_the_inspectors(page):
     """Move the slider and pick candidates: what is shown follows, and no message stands anywhere."""
     picture = page.locator(".widget-image").first
-    expect(page.locator("select[multiple]")).to_be_attached(timeout=PATIENCE)  # the last inspector is there
+    expect(page.locator("select[multiple]")).to_be_attached()  # the last inspector is there
     picture.scroll_into_view_if_needed()
     epoch = page.locator(".widget-slider .widget-readout").first
     expect(epoch).to_have_text(str(EPOCHS))
@@ -70,49 +102,61 @@ def use_the_inspectors(page):
     assert page.locator(".inspector-message").count() == 0
 
 
-def test_in_jupyterlab(notebook, page):
-    settings = notebook.parent / "jupyterlab_settings_dir" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}', encoding="utf-8")
-    options = ["--allow-root", "--ServerApp.token=secret", f"--ServerApp.root_dir={notebook.parent}"]
-    with pictures.server(notebook.parent, "jupyterlab", *options) as (address, _):
-        page.goto(f"{address}/lab/tree/inspect.ipynb?token=secret")
-        expect(page.get_by_role("heading", name="Inspect a search")).to_be_visible(timeout=PATIENCE)
-        page.get_by_text("Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        use_the_inspectors(page)
+def test_in_jupyterlab(lab, page):
+    run_all(page, lab, "inspect.ipynb", "Inspect a search")
+    use_the_inspectors(page)
 
 
-def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(tmp_path, monkeypatch, page):
-    for name in ("notebooks", "reports", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("runs"))
-    run = write_run(tmp_path / "reports" / "runs" / "search-written", EPOCHS, CANDIDATES)
-    (run / "environment.json").write_text('{"kind": "search"}', encoding="utf-8")
-    report.save(report.SearchRun.read(run))
-    monkeypatch.setenv("SETN_LAB_RUNS", str(run.parent))
-    workbench.refresh(tmp_path)
-    before = {path: path.read_bytes() for path in (tmp_path / "notebooks").iterdir() if path.is_file()}
-    options = ["--allow-root", "--ServerApp.token=secret", f"--ServerApp.root_dir={tmp_path}"]
-    with pictures.server(tmp_path, "jupyterlab", *options) as (address, _):
-        page.goto(f"{address}/lab/tree/work/start.ipynb?token=secret")
-        expect(page.get_by_role("heading", name="The newest runs")).to_be_visible(timeout=PATIENCE)
-        expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE)  # else nothing is run
-        page.get_by_text("Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
-        row = page.locator(".jp-OutputArea").get_by_role("row").filter(has_text="search-written")
-        expect(row).to_contain_text("finished", timeout=PATIENCE)
-        row.get_by_role("link", name="cells").click()
-        expect(page.get_by_role("tab", name="cells.svg")).to_be_visible()
-        page.get_by_role("tab", name="start.ipynb").click()
-        page.locator(".jp-RenderedMarkdown").get_by_role("link", name="search.ipynb").first.click()
-        expect(page.get_by_role("heading", name="Search for a cell")).to_be_visible(timeout=PATIENCE)
-        page.keyboard.press("Control+s")
-        expect(page.get_by_role("tab", name="search.ipynb")).to_be_visible()
+def test_following_a_run_that_grows(root, lab, page):
+    (root / "follow").mkdir()
+    whole = write_run(root / "follow" / "whole", 4, 0)
+    run = write_run(root / "follow" / "search-growing", 4, 0)
+    journals = {
+        run / name: (whole / name).read_bytes().splitlines(True) for name in ("metrics.jsonl", "evaluator.jsonl")
+    }
+    for path, lines in journals.items():
+        path.write_bytes(lines[0])
+    pictures.prepare(run, root / "follow")
+    run_all(page, lab, "follow/inspect.ipynb", "Inspect a search")
+    shown, sliders = page.locator(".widget-image"), page.locator(".widget-slider:has-text('epoch')")
+    expect(page.locator("select[multiple]")).to_be_attached()  # the last inspector is there
+    for button in page.get_by_role("button", name="follow").all():
+        button.click()
+    epochs = page.locator(".widget-html").get_by_text(re.compile(r"at epoch \d of 4"))
+    for epoch in (2, 3, 4):
+        before = [picture.get_attribute("src") for picture in shown.all()]
+        for path, lines in journals.items():
+            with path.open("ab") as file:
+                file.write(lines[epoch - 1])
+        if epoch < 4:
+            expect(epochs).to_contain_text(f"epoch {epoch} of 4")
+        for slider in sliders.all():
+            expect(slider.locator(".widget-readout")).to_have_text(str(epoch))
+            expect(slider.locator(".noUi-handle")).to_have_attribute("aria-valuemax", f"{epoch}.0")
+        for number, old in enumerate(before):
+            expect(shown.nth(number)).not_to_have_attribute("src", old)
+    assert sliders.count() == 2
+    assert shown.count() == 3
+
+
+def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(root, lab, page):
+    before = {path: path.read_bytes() for path in (root / "notebooks").iterdir() if path.is_file()}
+    run_all(page, lab, "work/start.ipynb", "The newest runs")
+    row = page.locator(".jp-OutputArea").get_by_role("row").filter(has_text="search-written")
+    expect(row).to_contain_text("finished")
+    row.get_by_role("link", name="cells").click()
+    expect(page.get_by_role("tab", name="cells.svg")).to_be_visible()
+    page.get_by_role("tab", name="start.ipynb").click()
+    page.locator(".jp-RenderedMarkdown").get_by_role("link", name="search.ipynb").first.click()
+    expect(page.get_by_role("heading", name="Search for a cell")).to_be_visible()
+    page.keyboard.press("Control+s")
+    expect(page.get_by_role("tab", name="search.ipynb")).to_be_visible()
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_as_a_page_behind_a_token(notebook, page):
-    with pictures.server(notebook.parent, "voila", str(notebook), "--token", "--Voila.ip=localhost") as (address, log):
+def test_as_a_page_behind_a_token(root, page):
+    notebook = root / "inspect.ipynb"
+    with pictures.server(root, "voila", str(notebook), "--token", "--Voila.ip=localhost") as (address, log):
         page.goto(address)
         expect(page.get_by_text("Token authentication is enabled")).to_be_visible()
         (token,) = re.findall(r"\?token=(\w+)", log.read_text(encoding="utf-8"))

@@ -209,9 +209,10 @@ def test_a_run_leaves_its_folder_and_a_notebook_with_figures(finished):
 
     output = finished.with_suffix(".ipynb")
     assert output.stat().st_size < 500_000
-    outputs = [
-        one for cell in json.loads(output.read_text(encoding="utf-8"))["cells"] for one in cell.get("outputs", [])
-    ]
+    cells = json.loads(output.read_text(encoding="utf-8"))["cells"]
+    outputs = [one for cell in cells for one in cell.get("outputs", [])]
+    (training,) = (cell["outputs"] for cell in cells if "live.curves" in "".join(cell["source"]))
+    assert len([one for one in training if "image/png" in one.get("data", {})]) == 1  # the live curve, as it ended
     assert not [one for one in outputs if one["output_type"] == "error"]
     shown = [kind for one in outputs for kind in one.get("data", {})]
     assert "image/svg+xml" in shown

@@ -167,6 +167,18 @@ def test_a_part_has_its_name_and_the_study_its_time(clock):
     assert f"last: {epoch_line(EPOCH)}" in meter.text
 
 
+def test_parts_that_were_done_before_do_not_shorten_the_studys_time(clock):
+    meter = Meter()
+    for number in (1, 2):
+        of_part(meter.note, f"seed {number}", (number, 6))(Progress("train", 2, 2))
+        clock[0] += 0.1
+    of_part(meter.note, "seed 3", (3, 6))(Progress("train", 1, 2))
+    assert "parts after" not in meter.text
+    clock[0] += 90
+    of_part(meter.note, "seed 4", (4, 6))(Progress("train", 1, 2))
+    assert f"about {duration(180)} for the parts after it" in meter.text
+
+
 def test_what_was_done_before_and_what_was_stopped_say_so(clock, monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(cli.sys, "stdout", out)
@@ -182,6 +194,9 @@ def test_what_was_done_before_and_what_was_stopped_say_so(clock, monkeypatch):
     note(meter, clock, 1, "train", 2, 9)
     assert "stopped at 2 of 9 steps" in meter.stopped()
     assert "left" not in meter.stopped()
+    of_part(meter.note, "setn, seed 0", (2, 3))(Progress("train", 3, 9))
+    assert "stopped at setn, seed 0 (2 of 3): 3 of 9 steps" in meter.stopped()
+    assert "stopped before the first step" in Meter().stopped()
 
 
 @pytest.mark.parametrize("success", [True, False])

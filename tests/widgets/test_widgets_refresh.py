@@ -5,9 +5,17 @@ import shutil
 
 import pytest
 from references import opened
-from written_run import write_run
+from written_run import write_journal, write_run
 
-from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
+from setn_lab.runs.lock import take_lock
+from setn_lab.runs.run import read_journal
+from setn_lab.widgets import (
+    CandidatesInspector,
+    ComparisonInspector,
+    EvaluatorInspector,
+    RunInspector,
+    SamplingInspector,
+)
 
 KINDS = [EvaluatorInspector, CandidatesInspector, SamplingInspector]
 
@@ -161,31 +169,87 @@ async def until(condition):
             await asyncio.sleep(0.005)
 
 
-def test_following_reads_again_when_the_run_has_changed_and_only_then(folder, monkeypatch):
-    one = opened(EvaluatorInspector, folder)
+@pytest.mark.parametrize("kind", [EvaluatorInspector, SamplingInspector])
+def test_following_shows_the_newest_epoch_and_reads_only_what_has_changed(folder, monkeypatch, kind):
+    one = opened(kind, folder)
     one.pause = 0.01
     loads, load = [], one.load
     monkeypatch.setattr(one, "load", lambda: (loads.append(1), load()))
     slider = one.epochs.slider
+    slider.value = 1
 
     async def grow():
+        await until(lambda: slider.value == 4)  # at once
         await asyncio.sleep(0.05)
-        assert not loads
-        write_run(folder, epochs=5, nodes=1)
-        await until(lambda: slider.value == 5)
-        await asyncio.sleep(0.05)
-        assert len(loads) <= 2  # a look may fall between two files of the run
-        slider.value = 2
-        write_run(folder, epochs=6, nodes=1)
-        await until(lambda: slider.max == 6)
-        assert slider.value == 2
+        assert len(loads) == 1
+        picture = one.png
+        for epoch in (5, 6):
+            write_run(folder, epochs=epoch, nodes=1)
+            await until(lambda last=epoch: slider.value == last)
+            await asyncio.sleep(0.05)
+            assert picture != one.png == opened(kind, folder).png
+            picture = one.png
+            slider.value = 2  # which a browser also does by itself, where it cuts a value to old bounds
+        assert len(loads) <= 5  # a look may fall between two files of the run
 
     follow(one, grow)
     assert one.message.value == ""
     write_run(folder, epochs=7, nodes=1)
     asyncio.run(asyncio.sleep(0.05))
-    assert slider.max == 6
-    follow(one, lambda: until(lambda: slider.max == 7))  # and again
+    assert (slider.value, slider.max) == (2, 6)
+    follow(one, lambda: until(lambda: slider.value == slider.max == 7))  # and again
+
+
+def test_a_browser_learns_the_bounds_before_the_value(folder):
+    """It hands a value from the player to the slider, which cuts it to the bounds that it knows and sends it back."""
+    one = opened(EvaluatorInspector, folder)
+    slider, player = one.epochs.slider, one.epochs.player
+    seen = []
+    player.observe(lambda change: seen.append(("player", change["name"])), ["max", "value"])
+    slider.observe(lambda change: seen.append(("slider", change["name"])), ["max", "value"])
+    write_run(folder, epochs=5, nodes=1)
+    one.refresh()
+    assert seen == [("player", "max"), ("slider", "max"), ("slider", "value")]
+    write_run(folder, epochs=7, nodes=1)
+    records = (folder / "evaluator.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "evaluator.jsonl").write_text("".join(records[5:]), encoding="utf-8")
+    one.refresh()
+    assert (slider.min, slider.max, slider.value) == (6, 7, 7)
+    (folder / "evaluator.jsonl").write_text("".join(records[:3]), encoding="utf-8")
+    one.refresh()
+    assert (slider.min, slider.max, slider.value, one.message.value) == (1, 3, 3, "")
+
+
+def test_the_best_candidate_stays_picked_until_there_is_a_better_one(folder):
+    one = opened(CandidatesInspector, folder)
+    (folder / "genotype.json").unlink()
+    records = read_journal(folder / "candidates.jsonl")
+    best = min(record["loss"] for record in records)
+    write_journal(folder / "candidates.jsonl", [*records, {**records[0], "loss": best - 1}])
+    one.refresh()
+    assert one.picked == len(records) == one.scored.winner
+    one.pick(0)
+    write_journal(folder / "candidates.jsonl", [*records, {**records[0], "loss": best - 2}])
+    one.refresh()
+    assert one.picked == 0
+
+
+def test_the_run_that_is_shown_is_named_and_its_end_is_noticed(folder):
+    config = folder / "config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace('"epochs": 4', '"epochs": 9'), encoding="utf-8")
+    one = opened(RunInspector, folder)
+    one.pause = 0.01
+    lock = take_lock(folder, 0)
+    one.refresh()
+    texts = [folder.name, "running at epoch 4 of 9", "digits", "nodes = 1", "seed = 0", "loss"]
+    assert [text for text in texts if text not in one.table.value] == []
+
+    async def end():
+        lock.free()
+        await until(lambda: "interrupted at epoch 4 of 9" in one.table.value)
+
+    follow(one, end)
+    assert one.message.value == ""
 
 
 def test_what_following_finds_wrong_stays_written(folder):

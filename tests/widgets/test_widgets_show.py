@@ -27,6 +27,7 @@ from setn_lab.widgets import (
     CandidatesInspector,
     ComparisonInspector,
     EvaluatorInspector,
+    RunInspector,
     SamplingInspector,
     inspector,
     show,
@@ -77,6 +78,7 @@ KINDS_OF_OUTPUT = {
     CandidatesInspector: [Image, HTML, SVG],
     SamplingInspector: [Image, HTML, SVG],
     ComparisonInspector: [Image, HTML],
+    RunInspector: [HTML],
 }
 
 
@@ -170,7 +172,7 @@ def test_nothing_is_written_and_the_lock_is_left_to_the_search(tmp_path):
     config = SearchConfig(dataset="digits", epochs=4, seed=0, nodes=1, run_dir=str(folder))
     with Run.open(config, "search") as run:  # none of them has to wait for it
         before = contents(folder)
-        for kind in KINDS:
+        for kind in (*KINDS, RunInspector):
             one = opened(kind, folder)
             assert one.message.value == ""
         assert CandidatesInspector.figures(one.config)

@@ -25,8 +25,9 @@ from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.figures.page import table
 from setn_lab.runs.environment import environment
 from setn_lab.runs.run import Run
-from setn_lab.search.candidates import Candidate, score
+from setn_lab.search.candidates import score
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.drawn import Candidate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 

@@ -33,8 +33,8 @@ from setn_lab.runs.environment import environment
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.place import root_folder
 from setn_lab.runs.run import Run
-from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import Search, prepare_search
 from setn_lab.search.steps import Trainer
 from setn_lab.search.training import train

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from setn_lab.data.batches import scoring_batches
 from setn_lab.runs.run import Run, default_folder
-from setn_lab.search.candidates import TOGETHER, batch_scores
+from setn_lab.search.candidates import TOGETHER
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.racing import race
+from setn_lab.search.scoring import batch_scores
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import train

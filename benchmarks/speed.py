@@ -34,8 +34,8 @@ from setn_lab.data.images import ImageSet
 from setn_lab.kits import KITS
 from setn_lab.runs.environment import environment
 from setn_lab.search import candidates
-from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import Search
 from setn_lab.search.steps import Trainer
 

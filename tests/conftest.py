@@ -16,7 +16,7 @@ from setn_lab.runs import run
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import read_journal
 from setn_lab.search.config import SearchConfig
-from setn_lab.studies import ranking_report, statistics
+from setn_lab.studies import ranking_results
 
 
 def bits(value: object) -> object:
@@ -119,4 +119,4 @@ def coarse_pictures(monkeypatch):
 def few_resamples(monkeypatch):
     """The intervals of the pairwise study in less time."""
     for name in ("all_pairs", "kendall", "spearman", "weighted_tau", "within_best"):
-        monkeypatch.setattr(ranking_report, name, partial(getattr(statistics, name), resamples=40))
+        monkeypatch.setattr(ranking_results, name, partial(getattr(ranking_results, name), resamples=40))

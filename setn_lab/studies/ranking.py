@@ -7,28 +7,18 @@ Where a table holds cells that are trained already, those are scored, and no net
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from setn_lab.compute.device import ready_device
-from setn_lab.compute.spread import session, spread
-from setn_lab.compute.workers import HERE, Workers
+from setn_lab.compute.spread import session
 from setn_lab.config import ConfigError, bounded, choice, contents, later, unhashed
-from setn_lab.data.batches import Augmentation
-from setn_lab.data.sources import OnDevice
-from setn_lab.kits import KITS, Extensions, Kit
+from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.retrain.config import RetrainConfig
-from setn_lab.retrain.setup import Retraining, check_head
-from setn_lab.retrain.training import RetrainError, retrain_once
-from setn_lab.runs.progress import Observer, Progress, of_part
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.progress import Observer, of_part
+from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import Strategy
 from setn_lab.search.setup import Search, prepare_search
@@ -36,6 +26,7 @@ from setn_lab.search.sources import Given, draw
 from setn_lab.search.training import train
 from setn_lab.space.genotype import Genotype
 from setn_lab.studies.config import StudyConfig
+from setn_lab.studies.networks import Bench, train_networks
 from setn_lab.studies.trained_table import DEFAULT_COLUMN, TrainedCells, load_cells, load_two_seeds
 
 TWICE = "two_seeds.json"
@@ -133,32 +124,6 @@ class RankingConfig(StudyConfig):
         return RetrainConfig(**same, **{**own, "epochs": epochs}, test_batch_size=self.scoring_batch_size)
 
 
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """What every worker needs to train networks: the recipe and the images, training on D_train, tested on D_val."""
-
-    config: RetrainConfig
-    source: OnDevice
-    extensions: Extensions = field(default_factory=Extensions.here)  # operations that the networks may have
-
-    @classmethod
-    def of(cls, config: RetrainConfig, search: Search) -> "Bench":
-        """The bench with the search's images, on the CPU.
-
-        Raises ConfigError for an auxiliary head that does not fit them, and for a batch larger than D_train.
-        """
-        check_head(config, search.train.image_size, "retrain_auxiliary_weight")
-        if config.batch_size > len(search.train):
-            raise ConfigError(
-                f"retrain_batch_size: {config.batch_size} given for {len(search.train)} images in D_train; at most "
-                "that many are allowed"
-            )
-        augmentation = Augmentation(config.crop_padding, config.flip, config.cutout)
-        sizes = config.batch_size, config.test_batch_size
-        source = OnDevice(search.train, search.valid, search.normalization, augmentation, *sizes)
-        return cls(config, source.to(torch.device("cpu")))
-
-
 def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress: None) -> None:
     """Train the search if it is not finished, score the pairs (acc_t), train each network from scratch (acc_r).
 
@@ -249,145 +214,3 @@ def pairs(config: RankingConfig, search: Search, distinct: list[Genotype]) -> li
     drawn = draw(search, config.pair_source, 2 * config.pairs)
     places = [position[search.space.genotype(architecture)] for architecture in drawn]
     return [places[number : number + 2] for number in range(0, len(places), 2)]
-
-
-def train_networks(
-    bench: Bench,
-    genotypes: list[Genotype],
-    run: Run,
-    journal: str,
-    observe: Observer = lambda progress: None,
-    workers: Workers = HERE,
-) -> list[dict[str, Any]]:
-    """Train each network from scratch, those that the journal has not yet, spread over `workers`.
-
-    A line a network, as they finish: `network` (its number), genotype, parameters, multiply_adds, and accuracy, loss
-    and seconds, or `failed`, the reason why its training stopped. Returns the lines in the order of the genotypes.
-    Raises RunError where the journal holds other networks.
-    """
-    lines = {record["network"]: record for record in run.read(journal)}
-    for place, record in lines.items():
-        if not 0 <= place < len(genotypes) or Genotype.from_darts(record["genotype"]) != genotypes[place]:
-            raise RunError(
-                f"{run.folder / journal}.jsonl: holds a network that this study does not draw ({record['genotype']}); "
-                "it was edited or belongs to another run: move it away to train again"
-            )
-    missing = [number for number in range(len(genotypes)) if number not in lines]
-    tasks = [genotypes[number] for number in missing]
-    if genotypes and not missing:
-        observe(Progress("networks", len(lines), len(genotypes)))
-    with closing(spread(workers, _arrive, bench, _train_one, tasks)) as results:
-        for task, result in results:
-            record = {"network": missing[task], **result}
-            run.append(journal, record)
-            lines[missing[task]] = record
-            observe(Progress("networks", len(lines), len(genotypes), record))
-    return [lines[number] for number in range(len(genotypes))]
-
-
-@dataclass(frozen=True, eq=False)
-class Networks:
-    """The networks that were scored and trained, n of them.
-
-    predictors: (n,) each, where higher predicts better. true: (n,) accuracy acc_r after training from scratch, on D_val
-    or as the table says. pairs: (P, 2) positions among the n, None: all pairs of different ones, n (n - 1) / 2.
-    failed: the reason by network, of those whose training stopped; left_out: how
-    many drawn pairs have a network that failed, is not trained yet or has no finite one-shot loss; itself: how many
-    pair a network with itself, which says nothing. not_finite: how many networks have no finite one-shot loss.
-    """
-
-    predictors: dict[str, NDArray[np.float64]]
-    true: NDArray[np.float64]
-    pairs: NDArray[np.int64] | None
-    failed: dict[int, str]
-    left_out: int
-    itself: int
-    not_finite: int
-
-    @property
-    def compared(self) -> int:
-        """The number of pairs."""
-        return len(self.true) * (len(self.true) - 1) // 2 if self.pairs is None else len(self.pairs)
-
-
-def networks(folder: Path) -> Networks:
-    """What the run folder holds so far."""
-    scored, lines = read_journal(folder / "scored.jsonl"), read_journal(folder / "trained.jsonl")
-    done = {
-        record["network"]: record
-        for record in lines
-        if "accuracy" in record and np.isfinite(scored[record["network"]]["loss"])
-    }
-    order = sorted(done)
-    place = {number: position for position, number in enumerate(order)}
-    drawn = json.loads((folder / "pairs.json").read_text(encoding="utf-8")) if (folder / "pairs.json").exists() else []
-    different = [(a, b) for a, b in drawn if a != b]
-    whole = [[place[a], place[b]] for a, b in different if a in place and b in place]
-    columns = {
-        "accuracy": [scored[number]["accuracy"] for number in order],
-        "loss": [-scored[number]["loss"] for number in order],
-        "parameters": [done[number]["parameters"] for number in order],
-        "multiply_adds": [done[number]["multiply_adds"] for number in order],
-        "separable_convolutions": [_separable_convolutions(done[number]["genotype"]) for number in order],
-        "log_probability": [scored[number]["log_probability"] for number in order],
-    }
-    return Networks(
-        {name: np.array(values, dtype=float) for name, values in columns.items()},
-        np.array([done[number]["accuracy"] for number in order], dtype=float),
-        None if _of_table(folder) else np.array(whole, dtype=np.int64).reshape(-1, 2),
-        {record["network"]: record["failed"] for record in lines if "failed" in record},
-        len(different) - len(whole),
-        len(drawn) - len(different),
-        sum(not np.isfinite(record["loss"]) for record in scored),
-    )
-
-
-def _of_table(folder: Path) -> bool:
-    """Whether the study's cells are those of a table."""
-    return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("table") is not None
-
-
-def _separable_convolutions(genotype: str) -> int:
-    """How many separable convolutions the normal cell has."""
-    edges = (edge for node in Genotype.from_darts(genotype).normal for edge in node)
-    return sum(operation.startswith("sep_conv_") for operation, _ in edges)
-
-
-def two_seeds(folder: Path) -> NDArray[np.float64]:
-    """The accuracies of networks that were trained twice: (m, 2), none where the study has no such table."""
-    path = folder / TWICE
-    return np.array(json.loads(path.read_text(encoding="utf-8")) if path.exists() else []).reshape(-1, 2)
-
-
-def finalists(folder: Path) -> list[dict[str, Any]]:
-    """The best one-shot candidates and what training them for longer came to, in the order of their one-shot loss."""
-    path = folder / "best.json"
-    if not path.exists():
-        return []
-    trained = {record["network"]: record for record in read_journal(folder / "finalists.jsonl")}
-    keys = "accuracy", "loss", "parameters", "failed"
-    return [
-        {"one_shot": record, "trained": {key: trained[number][key] for key in keys if key in trained[number]}}
-        for number, record in enumerate(json.loads(path.read_text(encoding="utf-8")))
-        if number in trained
-    ]
-
-
-def _arrive(bench: Bench) -> Bench:
-    """The bench on the device of the worker that it was sent to."""
-    bench.extensions.register()
-    config = bench.config
-    device = ready_device(config.device, config.precision, config.deterministic)
-    return replace(bench, source=bench.source.to(device))
-
-
-def _train_one(bench: Bench, genotype: Genotype) -> dict[str, Any]:
-    device = bench.source.training.images.device
-    setup = Retraining(bench.config, device, "drawn", genotype, bench.source)
-    size = setup.cost
-    about = {"genotype": genotype.to_darts(), "parameters": size.parameters, "multiply_adds": size.multiply_adds}
-    try:
-        result = retrain_once(setup)
-    except RetrainError as error:
-        return {**about, "failed": str(error)}
-    return {**about, "accuracy": 1 - result.test_error, "loss": result.test_loss, "seconds": result.seconds}

@@ -1,10 +1,6 @@
 """The figures and tables of a pairwise study, drawn from its run folder alone."""
 
-import functools
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,21 +11,19 @@ from setn_lab.figures import page
 from setn_lab.runs.progress import duration
 from setn_lab.runs.run import read_journal
 from setn_lab.studies import plots, tables
-from setn_lab.studies.ranking import Networks, RankingConfig, finalists, networks, two_seeds
-from setn_lab.studies.statistics import (
-    GapBin,
-    Interval,
-    all_pairs,
-    by_gap,
-    good_pairs,
-    kendall,
-    ndcg,
-    spearman,
-    weighted_tau,
-    within_best,
+from setn_lab.studies.ranking import RankingConfig
+from setn_lab.studies.ranking_results import (
+    Networks,
+    PredictorRow,
+    ceiling,
+    finalists,
+    networks,
+    predictor_rows,
+    summary,
+    two_seeds,
 )
+from setn_lab.studies.statistics.ranks import FRACTIONS
 
-FRACTIONS = (0.1, 0.25, 0.5)
 PREDICTORS = {
     "accuracy": "one-shot accuracy",
     "loss": "one-shot loss (negative)",
@@ -38,8 +32,6 @@ PREDICTORS = {
     "separable_convolutions": "separable convolutions",
     "log_probability": "evaluator's log-probability",
 }
-
-
 CONTENTS = {
     "config.json": "every parameter; `papermill -f` on it repeats the study",
     "environment.json": "versions, commit, machine, threads",
@@ -69,98 +61,15 @@ def contents(folder: Path) -> str:
     return page.contents(folder, CONTENTS)
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """Every figure of the study by name, as it goes into summary.json; None where one is undefined."""
-    found = networks(folder)
-    rows = {name: _as_record(row) for name, row in _statistics(found).items()}
-    twice = two_seeds(folder)
-    runs = json.loads((folder / "runs.json").read_text(encoding="utf-8")) if (folder / "runs.json").exists() else {}
-    return {
-        "run": folder.name,
-        "searches": runs,
-        "networks": len(found.true),
-        "pairs": found.compared,
-        "pairs_left_out": found.left_out,
-        "pairs_with_itself": found.itself,
-        "not_finite": found.not_finite,
-        "failed": {str(number): reason for number, reason in found.failed.items()},
-        **rows.pop("accuracy"),
-        "baselines": rows,
-        **({"ceiling": {"networks": len(twice), **_as_record(_ceiling(twice))}} if len(twice) else {}),
-        "finalists": finalists(folder),
-    }
-
-
-@dataclass(frozen=True)
-class PredictorRow:
-    """All statistics of one predictor. pairs_tied: in its predictions, and in the accuracy after training.
-
-    ndcg_by_chance: of a random order, the mean over all.
-    """
-
-    good_pairs_detail: Interval
-    pairs_tied: tuple[int, int]
-    kendall_tau_detail: Interval
-    weighted_tau_detail: Interval
-    spearman_rho_detail: Interval
-    ndcg: float | None
-    ndcg_by_chance: float | None
-    kendall_tau_within_best: dict[str, Interval]
-    good_pairs_by_gap: list[GapBin]
-
-
-def _as_record(row: PredictorRow) -> dict[str, Any]:
-    """A row as summary.json has it, the values of the intervals beside them."""
-    record = asdict(row)
-    names = "good_pairs", "kendall_tau", "weighted_tau", "spearman_rho"
-    return record | {name: record[f"{name}_detail"]["value"] for name in names}
-
-
-def _ceiling(twice: NDArray[np.float64]) -> PredictorRow:
-    """How one training of networks (m, 2) predicts another one of the same networks."""
-    first, second = (tuple(seed.tolist()) for seed in twice.T)
-    return _row(first, second, None)
-
-
-def _statistics(found: Networks) -> dict[str, PredictorRow]:
-    true = tuple(found.true.tolist())
-    pairs = None if found.pairs is None else tuple(map(tuple, found.pairs.tolist()))
-    return {name: _row(tuple(values.tolist()), true, pairs) for name, values in found.predictors.items()}
-
-
-@functools.lru_cache(maxsize=64)  # the bootstrap takes seconds, and every table and figure asks for it
-def _row(
-    predicted: tuple[float, ...], true: tuple[float, ...], pairs: tuple[tuple[int, int], ...] | None
-) -> PredictorRow:
-    """pairs: None for all pairs of different networks."""
-    x, y = np.array(predicted), np.array(true)
-    if pairs is None:
-        good, gaps = all_pairs(x, y)
-    else:
-        places = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        good, gaps = good_pairs(x[places], y[places]), by_gap(x[places], y[places])
-    return PredictorRow(
-        good.share,
-        (good.tied_predicted, good.tied_true),
-        kendall(x, y),
-        weighted_tau(x, y),
-        spearman(x, y),
-        ndcg(x, y),
-        ndcg(np.zeros_like(y), y),
-        {f"{fraction:.0%}": interval for fraction, interval in within_best(x, y, FRACTIONS).items()},
-        gaps,
-    )
-
-
 def table(folder: Path) -> str:
     """Every predictor beside the accuracy after training from scratch, as Markdown."""
     found = networks(folder)
     if not len(found.true):
         return "\n".join(["No network is trained yet.", *_left_out(found)])
-    statistics, twice = _statistics(found), two_seeds(folder)
+    statistics, twice = predictor_rows(found), two_seeds(folder)
     rows = [_cells(label, statistics[name]) for name, label in PREDICTORS.items()]
     if len(twice):
-        rows.append(_cells("ceiling: another seed", _ceiling(twice)))
+        rows.append(_cells("ceiling: another seed", ceiling(twice)))
     head = ["predictor", "good pairs", "tied", "Kendall's tau-b", "weighted tau", "Spearman's rho", "NDCG"]
     return "\n".join(
         [
@@ -223,7 +132,7 @@ def _how_weighed(row: PredictorRow) -> list[str]:
 
 def _about_ceiling(twice: NDArray[np.float64]) -> list[str]:
     """What the ceiling is."""
-    row = _ceiling(twice)
+    row = ceiling(twice)
     fewest = min(interval.count for interval in row.kendall_tau_within_best.values())
     chance = "" if row.ndcg_by_chance is None else f", where a random order has an NDCG of {row.ndcg_by_chance:.3f}"
     return [
@@ -249,7 +158,7 @@ def _left_out(found: Networks) -> list[str]:
 def gap_table(folder: Path) -> str:
     """Good pairs of the one-shot accuracy by the gap in accuracy after training, as Markdown."""
     found = networks(folder)
-    bins = _statistics(found)["accuracy"].good_pairs_by_gap
+    bins = predictor_rows(found)["accuracy"].good_pairs_by_gap
     if not bins:
         return "No pair is complete yet."
     rows = [
@@ -281,7 +190,7 @@ def scatter(folder: Path) -> Figure:
 def gaps(folder: Path) -> Figure:
     """Good pairs by the gap in accuracy, for the one-shot accuracy and the baselines that cost nothing."""
     found = networks(folder)
-    statistics, shares = _statistics(found), {}
+    statistics, shares = predictor_rows(found), {}
     for name in ("accuracy", "parameters", "separable_convolutions", "log_probability"):
         shares[PREDICTORS[name]] = [
             (100 * gap.mean_gap, 100 * gap.share.value, 100 * (gap.share.low or 0.0), 100 * (gap.share.high or 0.0))

@@ -11,7 +11,7 @@ from setn_lab.config import Config, ConfigError, build, completed
 from setn_lab.figures.page import table
 from setn_lab.runs.run import default_folder, read_journal
 from setn_lab.search.config import SearchConfig
-from setn_lab.studies.statistics import Interval
+from setn_lab.studies.statistics.values import Interval
 
 UNDEFINED = "undefined"
 

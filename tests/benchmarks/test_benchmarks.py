@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from setn_lab.data.batches import Normalization
 from setn_lab.data.images import ImageSet
 from setn_lab.evaluator.setn import Evaluator
-from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.space.setn import LARGE, SearchSpace
 from setn_lab.template.setn import Template

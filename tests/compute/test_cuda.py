@@ -23,8 +23,8 @@ from setn_lab.compute.distributed import ALONE
 from setn_lab.retrain import training
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
-from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.steps import Trainer
 

@@ -13,8 +13,8 @@ from setn_lab.network.discrete import CifarNetwork
 from setn_lab.retrain import training
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
-from setn_lab.search import candidates
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.steps import Trainer
 from setn_lab.space.zoo import ZOO
@@ -73,7 +73,7 @@ def test_scoring_waits_once_for_its_results(meta_device, batch_norm, space):
     search = search_of(batch_norm=batch_norm, space=space, **NODES[space], scoring_batch_size=8)
     architectures, search = drawn(search), search.to(META)
     with Transfers() as transfers:
-        candidates.evaluate(search, architectures)
+        evaluate(search, architectures)
     assert transfers.waiting == ["(3, 2) to cpu"]
 
 

@@ -13,9 +13,10 @@ from setn_lab.inspection import pictures, reading
 from setn_lab.runs import Run, RunError
 from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import default_folder
-from setn_lab.search import SearchConfig, candidates, prepare_search, report, train
+from setn_lab.search import SearchConfig, prepare_search, report, train
 from setn_lab.search.candidates import score, search_candidates
 from setn_lab.search.config import TemplateConfig
+from setn_lab.search.journals import known_scores
 from setn_lab.search.steps import Trainer
 from setn_lab.studies.ablation import AblationConfig
 
@@ -127,5 +128,5 @@ def test_what_was_scored_before_is_taken_where_it_was_scored_alike(folder, batch
         score(search, run, "uniform", 3)
         (record, *_) = run.read("candidates-1")
         genotype = search.space.read(record["genotype"])
-        known = candidates._known(search, run, search.stages.scores)
+        known = known_scores(search, run, search.stages.scores)
         assert (known.get(genotype) == (record["loss"], record["accuracy"])) == (batch == 256)

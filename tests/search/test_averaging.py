@@ -10,9 +10,9 @@ from references import TINY, StopError, randomized, run_search
 
 from setn_lab.config import ConfigError, digest
 from setn_lab.runs.checkpoint import load_latest
-from setn_lab.search.candidates import evaluate
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import estimate
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.steps import Trainer
 

@@ -15,8 +15,9 @@ from setn_lab.config import ConfigError
 from setn_lab.runs.run import Run
 from setn_lab.search import candidates as module
 from setn_lab.search import sources
-from setn_lab.search.candidates import score, score_by_racing, search_candidates, select
+from setn_lab.search.candidates import score, score_by_racing, search_candidates
 from setn_lab.search.config import BY_SCORES, SearchConfig
+from setn_lab.search.leaders import select
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw, parts
 

@@ -15,8 +15,12 @@ from setn_lab.config import ConfigError
 from setn_lab.data.batches import normalize_images, scoring_batches
 from setn_lab.runs.run import Run, RunError
 from setn_lab.search import candidates as module
-from setn_lab.search.candidates import Candidate, evaluate, score, score_by_racing, search_candidates, select
+from setn_lab.search.candidates import score, score_by_racing, search_candidates
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.drawn import Candidate
+from setn_lab.search.journals import from_record
+from setn_lab.search.leaders import select
+from setn_lab.search.scoring import batch_scores, evaluate, one_shot
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import SearchError
@@ -138,7 +142,7 @@ def test_other_candidates_are_scored_anew_and_the_same_are_taken_over(run, fake)
 
 
 def read(search, path):
-    return [module._from_record(search, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [from_record(search, json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("changes", [{"scoring_batch_size": 8}, {"batch_norm": "recalibrated"}, {"seed": 1}])
@@ -265,7 +269,7 @@ def test_failed_recalibration_leaves_the_template_as_it_was(monkeypatch):
     search = search_of(batch_norm="recalibrated")
     values, modes = state_of(search.template)
     architecture = search.space.sample(np.random.default_rng(2), 2)
-    real, calls = module.one_shot, []
+    real, calls = one_shot, []
 
     def failing(*arguments):
         calls.append(1)
@@ -273,7 +277,7 @@ def test_failed_recalibration_leaves_the_template_as_it_was(monkeypatch):
             raise RuntimeError("broken")
         return real(*arguments)
 
-    monkeypatch.setattr(module, "one_shot", failing)
+    monkeypatch.setattr("setn_lab.search.scoring.one_shot", failing)
     with pytest.raises(RuntimeError, match="broken"):
         evaluate(search, [architecture])
     kept, kept_modes = state_of(search.template)
@@ -400,7 +404,7 @@ def open_run(folder, **changes):
 @pytest.fixture
 def calls(monkeypatch):
     """The (architecture, first image) of each that was scored on a batch."""
-    real, asked = module.batch_scores, []
+    real, asked = batch_scores, []
 
     def counted(search, architectures, indices):
         asked.extend((architecture.tobytes(), int(indices[0])) for architecture in architectures)
@@ -439,7 +443,7 @@ def test_racing_scores_are_the_means_over_the_images_that_were_seen(run, by):
         assert one.images % 20 == 0
         quadruples = search.space.canonical(search.space.encode(one.genotype))
         values = [
-            module.batch_scores(search, [quadruples], torch.arange(first, first + 20))[:, 0].double()
+            batch_scores(search, [quadruples], torch.arange(first, first + 20))[:, 0].double()
             for first in range(0, one.images, 20)
         ]
         loss, accuracy = torch.cat(values, dim=1).mean(dim=1).tolist()
@@ -495,7 +499,9 @@ def test_racing_selects_what_full_scoring_selects(tmp_path, monkeypatch, by, bes
         scoring: search_of(**{**RACE, "scoring": scoring}, select_by=by, candidates=RACERS, candidate_source="uniform")
         for scoring in ("full", "racing")
     }
-    monkeypatch.setattr(module, "batch_scores", dominated_scores(searches["full"]))
+    dominated = dominated_scores(searches["full"])
+    for place in ("candidates", "scoring"):  # a race takes batches one by one, `evaluate` all of them
+        monkeypatch.setattr(f"setn_lab.search.{place}.batch_scores", dominated)
     chosen, texts = {}, {}
     for scoring, search in searches.items():
         with open_run(tmp_path / scoring, **RACE) as run:

@@ -21,7 +21,7 @@ from setn_lab.data.batches import normalize_images
 from setn_lab.runs import run
 from setn_lab.runs.checkpoint import CheckpointError, load_latest
 from setn_lab.runs.run import Run, RunError, read_journal
-from setn_lab.search import candidates, steps
+from setn_lab.search import scoring, steps
 from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import estimate, shared_results
@@ -345,7 +345,7 @@ def test_memory_that_is_short_in_training_names_the_batch_size(tmp_path, finishe
 def test_memory_that_is_short_in_scoring_names_the_scoring_batch_size(copy, finished, again, outcome, monkeypatch):
     (copy / "candidates.jsonl").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(candidates, "one_shot", allocate_too_much)
+        patch.setattr(scoring, "one_shot", allocate_too_much)
         with pytest.raises(ShortMemoryError, match="scoring_batch_size"):
             again(copy)
     again(copy)

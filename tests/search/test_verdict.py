@@ -17,8 +17,10 @@ from setn_lab.options import option_parser, parse
 from setn_lab.runs import read_journal
 from setn_lab.runs.run import Run
 from setn_lab.search import report, verdict
-from setn_lab.search.candidates import COMPARED, batch_scores, evaluate, leaders, score, search_candidates, select
+from setn_lab.search.candidates import score, search_candidates
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.leaders import COMPARED, leaders, select
+from setn_lab.search.scoring import batch_scores, evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import load_trained
 

@@ -20,8 +20,9 @@ from setn_lab.cli import main
 from setn_lab.config import ConfigError, build
 from setn_lab.runs import checkpoint
 from setn_lab.runs.run import Run, read_journal
-from setn_lab.search.candidates import evaluate, search_candidates
+from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig, read_config
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import train

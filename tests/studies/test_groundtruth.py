@@ -21,7 +21,7 @@ from setn_lab.cli import main
 from setn_lab.config import ConfigError
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions
 from setn_lab.runs.run import Run, read_journal
-from setn_lab.search.candidates import evaluate
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train
 from setn_lab.space import nasbench201

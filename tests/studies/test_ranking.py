@@ -23,9 +23,10 @@ from setn_lab.retrain.setup import Retraining
 from setn_lab.retrain.training import RetrainError, retrain
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search.setup import prepare_search
+from setn_lab.search.sources import draw
 from setn_lab.search.training import train
 from setn_lab.space.genotype import Genotype
-from setn_lab.studies import ranking, ranking_report
+from setn_lab.studies import networks, ranking, ranking_report
 from setn_lab.studies.ranking import RankingConfig
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -73,7 +74,7 @@ def without_seconds(folder):
 def test_pairs_are_the_uniform_draws_in_order(finished, values):
     config = RankingConfig(**values)
     search = prepare_search(config.search("setn"))
-    drawn = ranking.draw(search, "uniform", 8)
+    drawn = draw(search, "uniform", 8)
     scored = [Genotype.from_darts(one["genotype"]) for one in read_journal(finished / "scored.jsonl")]
     pairs = json.loads((finished / "pairs.json").read_text(encoding="utf-8"))
     assert len(pairs) == 4
@@ -124,13 +125,13 @@ def test_finalists_are_the_best_candidates_and_the_best_of_them_is_chosen(finish
 
 def test_an_interrupted_study_trains_every_network_once(finished, values, tmp_path, monkeypatch):
     trained = []
-    real = ranking.retrain_once
+    real = networks.retrain_once
 
     def counted(job):
         trained.append((job.config.epochs, job.genotype))
         return real(job)
 
-    monkeypatch.setattr(ranking, "retrain_once", counted)
+    monkeypatch.setattr(networks, "retrain_once", counted)
     for records in (2, 11, 7):  # from one stop to the next
         with pytest.raises(StopError):
             study(monkeypatch, tmp_path, values, at_record(records))
@@ -162,14 +163,14 @@ def test_a_killed_study_goes_on_and_ends_the_same(finished, values, tmp_path, mo
 
 def test_a_network_that_diverges_is_recorded_and_the_study_goes_on(finished, values, tmp_path, monkeypatch):
     first = Genotype.from_darts(read_journal(finished / "scored.jsonl")[0]["genotype"])
-    real = ranking.retrain_once
+    real = networks.retrain_once
 
     def failing(job):
         if job.genotype == first:
             raise RetrainError("the loss is not finite at step 7")
         return real(job)
 
-    monkeypatch.setattr(ranking, "retrain_once", failing)
+    monkeypatch.setattr(networks, "retrain_once", failing)
     folder = study(monkeypatch, tmp_path, values)
     record = read_journal(folder / "trained.jsonl")[0]
     assert record["failed"] == "the loss is not finite at step 7"

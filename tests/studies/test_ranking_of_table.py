@@ -21,6 +21,7 @@ from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork
 from setn_lab.runs.run import Run, RunError, read_journal
 from setn_lab.search import candidates
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import load_trained
 from setn_lab.space import LARGE, SearchSpace
@@ -28,6 +29,7 @@ from setn_lab.space.genotype import Genotype
 from setn_lab.studies import ranking, ranking_report
 from setn_lab.studies.groundtruth.table import TableError
 from setn_lab.studies.ranking import RankingConfig
+from setn_lab.studies.ranking_results import networks
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -92,14 +94,14 @@ def test_every_cell_is_scored_as_a_candidate_is(finished, values):
         search = prepare_search(replace(config, run_dir=str(folder)), run)
         load_trained(search, run)
     architectures = [SPACE.encode(Genotype.from_darts(text)) for text in cells()]
-    assert candidates.evaluate(search, architectures) == [(one["loss"], one["accuracy"]) for one in scored]
+    assert evaluate(search, architectures) == [(one["loss"], one["accuracy"]) for one in scored]
     probabilities = search.evaluator.distributions().log_probability(np.stack(architectures))
     assert [one["log_probability"] for one in scored] == pytest.approx(probabilities.tolist())
 
 
 def test_free_predictors_are_those_of_the_final_network(finished):
     """On images of 8x8, which the template sees at 4x4."""
-    found = ranking.networks(finished)
+    found = networks(finished)
     for number, text in enumerate(cells()):
         genotype = Genotype.from_darts(text)
         size = cost(CifarNetwork(genotype, 4, 1, 10, image_channels=1), 8)
@@ -125,12 +127,12 @@ def compared(predicted, true):
 
 
 def test_the_summary_compares_all_pairs_by_every_predictor(finished):
-    found, networks = ranking_report.summary(finished), ranking.networks(finished)
+    found, predictors = ranking_report.summary(finished), networks(finished).predictors
     assert (found["networks"], found["pairs"], found["pairs_with_itself"], found["pairs_left_out"]) == (8, 28, 0, 0)
     rows = {"accuracy": found, **found["baselines"]}
     assert set(rows) == {"accuracy", "loss", "parameters", "multiply_adds", "separable_convolutions", "log_probability"}
     for name, row in rows.items():
-        expected = compared(networks.predictors[name].tolist(), TRUE)
+        expected = compared(predictors[name].tolist(), TRUE)
         assert {key: row[key] for key in expected} == pytest.approx(expected), name
         for key in ("good_pairs", "kendall_tau", "weighted_tau", "spearman_rho"):
             detail = row[f"{key}_detail"]
@@ -157,6 +159,7 @@ KILLED = """
 import json, os, signal, sys
 from setn_lab.runs import Run
 from setn_lab.search import candidates
+from setn_lab.search.scoring import evaluate
 from setn_lab.studies import ranking
 
 values, left = json.loads(sys.argv[1]), int(sys.argv[2])
@@ -183,7 +186,7 @@ def test_a_killed_scoring_goes_on_and_ends_the_same(finished, values, tmp_path, 
     begun = journal.read_bytes()
     assert 2 <= begun.count(b"\n") < len(TRUE)
     scored = []
-    real = candidates.evaluate
+    real = evaluate
     monkeypatch.setattr(candidates, "evaluate", lambda search, group: scored.extend(group) or real(search, group))
     folder = study(monkeypatch, tmp_path / "runs", values)
     assert len(scored) == len(TRUE) - begun.count(b"\n")
@@ -252,7 +255,7 @@ def test_parameters_that_do_not_go_with_a_table_are_refused(values, changes, mes
 
 def test_a_shared_template_scores_too(values, tmp_path, monkeypatch):
     folder = study(monkeypatch, tmp_path, values, strategy="setn-lr", epochs=1)
-    assert ranking.networks(folder).compared == 28
+    assert networks(folder).compared == 28
 
 
 def test_the_command_line_scores_and_reports_a_table(values, tmp_path, monkeypatch, capsys):

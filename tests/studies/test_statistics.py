@@ -12,20 +12,9 @@ import numpy as np
 import pytest
 from references import ndcg_by_hand, weighted_tau_by_hand
 
-from setn_lab.studies.statistics import (
-    all_pairs,
-    best_of,
-    by_gap,
-    compare,
-    describe,
-    good_pairs,
-    kendall,
-    ndcg,
-    shares_above,
-    spearman,
-    weighted_tau,
-    within_best,
-)
+from setn_lab.studies.statistics.pairs import all_pairs, by_gap, good_pairs
+from setn_lab.studies.statistics.ranks import kendall, ndcg, spearman, weighted_tau, within_best
+from setn_lab.studies.statistics.samples import best_of, compare, describe, shares_above
 
 BOTH = pytest.mark.parametrize("correlation", [kendall, spearman])
 ALL = pytest.mark.parametrize("correlation", [kendall, spearman, weighted_tau])

@@ -13,8 +13,9 @@ from setn_lab.config import ConfigError, completed, identity
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions, NASBench201Evaluator
 from setn_lab.kits import KITS
 from setn_lab.runs.run import Run, read_journal
-from setn_lab.search.candidates import evaluate, search_candidates
+from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig
+from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.steps import Trainer
 from setn_lab.search.training import train

@@ -13,9 +13,10 @@ from setn_lab.network.costs import CostTable, Metric
 from setn_lab.runs.run import read_journal
 from setn_lab.space import nasbench201
 from setn_lab.space.nasbench201 import NASBench201Space, isomorphism_class
-from setn_lab.studies import statistics, tables
+from setn_lab.studies import tables
 from setn_lab.studies.groundtruth.study import JOURNALS, GroundTruthConfig
 from setn_lab.studies.groundtruth.table import BenchmarkTable
+from setn_lab.studies.statistics import ranks, samples
 
 FRACTIONS = (1.0, 0.01, 0.1, 0.5)  # all, and the best by true accuracy, within which ranks are compared
 DRAWS = (1, 10, 100, 1000)  # T
@@ -119,7 +120,7 @@ def result(folder: Path, row: str, seed: int, truth: BenchmarkTable, draws: int)
     first = uniform.first(draws)
     best = first.chosen()
     true = truth.of(uniform.architectures)
-    best_of = statistics.best_of(
+    best_of = samples.best_of(
         drawn.loss, {"true": truth.of(drawn.architectures)}, DRAWS, lowest=True, weights=drawn.draws.astype(float)
     )
     every = nasbench201.every()[:, None]
@@ -173,11 +174,11 @@ def rank_agreement(predicted: NDArray[np.float64], true: NDArray[np.float64]) ->
     """How a prediction (n,), more is better, ranks what the truth (n,) ranks."""
     found: RankAgreement = {}
     for fraction in FRACTIONS:
-        best = statistics.best(true, fraction)
+        best = ranks.best(true, fraction)
         values, truths = predicted[best], true[best]
         found[f"{fraction:.0%}"] = {
-            "kendall_tau": statistics.kendall(values, truths, resamples=1).value,
-            "spearman_rho": statistics.spearman(values, truths, resamples=1).value,
+            "kendall_tau": ranks.kendall(values, truths, resamples=1).value,
+            "spearman_rho": ranks.spearman(values, truths, resamples=1).value,
             "good_pairs": _good_pairs(values, truths),
         }
     return found
@@ -186,7 +187,7 @@ def rank_agreement(predicted: NDArray[np.float64], true: NDArray[np.float64]) ->
 def uses(architectures: NDArray[np.int64], good: NDArray[np.float64]) -> dict[str, float | None]:
     """By operation, Spearman's rho between how often architectures (n, 6) use it and how good they are (n,)."""
     counts = {name: (architectures == index).sum(1) for index, name in enumerate(NASBench201Space.operations)}
-    return {name: statistics.spearman(count.astype(float), good, resamples=1).value for name, count in counts.items()}
+    return {name: ranks.spearman(count.astype(float), good, resamples=1).value for name, count in counts.items()}
 
 
 def _good_pairs(predicted: NDArray[np.float64], true: NDArray[np.float64]) -> float | None:

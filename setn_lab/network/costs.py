@@ -89,8 +89,8 @@ class CostTable:
     """The costs of one network size in one metric.
 
     operations: (cell_types, edges, |O|), an operation on an edge, summed over the cells of that type. fixed: everything
-    else. Units: parameters, multiply-adds for one image (convolutions and the classifier), or seconds for a batch, which
-    leave out what adds and concatenates states.
+    else. Units: parameters, multiply-adds for one image (convolutions and the classifier), or seconds for a batch,
+    without what it takes to add and concatenate states.
     """
 
     space: Space

@@ -20,14 +20,15 @@ from setn_lab.network.costs import CostTable, Metric
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.progress import collapse, duration
 from setn_lab.runs.run import read_journal
-from setn_lab.search import agreement
+from setn_lab.search import agreement, front
+from setn_lab.search.caps import OBEYED
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.estimate import Estimate
+from setn_lab.search.finalists import planned_epochs
+from setn_lab.search.front import SOURCES, read_front
 from setn_lab.search.setup import Search
-from setn_lab.search.verdict import LEADERS, difference, drawn, finite, verdict
+from setn_lab.search.verdict import FINALISTS, LEADERS, difference, drawn, finite, verdict
 from setn_lab.space.protocol import Space
-
-SOURCES = {"candidates": "candidates", "baseline": "uniform"}  # journal: what the legend calls it
 
 
 class NetworkSize(NamedTuple):
@@ -199,6 +200,39 @@ def summary_table(run: SearchRun) -> str:
     return text
 
 
+def finalists_table(folder: Path) -> str:
+    """The finalists in the order of their one-shot score, as Markdown; empty without any."""
+    path = folder / FINALISTS
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows = []
+    for rank, network in enumerate(found["networks"], 1):
+        failed = network["accuracy"] is None or "failed" in network
+        scores = ["failed", ""] if failed else [f"{network['loss']:.4f}", f"{network['accuracy']:.2%}"]
+        one_shot = network["one_shot"]
+        rows.append(
+            [f"{rank}", f"{one_shot['loss']:.4f}", f"{one_shot['accuracy']:.2%}", f"{network['epochs']}", *scores]
+        )
+    head = ["rank", "one-shot loss", "one-shot accuracy", "epochs", "loss from scratch", "accuracy from scratch"]
+    return page.table(head, rows)
+
+
+def finalists_section(folder: Path) -> list[str]:
+    """The paragraphs on finalists: who was trained how long, and what stopping those that are beaten has saved."""
+    rows = finalists_table(folder)
+    if not rows:
+        return []
+    found = json.loads((folder / FINALISTS).read_text(encoding="utf-8"))
+    return [
+        "## Finalists",
+        rows,
+        f"The best candidates, trained from scratch on D_train and tested on D_val; the winner is the one of the highest "
+        f"accuracy among those trained for all {found['epochs']} epochs. {found['trained']} epochs were trained, in "
+        f"place of {found['each']} for each to the end: {1 - found['trained'] / found['each']:.0%} saved.",
+    ]
+
+
 def comparison(run: SearchRun) -> str:
     """How the draws' losses differ from the uniform ones', in a sentence; empty without uniform ones."""
     records = [run.journal(journal) for journal in SOURCES]
@@ -239,6 +273,12 @@ CONTENTS = {
     "evaluator.svg": "figure",
     "candidates.svg": "figure",
     "cells.svg": "figure",
+    OBEYED: "the caps, how many draws obeyed, and the winner's costs",
+    "latencies.json": "what the parts of a final network took, where it has a cap on latency",
+    FINALISTS: "what the finalists came to from scratch",
+    "finalists.jsonl": "a line per epoch of each of them",
+    "costs.csv": "what every candidate costs as a final network",
+    "front.svg": "figure",
 }
 
 
@@ -253,6 +293,10 @@ def save(run: SearchRun, target: Path | None = None) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     drawings = {"curves": curves, "evaluator": evaluator, "candidates": histogram}
     paths = [page.save_figure(draw(run), target / f"{name}.svg") for name, draw in drawings.items()]
+    found = read_front(run.folder)
+    paths.append(page.save_figure(front.figure(found), target / "front.svg"))
+    paths.append(target / "costs.csv")
+    replace_file(paths[-1], front.as_csv(found).encode())
     paths.append(target / "cells.svg")
     replace_file(paths[-1], style.render(winner(run), "svg"))
     paths.append(target / "sizes.json")
@@ -288,6 +332,9 @@ def write(folder: Path, target: Path) -> Path:
         summary_table(run),
         comparison(run),
         "![candidates](candidates.svg)",
+        "## Loss against cost",
+        *front.section(folder, read_front(folder)),
+        *finalists_section(folder),
         "## Does the evaluator rank what the discrete networks rank?",
         *agreement.section(run.evaluators()[-1], finite(run.journal("baseline"))),
         "## The evaluator",
@@ -316,6 +363,15 @@ def describe_search(search: Search) -> str:
             "template": f"C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
             f"{template:,} parameters",
             "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
+            **({} if search.caps is None else {"caps": f"{search.caps.text}, as {search.caps.size.text}"}),
+            **(
+                {}
+                if not config.finalists
+                else {
+                    "finalists": f"{config.finalists} are trained, for "
+                    f"{planned_epochs(config.finalists, config.finalist_epochs)} epochs in all"
+                }
+            ),
             "device": f"{search.device}",
             **(
                 {"without effect": "path_dropout and sampling, since SETN-NON's weight step takes every operation"}
@@ -329,6 +385,7 @@ def describe_search(search: Search) -> str:
 def describe_estimate(search: Search, estimate: Estimate) -> str:
     """How long the whole run takes and what memory it needs, as Markdown."""
     config = search.config
+    more = ", and finalists are not counted" if config.finalists else ""
     total = duration(estimate.training + estimate.scoring)
     memory = "" if estimate.memory is None else f" It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
     epochs = [] if config.template_run is not None else [f"{config.epochs} epochs"]
@@ -337,5 +394,5 @@ def describe_estimate(search: Search, estimate: Estimate) -> str:
         f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
         f"{' and '.join(epochs) or 'nothing'} ({1000 * estimate.weight_step:.0f} ms a weight step, "
         f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
-        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each).{memory}"
+        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each){more}.{memory}"
     )

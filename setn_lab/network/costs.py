@@ -169,14 +169,19 @@ def cost_table(
     """
     table = np.zeros((space.cell_types, len(space.edges), len(space.operations)))
     price = _pricing(metric, device or torch.device("cpu"), batch_size)
-    fixed, prices = 0.0, {}
+    prices: dict[tuple[str | int, ...], float] = {}
     with torch.device("meta"):  # only shapes are needed: no memory is taken and no weight drawn
         parts, sites = layout(space, channels, repeats, image_channels, image_size, num_classes, norm)
-        fixed = sum(price(module, shape) for module, shape in parts)
+        fixed = 0.0
+        for module, shape in parts:
+            key = f"{module}", *shape  # cells of a stage are alike
+            if key not in prices:
+                prices[key] = price(module, shape)
+            fixed += prices[key]
         for site in sites:
             for edge, (stride, side) in enumerate(site.edges):
                 for index, name in enumerate(space.operations):
-                    key = name, site.channels, stride, side
+                    key = name, stride, site.channels, side, side
                     if key not in prices:
                         module = build_operation(name, site.channels, stride, norm)
                         prices[key] = price(module, (site.channels, side, side))

@@ -221,16 +221,19 @@ def likeliest(caps: Caps | None, distributions: Any, rng: np.random.Generator) -
     return obeying[distributions.log_probability(obeying).argmax()]
 
 
-def in_words(metric: Metric, cost: float, up: bool = False) -> str:
-    """A cost with its unit, as "3.31 M parameters"; up: rounded up, so that as a cap it would be obeyed."""
-    return f"{_number(metric, cost, up)} {CAPS[metric].unit}"
+def in_words(metric: Metric, cost: float, up: bool = False, digits: int = 10) -> str:
+    """A cost with its unit, as "3.31 M parameters".
+
+    up: to four digits, rounded up, so that it would be obeyed as a cap. digits: at most, otherwise.
+    """
+    return f"{_number(metric, cost, up, digits)} {CAPS[metric].unit}"
 
 
-def _number(metric: Metric, cost: float, up: bool = False) -> str:
-    """A cost in the unit of its cap, to four digits or, where that is a cap as it was given, all."""
+def _number(metric: Metric, cost: float, up: bool = False, digits: int = 10) -> str:
+    """A cost in the unit of its cap, as `in_words` has it."""
     value = cost / CAPS[metric].scale
     if not up:
-        return f"{value:.10g}"
+        return f"{value:.{digits}g}"
     unit = 10.0 ** (np.floor(np.log10(value)) - 3) if value > 0 else 1.0
     return f"{np.ceil(value / unit) * unit:.10g}"
 

@@ -37,8 +37,8 @@ LABELS: dict[Metric, str] = {
 class Front:
     """The distinct architectures of a search that were scored on all images, n of them.
 
-    size: of the networks whose costs (n,) these are, in the units of `caps.CAPS`. sources: which were drawn by whom (n,).
-    limits: the caps, in the same units. device: where latencies were measured.
+    size: of the networks whose costs (n,) these are, in the units of `caps.CAPS`. sources: which were drawn by whom
+    (n,). limits: the caps, in the same units. device: where latencies were measured.
     """
 
     size: FinalSize
@@ -157,11 +157,13 @@ def _obeyed(folder: Path) -> list[str]:
         for name, numbers in found["draws"].items()
         for tally in [Tally(**numbers)]
     ]
-    winner = " and ".join(in_words(metric, cost) for metric, cost in found["winner"].items())
+    winner = " and ".join(in_words(metric, cost, digits=4) for metric, cost in found["winner"].items())
     text = (
         f"Caps: at most {limits}. {', '.join(shares) or 'The argmax was taken'}; the others were drawn again, uniform "
         f"ones too, so that these show what the evaluator adds and not what the caps do. The winner has {winner}."
     )
     if found["measured"] is not None:
-        text += f" Its whole network was measured too: {in_words('latency', found['measured'])}."
+        text += f" Its whole network was measured too: {in_words('latency', found['measured'], digits=4)}"
+        over = found["measured"] > found["limits"]["latency"]
+        text += ", above the cap, as a whole is more than the sum of its parts: lower the cap." if over else "."
     return [text]

@@ -133,6 +133,11 @@ def histogram(run: SearchRun) -> Figure:
     return figure
 
 
+def against_costs(run: SearchRun) -> Figure:
+    """One-shot loss against what the final networks cost, with the Pareto front."""
+    return front.figure(read_front(run.folder))
+
+
 def winner(run: SearchRun) -> graphviz.Digraph:
     """The discovered cells, captioned with the sizes of the final network."""
     genotype = run.genotype()
@@ -227,9 +232,9 @@ def finalists_section(folder: Path) -> list[str]:
     return [
         "## Finalists",
         rows,
-        f"The best candidates, trained from scratch on D_train and tested on D_val; the winner is the one of the highest "
-        f"accuracy among those trained for all {found['epochs']} epochs. {found['trained']} epochs were trained, in "
-        f"place of {found['each']} for each to the end: {1 - found['trained'] / found['each']:.0%} saved.",
+        "The best candidates, trained from scratch on D_train and tested on D_val. The winner has the highest accuracy "
+        f"among those trained for all {found['epochs']} epochs. {found['trained']} epochs were trained, in place of "
+        f"{found['each']} for each to the end: {1 - found['trained'] / found['each']:.0%} saved.",
     ]
 
 

@@ -129,9 +129,9 @@ class Search:
 def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     """Load the data, build template and evaluator, and move them to the device.
 
-    A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
-    DataError for bad data, ConfigError for a device that this machine lacks and for caps that nothing obeys, RunError for
-    a run of another config.
+    Measured latencies are kept in `run`, since a resumed search must go on with the same numbers. Raises DataError for
+    bad data, ConfigError for a device that this machine lacks and for caps that nothing obeys, RunError for a run of
+    another config.
     """
     device = ready_device(config.device, config.precision, config.deterministic)
     images = load_images(config.dataset, config.data_dir, image_range=config.image_range)

@@ -9,12 +9,8 @@ from setn_lab.figures.front import non_dominated, plot_front
 def dominated(one, others):
     """Whether another point is nowhere more and somewhere less, read literally."""
     for other in others:
-        pairs = list(zip(other, one, strict=True))
-        if (
-            all(np.isfinite(value) for value in other)
-            and all(a <= b for a, b in pairs)
-            and any(a < b for a, b in pairs)
-        ):
+        nowhere_more = all(a <= b for a, b in zip(other, one, strict=True))  # false for nan
+        if nowhere_more and np.isfinite(other).all() and list(other) != list(one):
             return True
     return False
 

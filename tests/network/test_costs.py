@@ -228,10 +228,8 @@ def test_the_largest_network_fits_and_the_next_does_not(limit, repeats, network)
     if network is ImageNetNetwork:
         size["image_size"] = 32
     found = largest_channels(genotype, repeats, limit, **size)
-    takes = [
-        cost(network(genotype, channels, repeats, 3), size["image_size"]).multiply_adds
-        for channels in (found, found + 1)
-    ]
+    networks = [network(genotype, channels, repeats, 3) for channels in (found, found + 1)]
+    takes = [cost(one, size["image_size"]).multiply_adds for one in networks]
     assert takes[0] <= limit < takes[1]
     with pytest.raises(ValueError, match="multiply_adds: 9 given"):
         largest_channels(genotype, repeats, 9, **size)

@@ -91,35 +91,33 @@ def test_every_source_obeys(values, source):
 
 @BOTH_SPACES
 @pytest.mark.parametrize("source", ["evaluator", "uniform"])
-def test_draws_are_those_of_the_source_without_what_costs_too_much(values, source, monkeypatch):
-    monkeypatch.setattr(caps_module, "TOGETHER", 20)
+def test_draws_are_those_of_the_source_without_what_costs_too_much(values, source):
     search = search_of(0.3, **values, **median_caps(values))
     rng, space = generator(search.config.seed, f"candidates from {source}"), search.space
-    kept, number = [], 0
-    while len(kept) < 15:
-        some = (
-            search.evaluator.distributions().sample(rng, 20)
-            if source == "evaluator"
-            else space.sample(rng, 20, space.cell_types)
-        )
-        for one in some:
-            if len(kept) < 15:
-                number += 1
-                kept += [one] if obeys(search, one) else []
+    if source == "evaluator":
+        some = search.evaluator.distributions().sample(rng, 1000)
+    else:
+        some = space.sample(rng, 1000, space.cell_types)
+    places = [place for place, one in enumerate(some) if obeys(search, one)][:15]
     tally = Tally()
-    found = draw_of_twenty(search, source, tally)
-    np.testing.assert_array_equal(found, space.canonical(np.array(kept)))
-    assert (tally.accepted, tally.drawn) == (15, number)
+    found = draw(search, source, 15, tally)
+    np.testing.assert_array_equal(found, space.canonical(some[places]))
+    assert (tally.accepted, tally.drawn) == (15, places[-1] + 1)
 
 
-def draw_of_twenty(search, source, tally):
-    """`draw`, which takes its number of draws at once when it is defined."""
-    original = within.__defaults__
-    within.__defaults__ = (*original[:-1], 20)
-    try:
-        return draw(search, source, 15, tally)
-    finally:
-        within.__defaults__ = original
+def test_the_number_of_draws_is_that_of_all_parts():
+    search = search_of(0.3, **median_caps({}))
+    rng, shown, tally = np.random.default_rng(3), [], Tally()
+
+    def some(number):
+        shown.append(search.space.sample(rng, number, 2))
+        return shown[-1]
+
+    found = within(search.caps, "uniform", some, 15, tally, together=7)
+    places = [place for place, one in enumerate(np.concatenate(shown)) if obeys(search, one)][:15]
+    np.testing.assert_array_equal(found, np.concatenate(shown)[places])
+    assert (tally.accepted, tally.drawn) == (15, places[-1] + 1)
+    assert len(shown) > 2
 
 
 def test_the_argmax_within_caps_is_the_most_probable_cell_that_obeys():
@@ -189,8 +187,8 @@ def test_networks_that_a_space_has_not_are_refused():
 def test_caps_belong_to_the_candidates():
     base = SearchConfig(**TINY)
     first = stages(base)
-    old = "candidate_source candidates baseline_candidates select_by scoring scoring_batch_size batch_norm".split()
-    before = {name: getattr(base, name) for name in old}  # as versions without caps hashed it
+    old = ("candidate_source", "candidates", "baseline_candidates", "select_by", "scoring")
+    before = {name: getattr(base, name) for name in (*old, "scoring_batch_size", "batch_norm")}  # without caps
     assert first.candidates == short_hash(["candidates", first.evaluator, before])
     for change in ({"max_parameters": 3.3}, {"max_latency": 9.0}, {"final_channels": 8}, {"finalists": 3}):
         other = stages(replace(base, **change))

@@ -57,6 +57,8 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
     done = report.SearchRun.read(run.folder)
     report.save(done)
     genotype = done.genotype()
+    if config.finalists:
+        _print(report.finalists_table(run.folder))
     _print(report.summary_table(done), done.space.write(genotype), report.sizes_table(done.sizes(genotype)))
     _print(report.contents(done), verdict(run.folder).text(), f"run folder: {run.folder}")
 

@@ -44,7 +44,8 @@ class Kit:
     heads: the values of `template_head` that it knows, first what versions without that parameter did.
     look_linear: changes the weights of a template in place (template, rng) for `template_init=looks-linear`; None
     where it has no such start.
-    layout: what its networks have beside the operations, for their costs.
+    layout: what its networks have beside the operations, for their costs; imagenet_layout: the same of those for
+    ImageNet, None where the space has no such networks.
     draw: (genotype, caption, beside) to a drawing.
     networks: the classes of its discrete networks by name, which can be trained from scratch; None without any.
     final_size: C and N of the networks whose costs are printed.
@@ -63,6 +64,7 @@ class Kit:
     text_form: str
     heads: tuple[str, ...] = ("norm",)
     look_linear: Callable[[Any, np.random.Generator], None] | None = None
+    imagenet_layout: Layout | None = None
 
     def headed_template(self, head: str) -> Callable[..., Any]:
         """`template` with that head."""
@@ -104,6 +106,7 @@ _SETN = Kit(
     text_form="DARTS text",
     heads=("mean", "norm"),
     look_linear=look_linear,
+    imagenet_layout=macro.imagenet_layout,
 )
 KITS = {
     "small": _SETN,

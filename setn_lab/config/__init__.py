@@ -32,6 +32,7 @@ from setn_lab.config.naming import (
     digest,
     hashed,
     identity,
+    redone,
     short_hash,
     values_of,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "identity",
     "later",
     "limits",
+    "redone",
     "short_hash",
     "to_json",
     "unhashed",

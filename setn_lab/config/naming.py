@@ -28,8 +28,17 @@ def hashed(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     Left out are fields added later that have the value of versions without them: so the values that an older version
     wrote come to the same.
     """
+    return _naming(cls, values, decisive(cls, values))
+
+
+def redone(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the fields that are `redone`, without those that `hashed` would leave out."""
+    return _naming(cls, values, {name: values[name] for name in getattr(cls, "redone", ())})
+
+
+def _naming(cls: type, values: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Those found that an older version would have written too, or that say something else than it did."""
     before = _values_before(cls, values)
-    found = decisive(cls, values)
     return {name: value for name, value in found.items() if name not in before or value != before[name]}
 
 

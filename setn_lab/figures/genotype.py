@@ -1,6 +1,6 @@
 """Figures of a genotype for a paper: its cells, the network they make, and how it differs from another one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from setn_lab.config import ConfigError, bounded, expanded, unhashed, validate
 from setn_lab.extras import needs
 from setn_lab.figures import cells, style
 from setn_lab.figures.network import DEFAULTS, draw_network
-from setn_lab.network.costs import Cost, cost
+from setn_lab.network.costs import Cost, cost, largest_channels
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.place import bases
@@ -32,6 +32,7 @@ class CellsConfig:
     channels: int = bounded(36, at_least=1)  # C
     repeats: int = bounded(6, at_least=1)  # N
     num_classes: int | None = bounded(None, at_least=1)  # None: 10, or 1000 for imagenet
+    mobile: int | None = bounded(None, at_least=1, added=True)  # N of an imagenet network below 600 M multiply-adds
 
     # files
     formats: str = "svg,pdf,png"
@@ -43,6 +44,13 @@ class CellsConfig:
         validate(self)
         if self.network == "imagenet" and self.channels < 2:
             raise ConfigError(f"channels: {self.channels} given; imagenet's first stem halves C: give 2 or more")
+        chosen = {"network": self.network, "channels": self.channels, "repeats": self.repeats}
+        for name, value in chosen.items() if self.mobile is not None else ():
+            if value not in (getattr(CellsConfig, name), "imagenet"):
+                raise ConfigError(
+                    f"{name}: {value!r} given with mobile, which takes the imagenet network with N = {self.mobile} and "
+                    f"finds its C: leave out {name}, or mobile"
+                )
         unknown = [name for name in self.file_formats if name not in style.FORMATS]
         if unknown:
             allowed = ",".join(style.FORMATS)
@@ -80,6 +88,7 @@ class Figures:
 def figures(config: CellsConfig) -> Figures:
     """Read the genotypes, measure the network and draw. Raises GenotypeError that names the parameter."""
     name, genotype = _read("genotype", config.genotype)
+    config = _mobile(config, genotype)
     image_size, classes = DEFAULTS[config.network]
     classes = config.num_classes or classes
     build = CifarNetwork if config.network == "cifar" else ImageNetNetwork
@@ -92,6 +101,15 @@ def figures(config: CellsConfig) -> Figures:
         captions = (other, name) if other != name else (f"the other {other}", f"the first {name}")
         difference = cells.difference(old, genotype, captions)
     return Figures(name, genotype, measured, text, cells.draw(genotype, text), network, difference, other)
+
+
+def _mobile(config: CellsConfig, genotype: Genotype) -> CellsConfig:
+    """The config with the network that `mobile` asks for: the largest C that ImageNet's mobile setting allows."""
+    if config.mobile is None:
+        return config
+    classes = config.num_classes or DEFAULTS["imagenet"][1]
+    channels = largest_channels(genotype, config.mobile, num_classes=classes)
+    return replace(config, network="imagenet", channels=channels, repeats=config.mobile, mobile=None)
 
 
 def _read(parameter: str, text: str) -> tuple[str, Genotype]:

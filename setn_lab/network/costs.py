@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from setn_lab.compute.device import synchronize, to_device
-from setn_lab.network.discrete import Network
+from setn_lab.network.discrete import ImageNetNetwork, Network
 from setn_lab.network.macro import Parts, Site
 from setn_lab.network.macro import layout as paper_layout
 from setn_lab.network.operations import Norm, affine_norm, build_operation, initialize
+from setn_lab.space.genotype import Genotype
 from setn_lab.space.protocol import Space
 
 
@@ -44,6 +45,40 @@ def cost(network: Network, image_size: int) -> Cost:
     return Cost(parameters, counter.get_total_flops() // 2)  # torch counts a multiply-add as two operations
 
 
+MOBILE_MULTIPLY_ADDS = 600_000_000  # of ImageNet's mobile setting, at 224 x 224 pixels
+MOBILE_REPEATS = 4  # N of its networks of 14 cells
+
+
+def largest_channels(
+    genotype: Genotype,
+    repeats: int = MOBILE_REPEATS,
+    multiply_adds: int = MOBILE_MULTIPLY_ADDS,
+    image_size: int = 224,
+    num_classes: int = 1000,
+    network: type[Network] = ImageNetNetwork,
+) -> int:
+    """The largest C whose network of the genotype, with N = repeats, takes at most so many multiply-adds for an image.
+
+    The defaults are ImageNet's mobile setting. Raises ValueError where not even C = 2 does.
+    """
+
+    def fits(channels: int) -> bool:
+        return cost(network(genotype, channels, repeats, num_classes), image_size).multiply_adds <= multiply_adds
+
+    low, high = 2, 4
+    if not fits(low):
+        raise ValueError(
+            f"multiply_adds: {multiply_adds:,} given; with N = {repeats} the network of 2 channels takes more for an "
+            f"image of {image_size} x {image_size}: give a lower N or more multiply-adds"
+        )
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
 Metric = Literal["parameters", "multiply_adds", "latency"]
 Layout = Callable[[Space, int, int, int, int, int, Norm], tuple[Parts, list[Site]]]
 Weights = TypeVar("Weights", NDArray[np.float64], Tensor)
@@ -54,7 +89,8 @@ class CostTable:
     """The costs of one network size in one metric.
 
     operations: (cell_types, edges, |O|), an operation on an edge, summed over the cells of that type. fixed: everything
-    else. Units: parameters, multiply-adds for one image (convolutions and the classifier), or seconds for a batch.
+    else. Units: parameters, multiply-adds for one image (convolutions and the classifier), or seconds for a batch,
+    without what it takes to add and concatenate states.
     """
 
     space: Space
@@ -75,6 +111,25 @@ class CostTable:
                 costs = (self.operations[cell_type, edge[node, state], operation] for operation, state in terms)
                 total += float(sum(costs))
         return total
+
+    def of_all(self, architectures: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The costs (n,) of architectures (n, cell_types, ...), at least one."""
+        space, table = self.space, np.asarray(self.operations)
+        edge = np.zeros((space.nodes, max(state for _, state in space.edges) + 1), dtype=np.int64)
+        for index, place in enumerate(space.edges):
+            edge[place] = index
+        total = np.full(len(architectures), self.fixed, dtype=np.float64)
+        for cell_type in range(space.cell_types):
+            cells = architectures[:, cell_type]
+            operations, states = space.operands(cells)
+            nodes = np.repeat(np.arange(space.nodes), [len(terms) for terms in space.terms(cells[0])])
+            total += table[cell_type, edge[nodes, states], operations].sum(axis=-1)
+        return total
+
+    @property
+    def lowest(self) -> float:
+        """The lowest cost that an architecture of the space has."""
+        return self.of(self.space.cheapest(np.asarray(self.operations)))
 
     def expected(self, weights: Weights) -> Weights:
         """The expected cost of an architecture drawn from the evaluator, given its mixing weights (types, edges, |O|).
@@ -109,20 +164,24 @@ def cost_table(
     """The table of the space's macro-structure with C = channels and N = repeats.
 
     layout: what the networks of the space have beside their operations. norm: makes the batch norms; those of final
-    networks have parameters, those of the template none. Latency is measured on `device` with batches of `batch_size`:
-    forward only, the median of several runs, operations only.
+    networks have parameters, those of the template none. Latency is measured on `device` with batches of `batch_size`,
+    each part alone, see `latency`.
     """
     table = np.zeros((space.cell_types, len(space.edges), len(space.operations)))
     price = _pricing(metric, device or torch.device("cpu"), batch_size)
-    fixed, prices = 0.0, {}
+    prices: dict[tuple[str | int, ...], float] = {}
     with torch.device("meta"):  # only shapes are needed: no memory is taken and no weight drawn
         parts, sites = layout(space, channels, repeats, image_channels, image_size, num_classes, norm)
-        if metric != "latency":
-            fixed = sum(price(module, shape) for module, shape in parts)
+        fixed = 0.0
+        for module, shape in parts:
+            key = f"{module}", *shape  # cells of a stage are alike
+            if key not in prices:
+                prices[key] = price(module, shape)
+            fixed += prices[key]
         for site in sites:
             for edge, (stride, side) in enumerate(site.edges):
                 for index, name in enumerate(space.operations):
-                    key = name, site.channels, stride, side
+                    key = name, stride, site.channels, side, side
                     if key not in prices:
                         module = build_operation(name, site.channels, stride, norm)
                         prices[key] = price(module, (site.channels, side, side))
@@ -145,17 +204,27 @@ def _multiply_adds(module: nn.Module, shape: tuple[int, ...]) -> float:
     return counter.get_total_flops() // 2  # torch counts a multiply-add as two operations
 
 
-def _latency(module: nn.Module, shape: tuple[int, ...], device: torch.device, repetitions: int = 7) -> float:
-    """Seconds of one forward pass: the median of several, after a warm-up."""
+def _latency(module: nn.Module, shape: tuple[int, ...], device: torch.device) -> float:
+    """`latency` of a module that was laid out on the meta device."""
     module = module.to_empty(device=device)
     initialize(module, np.random.default_rng(0))
-    x = torch.ones(shape, device=device).contiguous(memory_format=torch.channels_last)
+    return latency(module, shape, device)
+
+
+@torch.no_grad()
+def latency(module: nn.Module, shape: tuple[int, ...], device: torch.device, repetitions: int = 7) -> float:
+    """Seconds of one forward pass in evaluation, on that device: the median of several, after a warm-up.
+
+    shape: of the input. The module stays in evaluation mode.
+    """
+    module.eval()
+    x = torch.ones(shape, device=device)
+    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
     times = []
-    with torch.no_grad():
-        for _ in range(repetitions + 2):
-            synchronize(device)
-            start = time.perf_counter()
-            module(x)
-            synchronize(device)
-            times.append(time.perf_counter() - start)
+    for _ in range(repetitions + 2):
+        synchronize(device)
+        start = time.perf_counter()
+        module(x)
+        synchronize(device)
+        times.append(time.perf_counter() - start)
     return statistics.median(times[2:])

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from setn_lab.compute.streams import generator
-from setn_lab.network.macro import CellPlan, edge_stride, plan, preprocessing, stem
+from setn_lab.network.macro import CellPlan, edge_stride, imagenet_stem, plan, preprocessing, stem
 from setn_lab.network.operations import ReLUConvBN, affine_norm, build_operation, initialize
 from setn_lab.space.genotype import Cell as CellGenotype
 from setn_lab.space.genotype import Genotype
@@ -184,16 +184,9 @@ class ImageNetNetwork(Network):
         return plan(channels, repeats, concatenated, (channels, channels), after_reduction=True)
 
     def _make_stem(self, image_channels: int, channels: int) -> None:
-        self.stem = nn.Sequential(
-            *_halving(image_channels, channels // 2), nn.ReLU(inplace=True), *_halving(channels // 2, channels)
-        )
-        self.second_stem = nn.Sequential(*_halving(channels, channels))
+        self.stem, self.second_stem = imagenet_stem(image_channels, channels, affine_norm)
 
     def inputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """A quarter and an eighth of the images' resolution."""
         before = self.stem(images).relu_()
         return before, self.second_stem(before).relu_()
-
-
-def _halving(inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.Module]:
-    return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), affine_norm(outputs)

@@ -65,6 +65,17 @@ def stem(image_channels: int, channels: int, norm: Norm) -> nn.Sequential:
     )
 
 
+def imagenet_stem(image_channels: int, channels: int, norm: Norm) -> tuple[nn.Sequential, nn.Sequential]:
+    """Three 3x3 convolutions of stride 2, each with a batch norm: the first two, to C//2 and C, and the third, to C."""
+    half = channels // 2
+    first = *_halving(image_channels, half, norm), nn.ReLU(inplace=True), *_halving(half, channels, norm)
+    return nn.Sequential(*first), nn.Sequential(*_halving(channels, channels, norm))
+
+
+def _halving(inputs: int, outputs: int, norm: Norm) -> tuple[nn.Conv2d, nn.Module]:
+    return nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), norm(outputs)
+
+
 def preprocessing(cell: CellPlan, norm: Norm) -> tuple[ReLUConvBN, ReLUConvBN]:
     """What brings a cell's two inputs to its channels, and the first one to its resolution."""
     first = factorized_reduction if cell.after_reduction else pointwise_conv
@@ -91,13 +102,32 @@ def layout(
 ) -> tuple[Parts, list[Site]]:
     """What a network of the space has beside its operations, and where the operations stand."""
     cells = plan(channels, repeats, (space.nodes, space.nodes))
-    features = space.nodes * cells[-1].channels
+    parts: Parts = [(stem(image_channels, channels, norm), (image_channels, image_size, image_size))]
+    return _with_cells(space, cells, parts, (image_size, image_size), num_classes, norm)
+
+
+def imagenet_layout(
+    space: Space, channels: int, repeats: int, image_channels: int, image_size: int, num_classes: int, norm: Norm
+) -> tuple[Parts, list[Site]]:
+    """The same of the network for ImageNet, whose first cell reads a quarter and an eighth of the image's side."""
+    cells = plan(channels, repeats, (space.nodes, space.nodes), (channels, channels), after_reduction=True)
+    first, second = imagenet_stem(image_channels, channels, norm)
+    quarter = -(-image_size // 4)
     parts: Parts = [
-        (stem(image_channels, channels, norm), (image_channels, image_size, image_size)),
-        (nn.Linear(features, num_classes), (features,)),
+        (first, (image_channels, image_size, image_size)),
+        (second, (channels, quarter, quarter)),
     ]
+    return _with_cells(space, cells, parts, (quarter, -(-quarter // 2)), num_classes, norm)
+
+
+def _with_cells(
+    space: Space, cells: list[CellPlan], parts: Parts, sides: tuple[int, int], num_classes: int, norm: Norm
+) -> tuple[Parts, list[Site]]:
+    """A stem's parts and those of the cells and the classifier. sides: of the first cell's two inputs."""
+    features = space.nodes * cells[-1].channels
+    parts = [*parts, (nn.Linear(features, num_classes), (features,))]
     sites = []
-    side = before = image_size  # of the cell's two inputs; the one before may still be twice as large
+    before, side = sides  # the one before may still be twice as large
     for cell in cells:
         first, second = preprocessing(cell, norm)
         parts += [(first, (cell.before_previous, before, before)), (second, (cell.previous, side, side))]

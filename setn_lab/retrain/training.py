@@ -5,7 +5,7 @@ import math
 import statistics
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +45,30 @@ class SeedResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a training is recorded; nowhere without anything.
+
+    run: open in the first process, whose `journal` takes a line per epoch, which begins with `of`. checkpoints: their
+    folder, which all processes read.
+    """
+
+    run: Run | None = None
+    checkpoints: Path | None = None
+    journal: str = "metrics"
+    of: dict[str, Any] = field(default_factory=dict)
+
+    def cut(self, seed: int, epochs: int) -> None:
+        """Take the seed's later epochs out of the journal: an epoch is journaled before its checkpoint is written."""
+        if self.run is None:
+            return
+        lines = self.run.read(self.journal)
+        same = {**self.of, "seed": seed}
+        kept = [line for line in lines if line["epoch"] <= epochs or any(line.get(k) != v for k, v in same.items())]
+        if len(kept) < len(lines):
+            self.run.write(f"{self.journal}.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+
 def learning_rate(config: RetrainConfig, step: int, steps: int) -> float:
     """The rate at a global step of `steps` an epoch: a line up to weight_lr, then a half cosine down to 0."""
     warm, total = config.warmup_epochs * steps, config.epochs * steps
@@ -66,7 +90,9 @@ def retrain(
         _claim(run, setup.genotype)
     processes.wait()
     for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
-        network = _train(setup, run, processes, seed, observe)
+        kept = run is not None or processes.share.processes > 1
+        place = Place(run, setup.folder / "checkpoints" / f"seed-{seed}" if kept else None)
+        network = _train(setup, place, processes, seed, observe)
         if run is not None:
             run.write(f"network-{seed}.safetensors", setup.trained(network.eval()).to_bytes())
     return [] if run is None else results(run.folder)
@@ -78,9 +104,17 @@ def retrain_once(setup: Retraining) -> SeedResult:
     Raises RetrainError for a loss that is not finite, ShortMemoryError when memory is short.
     """
     records: list[dict[str, Any]] = []
-    _train(setup, None, ALONE, setup.config.seed, lambda progress: records.append(progress.record or {}))
+    _train(setup, Place(), ALONE, setup.config.seed, lambda progress: records.append(progress.record or {}))
     (result,) = _results([record for record in records if record])
     return result
+
+
+def train_until(setup: Retraining, place: Place, epoch: int, observe: Observer = lambda progress: None) -> None:
+    """Train the first seed up to that epoch of its recipe, from its newest checkpoint in `place`.
+
+    The rates are those of the whole recipe, so that it may go on later. Raises what `retrain` raises.
+    """
+    _train(setup, place, ALONE, setup.config.seed, observe, epoch)
 
 
 def _claim(run: Run, genotype: Genotype) -> None:
@@ -95,25 +129,31 @@ def _claim(run: Run, genotype: Genotype) -> None:
         )
 
 
-def _train(setup: Retraining, run: Run | None, processes: ProcessGroup, seed: int, observe: Observer) -> Network:
-    """The training loop of one seed; returns the trained network."""
+def _train(
+    setup: Retraining,
+    place: Place,
+    processes: ProcessGroup,
+    seed: int,
+    observe: Observer,
+    last: int | None = None,
+) -> Network:
+    """The training loop of one seed, up to the epoch `last` or the recipe's last one; returns the trained network."""
     config, source, first = setup.config, setup.source, seed - setup.config.seed
     network = setup.network(seed)
     optimizer = torch.optim.SGD(
         network.parameters(), config.weight_lr, momentum=config.weight_momentum, weight_decay=config.weight_decay
     )
-    kept = run is not None or processes.share.processes > 1
-    folder = (setup.folder if kept else Path()) / "checkpoints" / f"seed-{seed}"
-    begin = _resume(network, optimizer, folder) if kept else 0
+    begin = _resume(network, optimizer, place.checkpoints) if place.checkpoints is not None else 0
     if not processes.agree(begin):
-        raise RunError(f"{folder}: the processes find different checkpoints there: all must read the same folder")
-    if run is not None:
-        _cut(run, seed, begin)
+        raise RunError(
+            f"{place.checkpoints}: the processes find different checkpoints there: all must read the same folder"
+        )
+    place.cut(seed, begin)
     parallel = processes.wrap(network, config.synchronized_batch_norm)
     total = config.seeds * config.epochs * source.steps
     if begin == config.epochs:
         observe(Progress("train", (first + 1) * config.epochs * source.steps, total))
-    for epoch in range(begin, config.epochs):
+    for epoch in range(begin, config.epochs if last is None else last):
         started = time.perf_counter()
         network.train()
         steps = range(epoch * source.steps, (epoch + 1) * source.steps)
@@ -130,12 +170,17 @@ def _train(setup: Retraining, run: Run | None, processes: ProcessGroup, seed: in
                     outcomes[step - steps.start] = _step(setup, parallel, optimizer, batch, drop_path)
                 bad += _names(setup, "train", batch)
                 observe(Progress("train", first * config.epochs * source.steps + step + 1, total))
-        record = {"seed": seed, "epoch": epoch + 1, **_tested(setup, processes, network, epoch, outcomes, bad)}
+        record = {
+            **place.of,
+            "seed": seed,
+            "epoch": epoch + 1,
+            **_tested(setup, processes, network, epoch, outcomes, bad),
+        }
         record["seconds"] = time.perf_counter() - started
-        if run is not None:
-            run.append("metrics", record)
+        if place.run is not None and place.checkpoints is not None:
+            place.run.append(place.journal, record)
             state = {"genotype": setup.genotype.to_json(), "network": network.state_dict()}
-            checkpoint.save(folder, epoch + 1, {**state, "optimizer": optimizer.state_dict()})
+            checkpoint.save(place.checkpoints, epoch + 1, {**state, "optimizer": optimizer.state_dict()})
         observe(Progress("train", (first * config.epochs + epoch + 1) * source.steps, total, record))
     return network
 
@@ -239,14 +284,6 @@ def _test(setup: Retraining, processes: ProcessGroup, network: Network) -> tuple
         raise DataError("dataset: no test image can be read")
     names = ("test_loss", "test_error", "test_error_top5")
     return {name: total / count for name, total in zip(names, totals, strict=True)}, skipped
-
-
-def _cut(run: Run, seed: int, epochs: int) -> None:
-    """Take the seed's later epochs out of the journal: an epoch is journaled before its checkpoint is written."""
-    lines = run.read("metrics")
-    kept = [line for line in lines if line["seed"] != seed or line["epoch"] <= epochs]
-    if len(kept) < len(lines):
-        run.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _resume(network: Network, optimizer: torch.optim.Optimizer, folder: Path) -> int:

@@ -60,7 +60,8 @@ def _neighbours(root: Path, kind: str, parameters: str) -> Iterator[tuple[Path, 
 def older_digest(config: Any) -> str:
     """The digest in the names of folders that have no identity.json: of the fields as they are written."""
     cls = type(config)
-    named = {name: getattr(config, name) for name in (*getattr(cls, "redone", ()), *getattr(cls, "once_named", ()))}
+    values = setn_lab.config.values_of(config)
+    named = {**setn_lab.config.redone(cls, values), **{name: values[name] for name in getattr(cls, "once_named", ())}}
     return setn_lab.config.short_hash([cls.__name__, {**setn_lab.config.identity(config), **named}])
 
 

@@ -16,23 +16,26 @@ from torch import Tensor
 from setn_lab.compute.device import explain_out_of_memory, ready_device
 from setn_lab.compute.spread import in_order, spread
 from setn_lab.compute.workers import HERE, Workers
+from setn_lab.config import completed
 from setn_lab.data.batches import scoring_batches
 from setn_lab.runs.progress import Observer, Progress, of_part
 from setn_lab.runs.run import Run
-from setn_lab.search.config import BY_SCORES, CandidateSource, SearchConfig
+from setn_lab.search.caps import OBEYED, Tally, obeyed
+from setn_lab.search.config import BY_SCORES, WINNER, CandidateSource, SearchConfig
 from setn_lab.search.drawn import Candidate, DrawnArchitecture, distinct_draws
+from setn_lab.search.finalists import train_finalists
 from setn_lab.search.journals import known_scores, scored_before, sign_older_lines, to_record
-from setn_lab.search.leaders import leaders, select
+from setn_lab.search.leaders import best, leaders, select
 from setn_lab.search.racing import race
 from setn_lab.search.scoring import batch_scores, evaluate
 from setn_lab.search.setup import Search
 from setn_lab.search.sources import Source
 from setn_lab.search.training import SearchError, load_trained
-from setn_lab.search.verdict import LEADERS
+from setn_lab.search.verdict import FINALISTS, LEADERS
 from setn_lab.space.setn import Quadruples
 
-WINNER = "genotype.json"
-MADE_OF_WINNER = WINNER, LEADERS, "sizes.json", "cells.svg", "candidates.svg"
+DRAWN = "sizes.json", "cells.svg", "candidates.svg", "front.svg", "costs.csv"  # by the report
+MADE_OF_WINNER = WINNER, LEADERS, OBEYED, FINALISTS, *DRAWN
 TOGETHER = 32  # candidates that are scored side by side, batch by batch, since they share their first operations
 
 
@@ -41,7 +44,8 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
 
     Scores `baseline_candidates` uniform ones with the same template too, into the journal `baseline`. A folder that
     held candidates of another T, source or way to score then holds these, and its config.json says so. Raises what
-    `score` raises.
+    `score` raises. With `finalists` the best of these are trained from scratch, and the winner is the best of them, see
+    `finalists.train_finalists`.
     """
     config = search.config
     search.check_run(run)
@@ -51,17 +55,28 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
     made_from = search.stages.candidates
     if not _is_of(search, run):
         _begin(search, run)
+    tallies = {"candidates": Tally(), "baseline": Tally()}
     if config.baseline_candidates:
-        score(search, run, "uniform", config.baseline_candidates, "baseline", of_part(observe, "uniform candidates"))
+        told = of_part(observe, "uniform candidates")
+        count = config.baseline_candidates
+        score(search, run, "uniform", count, "baseline", told, tally=tallies["baseline"])
     if racing:
-        scored = score_by_racing(search, run, config.candidate_source, config.candidates, observe)
+        scored = score_by_racing(
+            search, run, config.candidate_source, config.candidates, observe, tallies["candidates"]
+        )
     else:
-        scored = score(search, run, config.candidate_source, config.candidates, "candidates", observe)
+        source, count = config.candidate_source, config.candidates
+        scored = score(search, run, source, count, "candidates", observe, tally=tallies["candidates"])
     complete = [candidate for candidate in scored if candidate.images == len(search.valid)]
     chosen = select(complete, config.select_by)
     if run.made_from(LEADERS) != made_from or not (run.folder / LEADERS).exists():
         run.write(LEADERS, json.dumps(leaders(search, complete), indent=1) + "\n")
         run.note(LEADERS, made_from)
+    if config.finalists:
+        chosen = train_finalists(search, run, best(complete, config.finalists, config.select_by), observe)
+    if search.caps is not None and not (run.made_from(WINNER) == made_from and (run.folder / OBEYED).exists()):
+        found = obeyed(search.caps, search.kit, chosen.genotype, search.device, tallies)
+        run.write(OBEYED, json.dumps(found, indent=1) + "\n")
     run.write(WINNER, chosen.genotype.to_json() + "\n")
     run.note(WINNER, made_from)
     return chosen
@@ -69,7 +84,7 @@ def search_candidates(search: Search, run: Run, observe: Observer = lambda progr
 
 def _is_of(search: Search, run: Run) -> bool:
     """Whether the folder holds the winner of this search's candidates, and its config.json says so."""
-    stored = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    stored = completed(SearchConfig, json.loads((run.folder / "config.json").read_text(encoding="utf-8")))
     same = all(stored.get(name) == getattr(search.config, name) for name in SearchConfig.redone)
     return same and run.made_from(WINNER) == search.stages.candidates and (run.folder / WINNER).exists()
 
@@ -97,14 +112,16 @@ def score(
     journal: str = "candidates",
     observe: Observer = lambda progress: None,
     workers: Workers = HERE,
+    tally: Tally | None = None,
 ) -> list[Candidate]:
     """Draw `count` architectures and score the distinct ones, each once on all of D_val, spread over `workers`.
 
     Appends one line per candidate to `journal`, a group of `TOGETHER` at a time; those that are there already are not
     scored again. A journal of other candidates, of another T for example, is put aside, and what was scored by the same
     template in the same way is taken from it and from all journals of this run and of the search's own. Where a source
-    draws by scores, part after part, a line's `draws` are those so far until all are drawn. Returns all in the order of
-    their first draw. Raises ShortMemoryError, and SearchError where the training is not over.
+    draws by scores, part after part, a line's `draws` are those so far until all are drawn. tally: as for
+    `sources.draw`. Returns all in the order of their first draw. Raises ShortMemoryError, CapsError, and SearchError
+    where the training is not over.
     """
     load_trained(search, run)
     made_from = search.stages.scores
@@ -112,7 +129,7 @@ def score(
     known = known_scores(search, run, made_from) | {one.genotype: (one.loss, one.accuracy) for one in done}
     entries: list[DrawnArchitecture] = []
     computed, seen = 0, len(done)
-    for entries in distinct_draws(search, source, count, known):
+    for entries in distinct_draws(search, source, count, known, tally):
         missing = sum(entry.genotype not in known for entry in entries[len(done) :])
         to_come = count - sum(entry.draws for entry in entries) if source in BY_SCORES else 0
         to_compute = computed + missing + to_come
@@ -170,7 +187,12 @@ def _arrive(search: Search) -> Search:
 
 
 def score_by_racing(
-    search: Search, run: Run, source: CandidateSource, count: int, observe: Observer = lambda progress: None
+    search: Search,
+    run: Run,
+    source: CandidateSource,
+    count: int,
+    observe: Observer = lambda progress: None,
+    tally: Tally | None = None,
 ) -> list[Candidate]:
     """Draw `count` architectures and race the distinct ones for the best (see `racing.race`).
 
@@ -182,7 +204,7 @@ def score_by_racing(
     if source in BY_SCORES:
         raise ValueError(f"source: {source!r} given; it needs every score, which a race does not give")
     load_trained(search, run)
-    entries = next(distinct_draws(search, source, count, {}))
+    entries = next(distinct_draws(search, source, count, {}, tally))
     made_from = search.stages.candidates  # what is left of a race depends on all of it
     done = scored_before(search, run, "candidates", source, count, made_from)
     if len(done) == len(entries):

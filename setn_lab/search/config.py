@@ -19,6 +19,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 CandidateSource = Literal["evaluator", "uniform", "argmax", "evolution", "refit"]
 BY_SCORES: tuple[CandidateSource, ...] = "evolution", "refit"  # whose draws depend on the scores of earlier ones
 WITHOUT_EVALUATOR: tuple[CandidateSource, ...] = "uniform", "evolution"  # which need none that is trained
+WINNER = "genotype.json"  # of a run folder, what the search has chosen
 TEMPLATE = "template"  # of a run folder, what `runs.identity` calls the finished one
 
 
@@ -139,6 +140,20 @@ class SearchConfig(TemplateConfig):
         "scoring",
         "scoring_batch_size",
         "batch_norm",
+        "max_parameters",
+        "max_multiply_adds",
+        "max_latency",
+        "final_network",
+        "final_channels",
+        "final_repeats",
+        "final_image_size",
+        "final_classes",
+        "finalists",
+        "finalist_epochs",
+        "finalist_channels",
+        "finalist_repeats",
+        "finalist_batch_size",
+        "finalist_lr",
     )
 
     # template
@@ -151,6 +166,24 @@ class SearchConfig(TemplateConfig):
     baseline_candidates: int = bounded(0, at_least=0)  # uniform ones, scored with the same template to compare
     select_by: Literal["loss", "accuracy"] = "loss"
     scoring: Literal["full", "racing"] = "full"  # all candidates on all of D_val, or only those not yet beaten
+
+    # caps on candidates
+    max_parameters: float | None = bounded(None, above=0, added=True)  # millions of the final network, None: any number
+    max_multiply_adds: float | None = bounded(None, above=0, added=True)  # millions for an image
+    max_latency: float | None = bounded(None, above=0, added=True)  # milliseconds for an image, measured on this device
+    final_network: Literal["cifar", "imagenet"] = later("cifar", before="cifar")  # what is meant by the final network
+    final_channels: int | None = bounded(None, at_least=2, added=True)  # C, None: 36, or what the space has
+    final_repeats: int | None = bounded(None, at_least=1, added=True)  # N, None: 6, or what the space has
+    final_image_size: int | None = bounded(None, at_least=8, added=True)  # side in pixels, None: the images', or 224
+    final_classes: int | None = bounded(None, at_least=1, added=True)  # None: as many as the images have, or 1000
+
+    # finalists
+    finalists: int = bounded(0, at_least=0, added=True)  # so many of the best are trained from scratch, 0: none
+    finalist_epochs: int = bounded(27, at_least=1, added=True)  # at most, after a third of them a third goes on
+    finalist_channels: int | None = bounded(None, at_least=2, added=True)  # C, None: the template's
+    finalist_repeats: int | None = bounded(None, at_least=1, added=True)  # N, None: the template's
+    finalist_batch_size: int = bounded(96, at_least=2, added=True)
+    finalist_lr: float = bounded(0.025, above=0, at_most=1e30, added=True)
 
     # run
     run_dir: str | None = unhashed(None)  # None: named from the config's digest
@@ -179,6 +212,23 @@ class SearchConfig(TemplateConfig):
             raise ConfigError(
                 "scoring: 'racing' given with batch_norm 'recalibrated', which measures statistics anew for each batch "
                 "of a race; batch_norm 'batch' is allowed with it, or scoring 'full'"
+            )
+        self._check_networks()
+
+    def _check_networks(self) -> None:
+        """What the discrete networks of the space do not allow. Raises ConfigError."""
+        kit = KITS[self.space]
+        if self.final_network == "imagenet" and kit.imagenet_layout is None:
+            raise ConfigError(
+                f"final_network: 'imagenet' given; 'cifar' is allowed for {self.space}, which has no other networks"
+            )
+        if self.finalists and kit.networks is None:
+            raise ConfigError(
+                f"finalists: {self.finalists} given; 0 is allowed for {self.space}, whose networks are not trained here"
+            )
+        if self.finalists == 1:
+            raise ConfigError(
+                "finalists: 1 given, which would be compared with nothing; 0 is allowed, or an integer of at least 2"
             )
 
     def contents(self) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from setn_lab.figures import page
 from setn_lab.runs.progress import duration
 from setn_lab.search.estimate import Estimate
+from setn_lab.search.finalists import planned_epochs
 from setn_lab.search.setup import Search
 
 
@@ -22,6 +23,15 @@ def describe_search(search: Search) -> str:
             "template": f"C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
             f"{template:,} parameters",
             "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
+            **({} if search.caps is None else {"caps": f"{search.caps.text}, as {search.caps.size.text}"}),
+            **(
+                {}
+                if not config.finalists
+                else {
+                    "finalists": f"{config.finalists} are trained, for "
+                    f"{planned_epochs(config.finalists, config.finalist_epochs)} epochs in all"
+                }
+            ),
             "device": f"{search.device}",
             **(
                 {"without effect": "path_dropout and sampling, since SETN-NON's weight step takes every operation"}
@@ -35,6 +45,7 @@ def describe_search(search: Search) -> str:
 def describe_estimate(search: Search, estimate: Estimate) -> str:
     """How long the whole run takes and what memory it needs, as Markdown."""
     config = search.config
+    more = ", and finalists are not counted" if config.finalists else ""
     total = duration(estimate.training + estimate.scoring)
     memory = "" if estimate.memory is None else f" It needs about **{estimate.memory / 2**30:.1f} GiB** of memory."
     epochs = [] if config.template_run is not None else [f"{config.epochs} epochs"]
@@ -43,5 +54,5 @@ def describe_estimate(search: Search, estimate: Estimate) -> str:
         f"A run from the start takes about **{total}**: {duration(estimate.training)} to train "
         f"{' and '.join(epochs) or 'nothing'} ({1000 * estimate.weight_step:.0f} ms a weight step, "
         f"{1000 * estimate.evaluator_step:.0f} ms an evaluator step) and {duration(estimate.scoring)} to score "
-        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each).{memory}"
+        f"{config.candidates + config.baseline_candidates} candidates ({estimate.candidate:.2f} s each){more}.{memory}"
     )

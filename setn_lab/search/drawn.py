@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from setn_lab.search.caps import Tally
 from setn_lab.search.setup import Search
 from setn_lab.search.sources import Source, parts
 from setn_lab.space.setn import Quadruples
@@ -48,14 +49,14 @@ class DrawnArchitecture:
 
 
 def distinct_draws(
-    search: Search, source: Source, count: int, known: Mapping[Any, tuple[float, float]]
+    search: Search, source: Source, count: int, known: Mapping[Any, tuple[float, float]], tally: Tally | None = None
 ) -> Iterator[list[DrawnArchitecture]]:
     """The distinct ones among `count` drawn architectures, in the order of their first draw: after each part, all yet.
 
-    `known` holds their losses and accuracies when the next part is asked for.
+    `known` holds their losses and accuracies when the next part is asked for. tally: as for `sources.draw`.
     """
     entries: dict[tuple[int, ...], DrawnArchitecture] = {}
-    distributions, drawing = search.evaluator.distributions(), parts(search, source, count)
+    distributions, drawing = search.evaluator.distributions(), parts(search, source, count, tally)
     drawn = next(drawing)
     while True:
         architectures = search.space.canonical(drawn)

@@ -16,12 +16,16 @@ def select(candidates: list[Candidate], by: Literal["loss", "accuracy"]) -> Cand
 
     Raises SearchError where none has a finite loss; the others are left out.
     """
+    return best(candidates, 1, by)[0]
+
+
+def best(candidates: list[Candidate], count: int, by: Literal["loss", "accuracy"]) -> list[Candidate]:
+    """Up to `count` of them, the one that `select` takes first. Raises SearchError where none has a finite loss."""
     candidates = [candidate for candidate in candidates if math.isfinite(candidate.loss)]
     if not candidates:
         raise SearchError("no candidate has a finite loss: the template has diverged; lower weight_lr and search again")
-    if by == "loss":
-        return min(candidates, key=lambda candidate: candidate.loss)
-    return max(candidates, key=lambda candidate: candidate.accuracy)
+    ordered = sorted(candidates, key=lambda candidate: candidate.loss if by == "loss" else -candidate.accuracy)
+    return ordered[:count]
 
 
 def leaders(search: Search, candidates: list[Candidate]) -> list[dict[str, Any]]:
@@ -31,10 +35,8 @@ def leaders(search: Search, candidates: list[Candidate]) -> list[dict[str, Any]]
     its own; loss_error, accuracy_error: the standard error of that mean. Batch statistics join the images of a batch,
     which the errors leave out of account.
     """
-    best: list[Candidate] = []
-    for _ in range(min(COMPARED, sum(math.isfinite(candidate.loss) for candidate in candidates))):
-        best.append(select([candidate for candidate in candidates if candidate not in best], search.config.select_by))
-    scores = image_scores(search, [search.space.encode(candidate.genotype) for candidate in best])
+    compared = best(candidates, COMPARED, search.config.select_by)
+    scores = image_scores(search, [search.space.encode(candidate.genotype) for candidate in compared])
     gaps = scores - scores[:, :1]
     errors = gaps.std(axis=2, ddof=1) / math.sqrt(gaps.shape[2]) if gaps.shape[2] > 1 else 0 * gaps[:, :, 0]
     means = gaps.mean(axis=2)
@@ -46,6 +48,6 @@ def leaders(search: Search, candidates: list[Candidate]) -> list[dict[str, Any]]
             **{"loss": loss, "accuracy": accuracy, "loss_error": loss_error, "accuracy_error": accuracy_error},
         }
         for candidate, (loss, accuracy), (loss_error, accuracy_error) in zip(
-            best, means.T.tolist(), errors.T.tolist(), strict=True
+            compared, means.T.tolist(), errors.T.tolist(), strict=True
         )
     ]

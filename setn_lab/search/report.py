@@ -11,9 +11,11 @@ from setn_lab.figures import page, plots, style
 from setn_lab.figures.panels import mixing_panel
 from setn_lab.runs.files import replace_file
 from setn_lab.runs.progress import collapse, duration
-from setn_lab.search import agreement
+from setn_lab.search import agreement, front
+from setn_lab.search.caps import OBEYED
+from setn_lab.search.front import read_front
 from setn_lab.search.results import SOURCES, NetworkSize, SearchRun, relative_entropies, summary
-from setn_lab.search.verdict import LEADERS, difference, drawn, finite, verdict
+from setn_lab.search.verdict import FINALISTS, LEADERS, difference, drawn, finite, verdict
 
 
 def curves(run: SearchRun) -> Figure:
@@ -48,6 +50,11 @@ def histogram(run: SearchRun) -> Figure:
     return figure
 
 
+def against_costs(run: SearchRun) -> Figure:
+    """One-shot loss against what the final networks cost, with the Pareto front."""
+    return front.figure(read_front(run.folder))
+
+
 def winner(run: SearchRun) -> graphviz.Digraph:
     """The discovered cells, captioned with the sizes of the final network."""
     genotype = run.genotype()
@@ -79,6 +86,39 @@ def summary_table(run: SearchRun) -> str:
         if row["not_finite"]:
             text += f" {row['not_finite']} draws of {row['source']} are left out, as their loss is not finite."
     return text
+
+
+def finalists_table(folder: Path) -> str:
+    """The finalists in the order of their one-shot score, as Markdown; empty without any."""
+    path = folder / FINALISTS
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rows = []
+    for rank, network in enumerate(found["networks"], 1):
+        failed = network["accuracy"] is None or "failed" in network
+        scores = ["failed", ""] if failed else [f"{network['loss']:.4f}", f"{network['accuracy']:.2%}"]
+        one_shot = network["one_shot"]
+        rows.append(
+            [f"{rank}", f"{one_shot['loss']:.4f}", f"{one_shot['accuracy']:.2%}", f"{network['epochs']}", *scores]
+        )
+    head = ["rank", "one-shot loss", "one-shot accuracy", "epochs", "loss from scratch", "accuracy from scratch"]
+    return page.table(head, rows)
+
+
+def finalists_section(folder: Path) -> list[str]:
+    """The paragraphs on finalists: who was trained how long, and what stopping those that are beaten has saved."""
+    rows = finalists_table(folder)
+    if not rows:
+        return []
+    found = json.loads((folder / FINALISTS).read_text(encoding="utf-8"))
+    return [
+        "## Finalists",
+        rows,
+        "The best candidates, trained from scratch on D_train and tested on D_val. The winner has the highest accuracy "
+        f"among those trained for all {found['epochs']} epochs. {found['trained']} epochs were trained, in place of "
+        f"{found['each']} for each to the end: {1 - found['trained'] / found['each']:.0%} saved.",
+    ]
 
 
 def comparison(run: SearchRun) -> str:
@@ -121,6 +161,12 @@ CONTENTS = {
     "evaluator.svg": "figure",
     "candidates.svg": "figure",
     "cells.svg": "figure",
+    OBEYED: "the caps, how many draws obeyed, and the winner's costs",
+    "latencies.json": "what the parts of a final network took, where it has a cap on latency",
+    FINALISTS: "what the finalists came to from scratch",
+    "finalists.jsonl": "a line per epoch of each of them",
+    "costs.csv": "what every candidate costs as a final network",
+    "front.svg": "figure",
 }
 
 
@@ -135,6 +181,10 @@ def save(run: SearchRun, target: Path | None = None) -> list[Path]:
     target.mkdir(parents=True, exist_ok=True)
     drawings = {"curves": curves, "evaluator": evaluator, "candidates": histogram}
     paths = [page.save_figure(draw(run), target / f"{name}.svg") for name, draw in drawings.items()]
+    found = read_front(run.folder)
+    paths.append(page.save_figure(front.figure(found), target / "front.svg"))
+    paths.append(target / "costs.csv")
+    replace_file(paths[-1], front.as_csv(found).encode())
     paths.append(target / "cells.svg")
     replace_file(paths[-1], style.render(winner(run), "svg"))
     paths.append(target / "sizes.json")
@@ -170,6 +220,9 @@ def write(folder: Path, target: Path) -> Path:
         summary_table(run),
         comparison(run),
         "![candidates](candidates.svg)",
+        "## Loss against cost",
+        *front.section(folder, read_front(folder)),
+        *finalists_section(folder),
         "## Does the evaluator rank what the discrete networks rank?",
         *agreement.section(run.evaluators()[-1], finite(run.journal("baseline"))),
         "## The evaluator",

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from setn_lab.compute.device import ready_device
 from setn_lab.compute.streams import generator
-from setn_lab.config import contents, decisive, differences
+from setn_lab.config import ConfigError, contents, decisive, differences
 from setn_lab.data.batches import Normalization, batch_indices
 from setn_lab.data.images import ImageSet, downsample, load_images, search_split
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.errors import RunError
 from setn_lab.runs.run import Run
+from setn_lab.search.caps import Caps, caps_of
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.stages import Stages, stages
 from setn_lab.space.protocol import Space
@@ -50,6 +51,7 @@ class Search:
     valid: ImageSet
     normalization: Normalization
     cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
+    caps: Caps | None = None  # on what candidates cost
     average: Any = None  # the template with its averaged weights, where `weight_averaging` asks for it
     held: Held = field(default_factory=Held)
 
@@ -133,8 +135,9 @@ class Search:
 def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     """Load the data, build template and evaluator, and move them to the device.
 
-    A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
-    DataError for bad data, ConfigError for a device that this machine lacks, RunError for a run of another config.
+    Measured latencies are kept in `run`, since a resumed search must go on with the same numbers. Raises DataError for
+    bad data, ConfigError for a device that this machine lacks and for caps that nothing obeys, RunError for a run of
+    another config.
     """
     device = ready_device(config.device, config.precision, config.deterministic)
     images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
@@ -142,6 +145,11 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
         batch_indices(len(part), config.batch_size, config.seed, "check", 0)
+    if config.finalists and config.finalist_batch_size > len(train):
+        raise ConfigError(
+            f"finalist_batch_size: {config.finalist_batch_size} given for {len(train)} images in D_train; at most that "
+            "many are allowed"
+        )
     kit = KITS[config.space]
     space = kit.space(config.nodes)
     template, evaluator = _networks(config, kit, space, images)
@@ -161,6 +169,7 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
         valid.to(device),
         Normalization.of(train).to(device),
         cost,
+        caps_of(config, kit, space, device, run),
         average,
     )
     assert search.stages  # of the images as they lie there now, while they are loaded

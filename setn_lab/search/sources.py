@@ -7,8 +7,9 @@ resumed run draws what an uninterrupted one draws.
 
 import copy
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from setn_lab.compute.streams import generator
+from setn_lab.search.caps import Tally, likeliest, within
 from setn_lab.search.config import CandidateSource
 from setn_lab.search.setup import Search
+from setn_lab.space.protocol import Space
 
 Architectures = NDArray[np.int64]
 Scores = Sequence[tuple[float, float]]  # loss and accuracy of each draw
@@ -42,34 +45,45 @@ class Given:
 Source = CandidateSource | Given
 
 
-def draw(search: Search, source: Source, count: int) -> Architectures:
+def draw(search: Search, source: Source, count: int, tally: Tally | None = None) -> Architectures:
     """`count` architectures, canonical (count, cell types, ...); one for `argmax`, the paper's T = 1.
 
-    Each source has a stream of its own, so the same seed draws the same architectures in every process; of given ones
-    it is the first `count`. Raises ValueError for a source whose draws depend on scores.
+    All obey the search's caps, uniform ones too: so these show what the evaluator adds, not what the caps do. Each
+    source has a stream of its own, so the same seed draws the same architectures in every process; of given ones it is
+    the first `count`, whatever they cost. tally: is told how many were drawn for these. Raises CapsError, and
+    ValueError for a source whose draws depend on scores.
     """
     if isinstance(source, Given):
         return search.space.canonical(source.architectures[:count])
     rng = generator(search.config.seed, f"candidates from {source}")
     if source == "uniform":
-        drawn = search.space.sample(rng, count, search.space.cell_types)
+        drawn = within(search.caps, source, _uniform(search, rng), count, tally)
     elif source == "evaluator":
-        drawn = search.evaluator.distributions().sample(rng, count)
+        distributions = search.evaluator.distributions()
+        drawn = within(search.caps, source, partial(distributions.sample, rng), count, tally)
     elif source == "argmax":
-        drawn = search.evaluator.distributions().argmax()[None]
+        drawn = likeliest(search.caps, search.evaluator.distributions(), rng)[None]
     else:
         raise ValueError(f"source: {source!r} given; its draws depend on scores, see `parts`")
     return search.space.canonical(drawn)
 
 
-def parts(search: Search, source: Source, count: int) -> Parts:
-    """`count` draws, part by part (n, cell types, ...), as encoded; each part's scores are to be sent for the next."""
+def _uniform(search: Search, rng: np.random.Generator) -> Callable[[int], Architectures]:
+    """Draws so many architectures uniformly."""
+    return lambda number: search.space.sample(rng, number, search.space.cell_types)
+
+
+def parts(search: Search, source: Source, count: int, tally: Tally | None = None) -> Parts:
+    """`count` draws, part by part (n, cell types, ...), as encoded; each part's scores are to be sent for the next.
+
+    tally: as for `draw`.
+    """
     if source == "evolution":
-        yield from _evolution(search, count)
+        yield from _evolution(search, count, tally)
     elif source == "refit":
-        yield from _refit(search, count)
+        yield from _refit(search, count, tally)
     else:
-        yield draw(search, source, count)
+        yield draw(search, source, count, tally)
 
 
 def ranks(scores: Scores, by: Literal["loss", "accuracy"]) -> NDArray[np.float64]:
@@ -78,16 +92,18 @@ def ranks(scores: Scores, by: Literal["loss", "accuracy"]) -> NDArray[np.float64
     return np.where(np.isfinite(loss), loss if by == "loss" else -accuracy, np.inf)
 
 
-def _evolution(search: Search, count: int) -> Parts:
+def _evolution(search: Search, count: int, tally: Tally | None) -> Parts:
     """Regularized evolution (Real et al. 2019): the best of a tournament is mutated at one place, the oldest dies.
 
     Tournaments are drawn with replacement, as in their Algorithm 1, and the first among equals wins. The children of a
-    brood have parents in the same population, and join it in the order in which they were drawn.
+    brood have parents in the same population, and join it in the order in which they were drawn. A child that does not
+    obey the caps is none: its parent is mutated anew.
     """
     size = min(count, max(2, min(POPULATION, count // GENERATIONS)))
     tournament, brood = max(2, size // TOURNAMENT), max(1, size // BROOD)
     space, by, stream = search.space, search.config.select_by, "candidates from evolution"
-    drawn = space.canonical(space.sample(generator(search.config.seed, stream), size, space.cell_types))
+    first = _uniform(search, generator(search.config.seed, stream))
+    drawn = space.canonical(within(search.caps, "evolution", first, size, tally))
     population: deque[tuple[Architectures, float]] = deque(maxlen=size)  # the oldest first, which falls out
     population.extend(zip(drawn, ranks((yield drawn), by), strict=True))
     for step, start in enumerate(range(size, count, brood), 1):
@@ -96,12 +112,18 @@ def _evolution(search: Search, count: int) -> Parts:
         for _ in range(min(brood, count - start)):
             entrants = [population[index] for index in rng.integers(size, size=tournament)]
             parent, _ = min(entrants, key=lambda entrant: entrant[1])
-            children.append(space.mutate(rng, parent))
-        drawn = np.stack(children)
+            mutate = partial(_mutated, space, rng, parent)
+            children.append(within(search.caps, "evolution", mutate, 1, tally, together=1))
+        drawn = np.concatenate(children)
         population.extend(zip(drawn, ranks((yield drawn), by), strict=True))
 
 
-def _refit(search: Search, count: int) -> Parts:
+def _mutated(space: Space, rng: np.random.Generator, parent: Architectures, number: int) -> Architectures:
+    """So many children of one parent."""
+    return np.stack([space.mutate(rng, parent) for _ in range(number)])
+
+
+def _refit(search: Search, count: int, tally: Tally | None) -> Parts:
     """The cross-entropy method from the evaluator on: each round draws from a copy, refitted to the best draws so far.
 
     The draws are refitted to as they were encoded: a canonical encoding would have the inputs of a node's equal
@@ -118,7 +140,8 @@ def _refit(search: Search, count: int) -> Parts:
             evaluator = _refitted(evaluator, np.concatenate(drawn)[elite])
         rng = generator(search.config.seed, "candidates from refit", step)
         number = count * (step + 1) // rounds - count * step // rounds
-        drawn.append(evaluator.distributions().sample(rng, number))
+        sample = partial(evaluator.distributions().sample, rng)
+        drawn.append(within(search.caps, "refit", sample, number, tally))
         found = np.concatenate([found, ranks((yield drawn[-1]), search.config.select_by)])
 
 

@@ -6,7 +6,7 @@ run folder holds carries the digest of what made it, so that nothing made from s
 
 from typing import Any, NamedTuple
 
-from setn_lab.config import contents, identity, short_hash, values_of
+from setn_lab.config import contents, identity, redone, short_hash, values_of
 from setn_lab.search.config import SearchConfig
 
 SCORED_BY = "scoring_batch_size", "batch_norm"  # what a one-shot score depends on, besides the template
@@ -43,7 +43,7 @@ def stages(config: SearchConfig) -> Stages:
     # the weights of SETN-NON are trained through its evaluator: there the first two stages are one
     first = short_hash(["template", trained if config.strategy == "setn-non" else template])
     second = short_hash(["evaluator", first, evaluator])
-    last = {name: values_of(config)[name] for name in SearchConfig.redone}
+    last = redone(SearchConfig, values_of(config))
     return Stages(
         template=first,
         evaluator=second,

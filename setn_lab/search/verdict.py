@@ -18,6 +18,7 @@ from setn_lab.runs.journal import read_journal
 from setn_lab.runs.place import written
 from setn_lab.search.config import BY_SCORES, SearchConfig
 
+FINALISTS = "finalists.json"  # of the best few, what they came to from scratch
 LEADERS = "leaders.json"  # of the best few, how far each is behind the winner, image by image
 NEAR_CHANCE = 0.1  # of the way from guessing to no errors: a template below it has learned next to nothing
 UNLIKELY = 0.05  # a p-value below it is taken for a difference
@@ -105,7 +106,23 @@ def verdict(folder: Path) -> Verdict:
     if KITS[config["space"]].networks is not None:
         steps.append(("Train the winner's network from scratch", _retraining(config, place)))
     steps.append(("Look at what was learned", f"setn-lab inspect {place}"))
-    return Verdict([learned, evaluator, _winner(folder, config)], steps)
+    finalists = _finalists(folder)
+    return Verdict([learned, evaluator, _winner(folder, config, bool(finalists)), *finalists], steps)
+
+
+def _finalists(folder: Path) -> list[str]:
+    """What training the best from scratch has changed; nothing without finalists."""
+    path = folder / FINALISTS
+    if not path.exists():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    scored = [network for network in found["networks"] if network["epochs"] == found["epochs"]]
+    best = max(scored, key=lambda network: network["accuracy"])
+    rank = found["networks"].index(best) + 1
+    return [
+        f"Winner: of {len(found['networks'])} finalists trained from scratch the best has accuracy "
+        f"{best['accuracy']:.1%} on D_val after {found['epochs']} epochs; its one-shot rank is {rank}."
+    ]
 
 
 def _template(folder: Path, complete: list[dict[str, Any]]) -> tuple[str, bool]:
@@ -153,20 +170,21 @@ def _evaluator(
     return f"Evaluator: its candidates cannot be told from uniform ones ({numbers}).", False
 
 
-def _winner(folder: Path, config: dict[str, Any]) -> str:
-    """Whether the winner is better than the next ones."""
+def _winner(folder: Path, config: dict[str, Any], trained: bool) -> str:
+    """Whether the best one-shot score, which is the winner's unless finalists were trained, is better than the next."""
+    name = "Best one-shot score" if trained else "Winner"
     path = folder / LEADERS
     if not path.exists():
-        return "Winner: how sure it is is not known, as an older version scored it; the same search again adds that."
+        return f"{name}: how sure it is is not known, as an older version scored it; the same search again adds that."
     first, *others = json.loads(path.read_text(encoding="utf-8"))
     key, sign = ("loss", 1) if config["select_by"] == "loss" else ("accuracy", -1)  # gaps count from the winner
     score = f"loss {first['loss']:.4f}, accuracy {first['accuracy']:.1%}"
     if not others:
-        return f"Winner: {score}; there is no other candidate to compare it with."
+        return f"{name}: {score}; there is no other candidate to compare it with."
     near = [number for number, one in enumerate(others, 2) if sign * one[key] <= FEW_ERRORS * one[f"{key}_error"]]
     second = others[0]
     gap = f"rank 2 is behind by {sign * second[key]:.4f} ± {second[f'{key}_error']:.4f} in {key}"
-    text = f"Winner: {score}; {gap}, paired over {first['images']:,} images"
+    text = f"{name}: {score}; {gap}, paired over {first['images']:,} images"
     if not near:
         return f"{text}, and ranks 2 to {len(others) + 1} are all worse by more than two standard errors."
     listed = ", ".join(map(str, near))

@@ -67,7 +67,16 @@ class Space(Protocol):
         """For each node of a cell, the (operation, state) pairs that it sums."""
 
     def operands(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The operations and the states of all that cells (..., one cell's part) sum: (..., terms) each."""
+        """The operations and the states of all that cells (..., one cell's part) sum: (..., terms) each.
+
+        In the order of `terms`, of which every cell has as many.
+        """
+
+    def cheapest(self, costs: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The architecture (cell_types, ...) of the lowest sum, given what operations cost: (cell_types, edges, |O|).
+
+        Asked for where candidates have caps alone.
+        """
 
     def count_architectures(self) -> int:
         """How many distinct architectures there are."""

@@ -154,6 +154,18 @@ class SearchSpace:
         shape = *cells.shape[:-2], -1
         return cells[..., :2].reshape(shape), cells[..., 2:].reshape(shape)
 
+    def cheapest(self, costs: NDArray[np.float64]) -> Quadruples:
+        """The architecture (2, B, 4) of the lowest sum, given what operations cost: (2, edges, |O|).
+
+        Nodes do not depend on each other: each sums its cheapest operation on its cheapest state twice.
+        """
+        size, heads = len(self.operations), np.array([node for node, _ in self.edges])
+        rows = []
+        for cell in costs:
+            lowest = [int(cell[heads == node].argmin()) for node in range(self.nodes)]
+            rows.append([(place % size, place % size, place // size, place // size) for place in lowest])
+        return np.array(rows, dtype=np.int64)
+
     def read(self, text: str) -> Genotype:
         """The genotype that a journal's line holds. Raises GenotypeError."""
         return Genotype.from_darts(text)

@@ -10,7 +10,6 @@ from setn_lab.compute.device import ready_device
 from setn_lab.compute.spread import spread
 from setn_lab.compute.workers import HERE, Workers
 from setn_lab.config import ConfigError
-from setn_lab.data.batches import Augmentation
 from setn_lab.data.sources import OnDevice
 from setn_lab.kits import Extensions
 from setn_lab.retrain.config import RetrainConfig
@@ -19,6 +18,7 @@ from setn_lab.retrain.training import RetrainError, retrain_once
 from setn_lab.runs.errors import RunError
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run
+from setn_lab.search.finalists import halves
 from setn_lab.search.setup import Search
 from setn_lab.space.genotype import Genotype
 
@@ -43,10 +43,7 @@ class Bench:
                 f"retrain_batch_size: {config.batch_size} given for {len(search.train)} images in D_train; at most "
                 "that many are allowed"
             )
-        augmentation = Augmentation(config.crop_padding, config.flip, config.cutout)
-        sizes = config.batch_size, config.test_batch_size
-        source = OnDevice(search.train, search.valid, search.normalization, augmentation, *sizes)
-        return cls(config, source.to(torch.device("cpu")))
+        return cls(config, halves(config, search).to(torch.device("cpu")))
 
 
 def train_networks(

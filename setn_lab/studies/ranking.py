@@ -21,6 +21,7 @@ from setn_lab.runs.progress import Observer, of_part
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
 from setn_lab.search.config import Strategy
+from setn_lab.search.leaders import best
 from setn_lab.search.setup import Search, prepare_search
 from setn_lab.search.sources import Given, draw
 from setn_lab.search.training import train
@@ -193,13 +194,12 @@ def _train_pairs(config: RankingConfig, run: Run, observe: Observer) -> None:
         if config.zero_cost_images:
             distinct = np.stack([search.space.encode(candidate.genotype) for candidate in scored])
             score_untrained(search, run, distinct, config.zero_cost_images, of_part(observe, "pairs"))
-        best: list[Genotype] = []
+        chosen: list[Genotype] = []
         if config.finalists:
             told = of_part(observe, "candidates")
             candidates = score(search, run, "evaluator", config.candidates, "candidates", told, config.pool)
-            finite = [candidate for candidate in candidates if np.isfinite(candidate.loss)]
-            ranked = sorted(finite, key=lambda candidate: candidate.loss)[: config.finalists]
-            best = [candidate.genotype for candidate in ranked]
+            ranked = best(candidates, config.finalists, "loss")
+            chosen = [candidate.genotype for candidate in ranked]
             kept = (
                 {"genotype": candidate.genotype.to_darts(), "loss": candidate.loss, "accuracy": candidate.accuracy}
                 for candidate in ranked
@@ -209,10 +209,10 @@ def _train_pairs(config: RankingConfig, run: Run, observe: Observer) -> None:
     run.write("pairs.json", json.dumps(pairs(config, search, [candidate.genotype for candidate in scored])) + "\n")
     told = of_part(observe, "networks of the pairs")
     train_networks(bench, [candidate.genotype for candidate in scored], run, "trained", told, config.pool)
-    trained = train_networks(longer, best, run, "finalists", of_part(observe, "finalists"), config.pool)
+    trained = train_networks(longer, chosen, run, "finalists", of_part(observe, "finalists"), config.pool)
     if successful := [record for record in trained if "accuracy" in record]:  # progressive selection: by the result
-        chosen = max(successful, key=lambda candidate: candidate["accuracy"])
-        run.write("genotype.json", Genotype.from_darts(chosen["genotype"]).to_json() + "\n")
+        winner = max(successful, key=lambda candidate: candidate["accuracy"])
+        run.write("genotype.json", Genotype.from_darts(winner["genotype"]).to_json() + "\n")
 
 
 def pairs(config: RankingConfig, search: Search, distinct: list[Genotype]) -> list[list[int]]:

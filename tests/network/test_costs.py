@@ -9,7 +9,11 @@ import torch
 from references import multiply_adds_by_hand, parameters_by_hand, random_evaluator
 
 from setn_lab.evaluator.setn import Evaluator
-from setn_lab.network.costs import cost_table
+from setn_lab.network import CifarNetwork, ImageNetNetwork, cost
+from setn_lab.network.costs import CostTable, cost_table, largest_channels
+from setn_lab.network.macro import imagenet_layout
+from setn_lab.network.nasbench201 import layout as nasbench201_layout
+from setn_lab.space.nasbench201 import NASBench201Space, every
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
 from setn_lab.space.zoo import ZOO
 from setn_lab.template.norm import BatchNorm
@@ -175,5 +179,57 @@ def test_latency_is_positive_and_finite():
     assert table.operations.shape == (2, 2, 3)
     assert bool(np.isfinite(table.operations).all())
     assert bool((table.operations > 0).all())
-    assert table.fixed == 0
+    assert table.fixed > 0
     assert 0 < table.expected(Evaluator(space).distributions().mixing_weights()) < math.inf
+
+
+@pytest.mark.parametrize("image_size", [32, 37])
+def test_the_table_of_the_imagenet_network_is_what_the_network_costs(image_size):
+    space = SearchSpace(LARGE, 2)
+    tables = [
+        cost_table(space, 5, 1, 1, image_size, 7, metric, layout=imagenet_layout)
+        for metric in ("parameters", "multiply_adds")
+    ]
+    for architecture in space.sample(np.random.default_rng(0), 3, 2):
+        network = ImageNetNetwork(space.genotype(architecture), 5, 1, 7, image_channels=1)
+        found = cost(network, image_size)
+        assert [table.of(architecture) for table in tables] == [found.parameters, found.multiply_adds]
+
+
+def test_many_architectures_cost_what_each_costs():
+    for space, layout in ((SearchSpace(SMALL, 3), {}), (NASBench201Space(), {"layout": nasbench201_layout})):
+        table = cost_table(space, 2, 1, 3, 8, 10, "parameters", **layout)
+        architectures = space.sample(np.random.default_rng(0), 20, space.cell_types)
+        assert table.of_all(architectures).tolist() == [table.of(one) for one in architectures]
+        assert len(set(table.of_all(architectures))) > 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_architecture_is_cheaper_than_the_cheapest(seed):
+    rng = np.random.default_rng(seed)
+    cells = SearchSpace(("skip_connect", "sep_conv_3x3", "conv_3x1_1x3"), 1)
+    pairs = [(a, b) for a in range(3) for b in range(a + 1)]
+    nodes = [(*pair, t, u) for pair in pairs for t in range(2) for u in range(2)]
+    spaces = (
+        (cells, np.array(list(itertools.product([[node] for node in nodes], repeat=2)))),
+        (NASBench201Space(), every()[:, None]),
+    )
+    for space, architectures in spaces:
+        shape = space.cell_types, len(space.edges), len(space.operations)
+        table = CostTable(space, "parameters", rng.exponential(size=shape), 0.5)
+        assert table.lowest == pytest.approx(table.of_all(architectures).min())
+
+
+@pytest.mark.parametrize(("limit", "repeats"), [(300_000, 1), (1_000_000, 1), (700_000, 2)])
+@pytest.mark.parametrize("network", [CifarNetwork, ImageNetNetwork])
+def test_the_largest_network_fits_and_the_next_does_not(limit, repeats, network):
+    genotype = ZOO["SETN"].genotype
+    size = {"image_size": 16, "num_classes": 3, "network": network}
+    if network is ImageNetNetwork:
+        size["image_size"] = 32
+    found = largest_channels(genotype, repeats, limit, **size)
+    networks = [network(genotype, channels, repeats, 3) for channels in (found, found + 1)]
+    takes = [cost(one, size["image_size"]).multiply_adds for one in networks]
+    assert takes[0] <= limit < takes[1]
+    with pytest.raises(ValueError, match="multiply_adds: 9 given"):
+        largest_channels(genotype, repeats, 9, **size)

@@ -15,6 +15,7 @@ from references import cost_by_hand
 from setn_lab.config import ConfigError
 from setn_lab.figures import genotype
 from setn_lab.figures.genotype import CellsConfig
+from setn_lab.network.costs import largest_channels
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.zoo import ZOO
 
@@ -63,6 +64,23 @@ def test_a_bad_genotype_is_named_with_its_parameter_and_the_fix(parameter, tmp_p
 
 
 # What it draws, in process
+
+
+def test_mobile_draws_the_largest_imagenet_network_that_its_setting_allows(monkeypatch):
+    fits = []
+
+    def largest(*arguments, **values):
+        fits.append(largest_channels(*arguments, multiply_adds=9_000_000, **values))
+        return fits[-1]
+
+    monkeypatch.setattr(genotype, "largest_channels", largest)
+    figures = genotype.figures(CellsConfig(genotype="GDAS", mobile=1, num_classes=5))
+    costs = [cost_by_hand("imagenet", ZOO["GDAS"].genotype, fits[0] + more, 1, 5, 224) for more in (0, 1)]
+    assert figures.cost == costs[0]
+    assert costs[0].multiply_adds <= 9_000_000 < costs[1].multiply_adds
+    assert f"(C = {fits[0]}, N = 1)" in figures.caption
+    with pytest.raises(ConfigError, match=r"channels: 40 given with mobile"):
+        CellsConfig(mobile=4, channels=40)
 
 
 @pytest.mark.parametrize(("network", "classes", "size"), [("cifar", 10, 32), ("imagenet", 1000, 224)])

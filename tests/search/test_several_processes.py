@@ -29,7 +29,7 @@ from setn_lab.search.setup import check_processes, prepare_search
 from setn_lab.search.steps import Trainer
 from setn_lab.terminal import Terminal
 
-STEPS = 4
+STEPS = 3
 TWO_PARTS = {"batch_parts": 2, "path_dropout": 0.3, "weight_decay": 0.1, "weight_lr": 0.1, "gradient_clip": 0.5}
 OTHERS = [
     {"batch_parts": 4, "sampling": "fair", "weight_averaging": 0.9, "gradient_clip": 0.3},
@@ -105,7 +105,7 @@ def mean(gradients):
 def clipped(gradients, limit):
     norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients if gradient is not None))
     assert norm > limit, "nothing was clipped"
-    return [None if gradient is None else gradient * limit / norm for gradient in gradients]
+    return [None if gradient is None else gradient * limit / (norm + 1e-6) for gradient in gradients]
 
 
 def test_two_processes_take_the_mean_step_of_their_architectures(together):
@@ -149,7 +149,7 @@ def test_two_processes_take_the_mean_step_of_their_architectures(together):
     for found in (processes[0] for processes in together[0]):
         torch.testing.assert_close([outcome[0].item() for outcome in found["outcomes"]], outcomes)
         for name, value in template.state_dict().items():
-            torch.testing.assert_close(found["template"][name], value, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(found["template"][name], value, rtol=1e-7, atol=1e-10)
         for name, value in evaluator.state_dict().items():
             torch.testing.assert_close(found["evaluator"][name], value, rtol=1e-7, atol=1e-9)
 

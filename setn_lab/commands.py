@@ -3,6 +3,7 @@
 Each imports what it needs, since nobody who trains a network waits for the inspectors.
 """
 
+import contextlib
 import html
 import json
 import subprocess
@@ -34,26 +35,35 @@ if TYPE_CHECKING:
 
 
 def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = None) -> None:
-    """Algorithm 1, from the newest checkpoint. notebook: where the executed notebook is to lie, which then does it."""
+    """Algorithm 1, from the newest checkpoint, by this process or by all that `torchrun` started.
+
+    Together they train; the first one does all else. notebook: where the executed notebook is to lie, which then does
+    it, for one process alone.
+    """
+    from setn_lab.compute.distributed import process_group
     from setn_lab.search import report
     from setn_lab.search.candidates import search_candidates
     from setn_lab.search.description import describe_search
-    from setn_lab.search.setup import prepare_search
+    from setn_lab.search.setup import check_processes, prepare_search
     from setn_lab.search.training import train
     from setn_lab.search.verdict import verdict
 
-    if notebook is not None:
-        from setn_lab.headless import run_notebook
-
-        run_notebook("search", config, notebook, observe.screen)
-        folder = default_folder(config, "search") if config.run_dir is None else run_folder(config.run_dir, "run_dir")
-        _print(verdict(folder).text(), f"run folder: {folder}\nnotebook: {notebook.absolute()}")
-        return
-    with Run.open(config, "search") as run:
-        prepared = prepare_search(config, run)
-        print(describe_search(prepared))
-        train(prepared, run, observe)
-        search_candidates(prepared, run, observe)
+    with contextlib.ExitStack() as open_run:
+        with process_group(config.device) as processes:
+            if notebook is not None:
+                if processes.share.processes > 1:
+                    raise ConfigError(f"--notebook: {notebook} given for several processes; leave it out")
+                _search_in_notebook(config, observe, notebook)
+                return
+            check_processes(config, processes)  # before there is a run folder
+            run = open_run.enter_context(Run.open(config, "search")) if processes.first else None
+            prepared = processes.first_here(lambda: prepare_search(config, run, processes))
+            if run is not None:
+                print(describe_search(prepared))
+            train(prepared, run, observe, processes)
+        if run is None:
+            return
+        search_candidates(prepared, run, observe)  # alone: the others have ended
     done = report.SearchRun.read(run.folder)
     report.save(done)
     genotype = done.genotype()
@@ -61,6 +71,15 @@ def search(config: "SearchConfig", observe: Terminal, notebook: Path | None = No
         _print(report.finalists_table(run.folder))
     _print(report.summary_table(done), done.space.write(genotype), report.sizes_table(done.sizes(genotype)))
     _print(report.contents(done), verdict(run.folder).text(), f"run folder: {run.folder}")
+
+
+def _search_in_notebook(config: "SearchConfig", observe: Terminal, notebook: Path) -> None:
+    from setn_lab.headless import run_notebook
+    from setn_lab.search.verdict import verdict
+
+    run_notebook("search", config, notebook, observe.screen)
+    folder = default_folder(config, "search") if config.run_dir is None else run_folder(config.run_dir, "run_dir")
+    _print(verdict(folder).text(), f"run folder: {folder}\nnotebook: {notebook.absolute()}")
 
 
 def retrain(config: "RetrainConfig", observe: Observer) -> None:

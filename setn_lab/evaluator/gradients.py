@@ -2,8 +2,11 @@
 
 A way is made once for a search and then called with each batch of D_val: (images, labels, step) to (objective,
 outcome). Minimizing the objective, a scalar with gradients for the evaluator alone, is the update; it holds the penalty
-of footnote 3, `Search.penalty`. The outcome (loss, accuracy) goes into the journal. Both stay on the device. Another
-way joins by a line in `GRADIENTS`; one that carries something from step to step is `Stateful` too.
+of footnote 3, `Search.penalty`. The outcome (loss, accuracy) goes into the journal. Both stay on the device. With
+`batch_parts` it is called with each part of the batch, and the gradients are averaged.
+
+Another way joins by a line in `GRADIENTS`. One that carries something from step to step is `Stateful` too; it is called
+once in a step, with the whole batch, by the first process alone.
 """
 
 from collections.abc import Callable

@@ -98,9 +98,7 @@ def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -
     data, a number of classes that the data has not, images too small for the auxiliary head.
     """
     name, genotype = resolve(config.genotype, bases())
-    device = ready_device(config.device, config.precision, config.deterministic)
-    if device.type == "cuda" and processes.share.processes > 1:
-        device = torch.device("cuda", processes.local)
+    device = processes.device(config.device, ready_device(config.device, config.precision, config.deterministic))
     if processes.share.processes > 1:
         _check_processes(config, device, processes.share.processes)
     if config.batch_size % processes.share.processes:
@@ -130,11 +128,6 @@ def check_head(config: RetrainConfig, image_size: int, parameter: str = "auxilia
 
 def _check_processes(config: RetrainConfig, device: torch.device, count: int) -> None:
     """What several processes cannot do. Raises ConfigError."""
-    if device.type == "mps" or (device.type == "cuda" and config.device not in ("auto", "cuda")):
-        raise ConfigError(
-            f"device: {config.device!r} given for {count} processes; 'cuda', of which each process takes one, or 'cpu' "
-            "is allowed"
-        )
     if config.synchronized_batch_norm and device.type != "cuda":
         raise ConfigError(f"synchronized_batch_norm: True given on {device.type}; it is allowed on CUDA alone")
     if config.batch_size < 2 * count:

@@ -55,6 +55,7 @@ class TemplateConfig:
     template_init: Literal["uniform", "looks-linear"] = later("uniform", before="uniform")  # the latter for depth
     epochs: int = bounded(400, at_least=1)
     batch_size: int = bounded(64, at_least=2)
+    batch_parts: int = bounded(1, at_least=1, added=True)  # of a batch, each through an architecture of its own
     sampling: Literal["uniform", "fair", "connected"] = "uniform"  # fair: each operation of an edge once in every step
     weight_lr: float = bounded(0.025, above=0, at_most=1e30)
     weight_lr_end: float = bounded(0.0, at_least=0)  # to which the rate is annealed; as much as weight_lr keeps it
@@ -113,6 +114,11 @@ class TemplateConfig:
             raise ConfigError(
                 f"weight_lr_end: {self.weight_lr_end} given; a number from 0 to weight_lr ({self.weight_lr}) is "
                 "allowed, since the rate falls or stays"
+            )
+        if self.batch_size % self.batch_parts or self.batch_size < 2 * self.batch_parts:
+            raise ConfigError(
+                f"batch_parts: {self.batch_parts} given for batch_size {self.batch_size}; a number is allowed that "
+                "divides it into parts of at least 2 images each: a batch norm needs them"
             )
         if self.evaluator_start >= self.epochs:
             raise ConfigError(

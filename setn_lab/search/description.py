@@ -16,7 +16,8 @@ def describe_search(search: Search) -> str:
         {
             "images": f"{train.image_size} x {train.image_size}, {train.channels} channels, "
             f"{len(train.classes)} classes",
-            "D_train": f"{len(train):,} images, {search.steps} steps of {config.batch_size} an epoch",
+            "D_train": f"{len(train):,} images, {search.steps} steps of {config.batch_size} an epoch"
+            + (f", in {config.batch_parts} parts" if config.batch_parts > 1 else ""),
             "D_val": f"{len(valid):,} images",
             "search space": f"{len(space.operations)} operations, {space.nodes} nodes, "
             f"{space.count_architectures():.3g} distinct architectures",

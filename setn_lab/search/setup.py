@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from setn_lab.compute.device import ready_device
+from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError, contents, decisive, differences
 from setn_lab.data.batches import Normalization, batch_indices
@@ -132,14 +133,25 @@ class Search:
         )
 
 
-def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
+def check_processes(config: SearchConfig, processes: ProcessGroup) -> None:
+    """Raises ConfigError where processes cannot share the parts of a batch equally."""
+    count = processes.share.processes
+    if config.batch_parts % count:
+        raise ConfigError(
+            f"batch_parts: {config.batch_parts} given for {count} processes; a multiple of their number is allowed, "
+            f"so that all take as many parts: give {count}, which is another search than that of 1, or fewer processes"
+        )
+
+
+def prepare_search(config: SearchConfig, run: Run | None = None, processes: ProcessGroup = ALONE) -> Search:
     """Load the data, build template and evaluator, and move them to the device.
 
-    Measured latencies are kept in `run`, since a resumed search must go on with the same numbers. Raises DataError for
-    bad data, ConfigError for a device that this machine lacks and for caps that nothing obeys, RunError for a run of
-    another config.
+    processes: those that will train the template. Measured latencies are kept in `run`, since a resumed search must go
+    on with the same numbers. Raises DataError for bad data, ConfigError for a device that this machine lacks, for
+    processes that cannot share the work and for caps that nothing obeys, RunError for a run of another config.
     """
-    device = ready_device(config.device, config.precision, config.deterministic)
+    check_processes(config, processes)
+    device = processes.device(config.device, ready_device(config.device, config.precision, config.deterministic))
     images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
     images = downsample(images, config.image_size)
     train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)

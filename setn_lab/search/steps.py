@@ -1,6 +1,7 @@
 """One step of the template's weights and one of the evaluator, the two halves of Algorithm 1's loop."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from setn_lab.compute.device import autocast, to_device
+from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.outcome import outcome
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Augmentation, augment, batch_indices, normalize_images
@@ -29,11 +31,14 @@ def learning_rate(config: SearchConfig, step: int, steps: int) -> float:
 
 
 class Trainer:
-    """The two optimizers and one step of each; every random draw of a step comes from its number alone."""
+    """The two optimizers and one step of each; every random draw of a step comes from its number alone.
 
-    def __init__(self, search: Search) -> None:
+    processes: those that share the parts of each batch. All hold the same weights, bit by bit, those of a single one.
+    """
+
+    def __init__(self, search: Search, processes: ProcessGroup = ALONE) -> None:
         config = search.config
-        self.search = search
+        self.search, self.processes = search, processes
         self.gradient = GRADIENTS[config.evaluator_gradient](search)
         self.prepared: dict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = {}  # by stream: the newest group of batches
         self.augmentation = Augmentation(config.crop_padding, config.flip, config.cutout)
@@ -50,37 +55,80 @@ class Trainer:
     def weight_step(self, step: int) -> Tensor:
         """One update of the template's weights on D_train through Eq. 1; returns (loss, accuracy), not read.
 
-        With fair sampling, on the same images through |O| architectures, whose gradients add.
+        Each of the `batch_parts` goes through an architecture of its own, and the gradients are averaged.
         """
         config, template = self.search.config, self.search.template
-        images, labels = self.batch(self.search.train, "train", step)
         template.requires_grad_(True)
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)
+        batch = self.batch(self.search.train, "train", step)
+        outcome = self._update(
+            template, self.weight_optimizer, batch, config.batch_parts, lambda *part: self._weight_part(step, *part)
+        )
+        self.processes.align(template)
+        self._average(step)
+        return outcome
+
+    def _weight_part(self, step: int, number: int, images: Tensor, labels: Tensor) -> Tensor:
+        """Add a part's share to the gradients; returns its (loss, accuracy).
+
+        With fair sampling the same images go through |O| architectures, whose gradients add.
+        """
+        config, template = self.search.config, self.search.template
         # without randomness: Eq. 10 with the evaluator as it is
-        architectures = [None] if config.strategy == "setn-non" else self.architectures(step)
+        architectures = [None] if config.strategy == "setn-non" else self.architectures(step, number)
         outcomes = []
-        self.weight_optimizer.zero_grad(set_to_none=True)  # what is not sampled keeps no gradient, and is not decayed
-        for part, architecture in enumerate(architectures):
+        for place, architecture in enumerate(architectures, number * len(architectures)):
             with autocast(self.search.device, config.precision):
                 if architecture is None:
                     logits = template.mixed(images, self.search.evaluator.mixing_weights().detach())
                 else:
-                    logits = template.sampled(images, architecture, self.path_dropout(step, len(images), part))
+                    logits = template.sampled(images, architecture, self.path_dropout(step, len(images), place))
                 loss = F.cross_entropy(logits, labels)
-            loss.backward()
+            (loss / config.batch_parts).backward()
             outcomes.append(outcome(loss, logits, labels))
-        for group in self.weight_optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, config.epochs * self.search.steps)
-        self._update(self.weight_optimizer, template)
-        self._average(step)
         return torch.stack(outcomes).mean(0)
 
     def evaluator_step(self, step: int) -> Tensor:
-        """One update of the evaluator on D_val; returns (loss, accuracy), not read."""
-        objective, outcome = self.gradient(*self.batch(self.search.valid, "valid", step), step)
-        self.evaluator_optimizer.zero_grad(set_to_none=True)
-        objective.backward()
-        self._update(self.evaluator_optimizer, self.search.evaluator)
-        return outcome
+        """One update of the evaluator on D_val; returns (loss, accuracy), not read.
+
+        Over the `batch_parts` too, except for a way that carries a state, which takes the whole batch at once.
+        """
+        batch = self.batch(self.search.valid, "valid", step)
+        count = 1 if isinstance(self.gradient, Stateful) else self.search.config.batch_parts
+
+        def backward(number: int, images: Tensor, labels: Tensor) -> Tensor:
+            objective, outcome = self.gradient(images, labels, step)
+            (objective / count).backward()
+            return outcome
+
+        return self._update(self.search.evaluator, self.evaluator_optimizer, batch, count, backward)
+
+    def _update(
+        self,
+        module: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: tuple[Tensor, Tensor],
+        count: int,
+        backward: Callable[[int, Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """One update by what `count` equal parts of the batch come to; returns their mean (loss, accuracy).
+
+        backward(number, images, labels): of a part: adds its share to the gradients, and returns (loss, accuracy).
+        """
+        images, labels = (whole.chunk(count) for whole in batch)
+        parts: list[list[Tensor | None]] = []
+        for number in self.processes.share.parts(count):
+            optimizer.zero_grad(set_to_none=True)  # what is not sampled keeps no gradient, and is not decayed
+            outcome = backward(number, images[number], labels[number])
+            parts.append([*(parameter.grad for parameter in module.parameters()), outcome])
+        *gradients, total = self.processes.add([*module.parameters(), torch.empty(2, device=self.search.device)], parts)
+        assert total is not None
+        for parameter, gradient in zip(module.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(module.parameters(), self.search.config.gradient_clip)
+        optimizer.step()
+        return total / count
 
     def scoring_step(self, step: int) -> Tensor:
         """One batch of scoring, for timing it."""
@@ -88,10 +136,6 @@ class Trainer:
         images = normalize_images(self.search.valid.images[:count], self.search.normalization)
         with torch.no_grad():
             return one_shot(self.search, images, self.architecture(step))
-
-    def _update(self, optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> None:
-        torch.nn.utils.clip_grad_norm_(module.parameters(), self.search.config.gradient_clip)
-        optimizer.step()
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -131,13 +175,13 @@ class Trainer:
         """The first of `architectures`: a cell's part for each cell of the network, (cells, ...)."""
         return self.architectures(step)[0]
 
-    def architectures(self, step: int) -> list[np.ndarray]:
-        """What is drawn for one step, each (cells, ...): one architecture (Eq. 2-3), or with fair sampling |O| of them.
+    def architectures(self, step: int, part: int = 0) -> list[np.ndarray]:
+        """What is drawn for a part of a step's batch, each (cells, ...): one architecture (Eq. 2-3), or if fair |O|.
 
         SETN draws a cell for each cell of the network; SETN-LR one for each type of cell, shared by its cells.
         """
         search = self.search
-        rng = generator(search.config.seed, "architecture", step)
+        rng = generator(search.config.seed, "architecture" if part == 0 else f"architecture {part}", step)
         shared = search.config.strategy == "setn-lr"
         count = search.space.cell_types if shared else len(search.template.cells)
         match search.config.sampling:
@@ -149,16 +193,16 @@ class Trainer:
                 drawn = search.space.fair(rng, count)
         return [search.template.per_cell(architecture) if shared else architecture for architecture in drawn]
 
-    def path_dropout(self, step: int, batch: int, part: int = 0) -> Tensor | None:
+    def path_dropout(self, step: int, batch: int, place: int = 0) -> Tensor | None:
         """Factors (cells, B, slots, b): 0 with the probability of path dropout, else such that the mean is 1.
 
-        part: which of the step's architectures they are for.
+        place: which of the step's architectures they are for.
         """
         rate, space = self.search.config.path_dropout, self.search.space
         if rate == 0:
             return None
         shape = len(self.search.template.cells), space.nodes, space.slots, batch
-        stream = "path dropout" if part == 0 else f"path dropout {part}"
+        stream = "path dropout" if place == 0 else f"path dropout {place}"
         kept = generator(self.search.config.seed, stream, step).random(shape) >= rate
         return to_device(torch.from_numpy((kept / (1 - rate)).astype(np.float32)), self.search.device)
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from setn_lab.compute.device import explain_out_of_memory
+from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.config import ConfigError, contents, differences
 from setn_lab.runs import checkpoint
 from setn_lab.runs.errors import RunError
@@ -23,27 +24,28 @@ class SearchError(RuntimeError):
     """The search cannot go on: a loss, a weight or what the evaluator has learned is not finite."""
 
 
-def train(search: Search, run: Run, observe: Observer = lambda progress: None) -> list[dict[str, Any]]:
+def train(
+    search: Search, run: Run | None, observe: Observer = lambda progress: None, processes: ProcessGroup = ALONE
+) -> list[dict[str, Any]]:
     """Train template and evaluator (the loop of Algorithm 1), from the run's newest checkpoint, else from the start.
 
     What the networks held before does not matter: a training that was broken off in this process goes on as one that
     was killed.
 
-    Appends a line per epoch to the journals `metrics` and `evaluator`, saves a checkpoint after each, and returns
-    the lines of `metrics`. Raises SearchError when a loss or a parameter is no longer finite at the end of an epoch:
-    nothing of that epoch is kept, and the checkpoints before it stay. Raises RunError where the run was opened with
-    another config or other images than the search was prepared with.
+    run: open in the first of the processes, None in the others. Appends a line per epoch to the journals `metrics` and
+    `evaluator`, saves a checkpoint after each, and returns the lines of `metrics`, in the first process. Raises
+    SearchError when a loss or a parameter is no longer finite at the end of an epoch: nothing of that epoch is kept,
+    and the checkpoints before it stay. Raises RunError where the run was opened with another config or other images
+    than the search was prepared with, LostProcessError where another process has ended.
     """
-    config, evaluator, held = search.config, search.evaluator, search.held
-    search.check_run(run)
-    trainer = Trainer(search)
-    begin = _resume(search, trainer, run)
-    made_from, total = {"of": search.stages.evaluator}, search.epochs * search.steps
+    config, total = search.config, search.epochs * search.steps
+    trainer = Trainer(search, processes)
+    begin = _begin(search, trainer, run, processes)
     if begin == search.epochs:
         observe(Progress("train", total, total))
     for epoch in range(begin, search.epochs):
         started = time.perf_counter()
-        held.epochs, held.folder = None, run.folder
+        search.held.epochs = None
         stage, stage_end = _stage(search, epoch)
         sums = torch.zeros(4, device=search.device)  # losses and correct answers; read once, after the epoch
         for step in range(epoch * search.steps, (epoch + 1) * search.steps):
@@ -53,15 +55,36 @@ def train(search: Search, run: Run, observe: Observer = lambda progress: None) -
                 if epoch >= config.evaluator_start:
                     sums[2:] += trainer.evaluator_step(step)
             observe(Progress("train", step + 1, total, None, stage, stage_end))
-        record = {**_record(search, epoch, sums, time.perf_counter() - started), **made_from}
+        record = _record(search, epoch, sums, time.perf_counter() - started)
         _refuse_what_is_not_finite(search, epoch)
-        run.append("metrics", record)
-        run.append("evaluator", {"epoch": epoch + 1, **evaluator.distributions().to_record(), **made_from})
-        checkpoint.save(run.checkpoints, epoch + 1, {**trainer.state(), **made_from})
-        held.epochs = epoch + 1
+        if run is not None:
+            _keep(search, trainer, run, record)
+        search.held.epochs = epoch + 1
         observe(Progress("train", (epoch + 1) * search.steps, total, record, stage, stage_end))
+    if run is None:
+        return []
     run.note(TEMPLATE, search.stages.template)
     return run.read("metrics")
+
+
+def _begin(search: Search, trainer: Trainer, run: Run | None, processes: ProcessGroup) -> int:
+    """Where the first process goes on, and in the others what it holds; returns the number of epochs that are done."""
+    if run is not None:
+        search.check_run(run)
+    done = 0 if run is None else _resume(search, trainer, run)
+    epoch, state = processes.of_first((done, trainer.state()))
+    if not processes.first:
+        trainer.load_state(state)
+    search.held.epochs, search.held.folder = epoch, None if run is None else run.folder
+    return epoch
+
+
+def _keep(search: Search, trainer: Trainer, run: Run, record: dict[str, Any]) -> None:
+    """Write an epoch into the run folder: its lines, then its checkpoint."""
+    epoch, made_from = record["epoch"], {"of": search.stages.evaluator}
+    run.append("metrics", record)
+    run.append("evaluator", {"epoch": epoch, **search.evaluator.distributions().to_record(), **made_from})
+    checkpoint.save(run.checkpoints, epoch, {**trainer.state(), **made_from})
 
 
 def _stage(search: Search, epoch: int) -> tuple[str, int]:
@@ -99,16 +122,12 @@ def _resume(search: Search, trainer: Trainer, run: Run) -> int:
 
 def _begin_with_template(search: Search, trainer: Trainer, run: Run) -> None:
     """Keep the taken template and the untrained evaluator, as the epoch in which the template was finished."""
-    epoch, made_from = search.config.epochs, {"of": search.stages.evaluator}
-    distributions = search.evaluator.distributions()
-    losses = dict.fromkeys(("weight_loss", "weight_accuracy", "evaluator_loss", "evaluator_accuracy"))
-    record = {"epoch": epoch, **losses, "entropy": distributions.entropy(), "seconds": 0.0, **made_from}
+    record: dict[str, Any] = {"epoch": search.config.epochs}
+    record |= dict.fromkeys(("weight_loss", "weight_accuracy", "evaluator_loss", "evaluator_accuracy"))
+    record |= {"entropy": search.evaluator.distributions().entropy(), "seconds": 0.0, "of": search.stages.evaluator}
     for journal in ("metrics", "evaluator"):
         run.keep(journal, 0)
-    run.append("metrics", record)
-    run.append("evaluator", {"epoch": epoch, **distributions.to_record(), **made_from})
-    checkpoint.save(run.checkpoints, epoch, {**trainer.state(), **made_from})
-    search.held.epochs, search.held.folder = epoch, run.folder
+    _keep(search, trainer, run, record)
 
 
 def _take_template(search: Search) -> None:
@@ -180,6 +199,7 @@ def _record(search: Search, epoch: int, sums: torch.Tensor, seconds: float) -> d
         "evaluator_accuracy": evaluator_accuracy if trained else None,
         "entropy": search.evaluator.distributions().entropy(),
         "seconds": seconds,
+        "of": search.stages.evaluator,
     }
 
 

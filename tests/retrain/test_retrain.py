@@ -3,12 +3,10 @@
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import asdict
-from multiprocessing import connection
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import psutil
 import pytest
 import torch
 import torch.nn.functional as F
+from groups import run_group
 from PIL import Image
 from references import DIGITS, StopError, write_folder
 
@@ -471,17 +470,10 @@ def launch(folder, processes=2, wait=True, **values):
     return process if not wait else (process.communicate(timeout=120)[0], process.returncode)
 
 
-def member(rank, processes, port, path, log, prepare):
-    """In a forked process: one of those that `torchrun` would start for the same command."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with log.open("ab", buffering=0) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
+def train_as_a_member(path, prepare):
     prepare()
     sys.argv[1:] = [str(path)]
-    sys.exit(command.main())
+    return command.main()
 
 
 def nothing():
@@ -496,23 +488,7 @@ def forked_group(fork_server):
         config = build(RetrainConfig, {**TINY, "run_dir": str(folder), **values})
         path, log = folder.with_suffix(".json"), folder.with_suffix(".log")
         path.write_text(to_json(config), encoding="utf-8")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        members = [
-            fork_server.Process(target=member, args=(rank, processes, port, path, log, prepare))
-            for rank in range(processes)
-        ]
-        for one in members:
-            one.start()
-        for _ in members:  # where one fails, the others may wait for it
-            connection.wait([one.sentinel for one in members if one.exitcode is None])
-            if any(one.exitcode for one in members):
-                for one in members:
-                    one.kill()
-        for one in members:
-            one.join()
-        return log.read_text(encoding="utf-8"), next((one.exitcode for one in members if one.exitcode), 0)
+        return run_group(fork_server, log, train_as_a_member, path, prepare, processes=processes)
 
     return forked_group
 

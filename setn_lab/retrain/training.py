@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from setn_lab.retrain.setup import Retraining
 from setn_lab.runs import checkpoint
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.tracking import tracked
 from setn_lab.space.genotype import Genotype
 
 
@@ -63,10 +64,11 @@ def retrain(
     if run is not None:
         _claim(run, setup.genotype)
     processes.wait()
-    for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
-        network = _train(setup, run, processes, seed, observe)
-        if run is not None:
-            run.write(f"network-{seed}.safetensors", setup.trained(network.eval()).to_bytes())
+    with nullcontext(observe) if run is None else tracked(setup.config.tracker, run, observe) as watch:
+        for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
+            network = _train(setup, run, processes, seed, watch)
+            if run is not None:
+                run.write(f"network-{seed}.safetensors", setup.trained(network.eval()).to_bytes())
     return [] if run is None else results(run.folder)
 
 

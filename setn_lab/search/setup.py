@@ -19,6 +19,7 @@ from setn_lab.data.images import ImageSet, downsample, load_images, search_split
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.tracking import require
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.stages import Stages, stages
 from setn_lab.space.protocol import Space
@@ -128,8 +129,10 @@ def prepare_search(config: SearchConfig, run: Run | None = None) -> Search:
     """Load the data, build template and evaluator, and move them to the device.
 
     A measured latency table is kept in `run`, since a resumed search must go on with the same numbers. Raises
-    DataError for bad data, ConfigError for a device that this machine lacks, RunError for a run of another config.
+    DataError for bad data, ConfigError for a device that this machine lacks, RunError for a run of another config,
+    MissingExtraError without the packages of `tracker`.
     """
+    require(config.tracker)
     device = ready_device(config.device, config.precision, config.deterministic)
     images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
     images = downsample(images, config.image_size)

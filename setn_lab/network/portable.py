@@ -5,6 +5,7 @@ Both take `images`, uint8 pixels (n, c, h, w) from 0 to 255 of any number n, wit
 needs besides (`about`) lies in the file: metadata_props of ONNX, the extra file setn_lab.json of torch.export.
 """
 
+import copy
 import io
 import json
 import warnings
@@ -31,7 +32,8 @@ class FromPixels(nn.Module):
     def __init__(self, trained: Trained) -> None:
         super().__init__()
         mean, std = (torch.tensor(values)[:, None, None] for values in (trained.mean, trained.std))
-        self.network = trained.network
+        self.network = copy.deepcopy(trained.network).to(memory_format=torch.contiguous_format)
+        self.network.auxiliary = None  # which only training needs
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("shift", -mean / std, persistent=False)
 
@@ -80,6 +82,13 @@ def to_onnx(trained: Trained) -> bytes:
         )
     assert exported is not None
     model = exported.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # of the exporter, more than a small network's weights
+    symbol = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for entry in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for side in entry.type.tensor_type.shape.dim:
+            if side.dim_param == symbol:
+                side.dim_param = "batch"
     _add_labels(model.graph, trained.classes)
     for name, value in about(trained).items():
         model.metadata_props.add(key=name, value=value if isinstance(value, str) else json.dumps(value))
@@ -92,13 +101,14 @@ FORMATS: dict[str, tuple[str, Callable[[Trained], bytes]]] = {"onnx": (".onnx", 
 
 
 def _program(trained: Trained) -> torch.export.ExportedProgram:
-    network = trained.network
-    device = network.classifier.weight.device
-    shape = EXAMPLES, network.image_channels, trained.image_size, trained.image_size
-    images = torch.zeros(shape, dtype=torch.uint8, device=device)
+    shape = EXAMPLES, trained.network.image_channels, trained.image_size, trained.image_size
+    images = torch.zeros(shape, dtype=torch.uint8)
     batch = {"images": {0: torch.export.Dim("batch")}}
     with torch.no_grad():
-        return torch.export.export(FromPixels(trained).to(device).eval(), (images,), dynamic_shapes=batch)
+        program = torch.export.export(FromPixels(trained).cpu().eval(), (images,), dynamic_shapes=batch)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return program
 
 
 def _add_labels(graph: Any, classes: tuple[str, ...]) -> None:
@@ -109,5 +119,4 @@ def _add_labels(graph: Any, classes: tuple[str, ...]) -> None:
     graph.initializer.append(names)
     graph.node.append(helper.make_node("ArgMax", ["logits"], ["class"], axis=1, keepdims=0))
     graph.node.append(helper.make_node("Gather", ["classes", "class"], ["label"]))
-    batch = graph.output[0].type.tensor_type.shape.dim[0].dim_param
-    graph.output.append(helper.make_tensor_value_info("label", TensorProto.STRING, [batch]))
+    graph.output.append(helper.make_tensor_value_info("label", TensorProto.STRING, ["batch"]))

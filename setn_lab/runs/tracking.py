@@ -108,7 +108,7 @@ class Curves:
                 self._warned = True
                 text = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
                 warnings.warn(
-                    f"tracker: {self._name} cannot be written to ({text}). The run goes on, its journals are whole, and "
+                    f"tracker: {self._name} cannot be written to ({text}). The run goes on and its journals are whole; "
                     f"what is missing follows as soon as {self._name} answers",
                     stacklevel=2,
                 )

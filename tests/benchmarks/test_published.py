@@ -10,11 +10,17 @@ from setn_lab.network import discrete
 from setn_lab.network.costs import Cost
 from setn_lab.space.zoo import ZOO, Size
 
+FEW = {  # whose rows are of each kind; the sizes of all others are held in test_zoo.py
+    name: ZOO[name]
+    for name in ("SETN", "GDAS", "DARTS_V1", "DARTS_V2", "AMOEBANET", "SNAS_MILD", "PC_DARTS_IMAGENET", "FAIRDARTS_D")
+}
+
 
 @pytest.fixture(scope="module")
 def rows():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(discrete, "initialize", lambda *_: None)  # costs are not those of the weights
+        patch.setattr(published, "ZOO", FEW)
         return table_rows()
 
 
@@ -24,8 +30,8 @@ def table_rows():
 
 
 def test_every_printed_size_has_a_row_with_the_networks_cost(rows):
-    expected = [(name, size) for name, one in ZOO.items() for size in one.sizes or published.DEFAULT]
-    assert len(rows) == len(expected) > 30
+    expected = [(name, size) for name, one in FEW.items() for size in one.sizes or published.DEFAULT]
+    assert len(rows) == len(expected) > 12
     for row, (name, size) in zip(rows, expected, strict=True):
         kind, side, classes = ("imagenet", 224, 1000) if size.data == "ImageNet" else ("cifar", 32, 10)
         counted = cost_by_hand(kind, ZOO[name].genotype, size.channels, size.repeats, classes, side)

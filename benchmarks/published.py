@@ -26,12 +26,17 @@ def verdict(size: Size, ours: Cost) -> str:
     """How our figures stand to the published ones, at the precision in which those were printed."""
     if size.parameters is None:
         return "nothing was printed"
-    parameters = size.exact == ours.parameters if size.exact else round(ours.parameters / 1e6, 1) == size.parameters
+    parameters = size.exact == ours.parameters if size.exact else _rounds(ours, size)
     adds = size.multiply_adds is None or round(ours.multiply_adds / 1e6) == size.multiply_adds
     if parameters and adds:
-        return "reproduced" + (" exactly" if size.exact else "")
+        by = f", printed by {size.printed_by}" if size.printed_by else ""
+        return "reproduced" + (" exactly" if size.exact else "") + by
     wrong = [text for text, right in (("parameters", parameters), ("multiply-adds", adds)) if not right]
     return f"**{' and '.join(wrong)} not reproduced**" + (f": {size.remark}" if size.remark else "")
+
+
+def _rounds(ours: Cost, size: Size) -> bool:
+    return round(ours.parameters / 1e6, size.digits) == size.parameters
 
 
 def table() -> str:
@@ -40,7 +45,7 @@ def table() -> str:
     for name, published in ZOO.items():
         for size in published.sizes or DEFAULT:
             ours = price(name, size)
-            printed = "" if size.parameters is None else f"{size.parameters} M"
+            printed = "" if size.parameters is None else f"{size.parameters:.{size.digits}f} M"
             printed = f"{size.exact:,}" if size.exact else printed
             adds = "" if size.multiply_adds is None else f"{size.multiply_adds} M"
             about = [name, size.data, f"{size.channels}", f"{size.repeats}", f"{ours.parameters:,}", printed]

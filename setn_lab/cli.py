@@ -58,6 +58,7 @@ COMMANDS = {
     ),
 }
 OTHERS = {
+    "export": "Write the networks of a finished training for other programs: ONNX, or torch.export.",
     "report": "Write the page, figures and tables of a run folder of any kind.",
     "runs": "List all run folders: what, when, state, best, cost.",
     "lab": "Open JupyterLab on copies of the notebooks, in work/.",
@@ -109,7 +110,7 @@ def _run(words: list[str]) -> int:
         command = f"study {study}"
     if command in COMMANDS:
         return _with_config(command, rest)
-    return {"report": _report, "runs": _runs, "lab": _lab, "parameters": _parameters}[command](rest)
+    return {"export": _export, "report": _report, "runs": _runs, "lab": _lab, "parameters": _parameters}[command](rest)
 
 
 def _first(words: list[str], prog: str, texts: dict[str, str]) -> tuple[str, list[str]]:
@@ -136,6 +137,9 @@ def _with_config(name: str, words: list[str]) -> int:
     parser = options.option_parser(cls, f"setn-lab {name}", command.text, command.positional)
     if name == "inspect":
         parser.add_argument("--static", type=Path, metavar="FOLDER", help="write static figures there, show no page")
+    if name == "cells":
+        text = "draw all published cells instead, with a page of their sizes and sources (minutes)"
+        parser.add_argument("--all", action="store_true", default=False, dest="every", help=text)
     if name == "search":
         text = "run search.ipynb, and leave it there with its figures"
         parser.add_argument("--notebook", type=Path, metavar="FILE", help=text)
@@ -143,6 +147,23 @@ def _with_config(name: str, words: list[str]) -> int:
     _draw_into_files()
     module, _, function = command.function.rpartition(":")
     getattr(importlib.import_module(module) if module else commands, function)(config, Terminal(), **vars(others))
+    return 0
+
+
+def _export(words: list[str]) -> int:
+    from setn_lab.network.portable import FORMATS
+
+    parser = argparse.ArgumentParser("setn-lab export", description=OTHERS["export"])
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="the run folder of a training, or a .safetensors file of it"
+    )
+    parser.add_argument("target", type=Path, nargs="?", metavar="TARGET", help="where to (default: beside the network)")
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="onnx (the default) or torch")
+    given = parser.parse_args(words)
+    from setn_lab import commands
+
+    for path in commands.export(given.run, given.format, given.target):
+        print(path)
     return 0
 
 

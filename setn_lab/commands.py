@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,10 +138,15 @@ def groundtruth(config: "GroundTruthConfig", observe: Observer) -> None:
     _print(report.quality_table(done), report.ranking_table(done), report.contents(run.folder))
 
 
-def cells(config: "CellsConfig", observe: Observer) -> None:
-    """Draw a genotype."""
+def cells(config: "CellsConfig", observe: Observer, every: bool = False) -> None:
+    """Draw a genotype, or all published ones."""
     from setn_lab.figures import genotype
 
+    if every:
+        from setn_lab.figures.overview import save_all
+
+        print(save_all(config))
+        return
     figures = genotype.figures(config)
     _print(genotype.describe(figures), genotype.contents(genotype.save(figures, config)))
 
@@ -214,6 +219,30 @@ def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
     paths.append(folder / "index.html")
     replace_file(paths[-1], ("\n".join(page) + "\n").encode())
     return paths
+
+
+def export(run: Path, form: str, target: Path | None = None) -> Iterator[Path]:
+    """Write each network of a training, or the one of a file, for other programs; yields the paths as they are written.
+
+    form: of `portable.FORMATS`. target: a folder, by default that of the network. Raises RunError where no network is,
+    TrainedError for a file that is none, MissingExtraError without the packages for ONNX.
+    """
+    from setn_lab.network.export import load
+    from setn_lab.network.portable import FORMATS
+
+    run = found(run, "RUN")
+    networks = [run] if run.is_file() else sorted(run.glob("network-*.safetensors"))
+    if not networks:
+        raise RunError(
+            f"{run} holds no network-SEED.safetensors, which a training leaves at the end of each seed: give the run "
+            "folder of a finished training, or let this one go on"
+        )
+    ending, convert = FORMATS[form]
+    for network in networks:
+        path = (target or network.parent) / f"{network.stem}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, convert(load(network)))
+        yield path
 
 
 def report(folder: Path, target: Path, table: str | None = None) -> Path:

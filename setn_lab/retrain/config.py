@@ -62,6 +62,7 @@ class RetrainConfig:
     # run
     seed: int = bounded(0, at_least=0)
     seeds: int = bounded(1, at_least=1)  # how many trainings, from seed on
+    tracker: Literal["tensorboard", "mlflow"] | None = unhashed(None)  # draws the curves too, as they come
     run_dir: str | None = unhashed(None)  # None: named from the config's digest
     interactive: bool = unhashed(True)  # widgets, where the notebook has any
 

@@ -22,6 +22,7 @@ from setn_lab.network.export import NETWORKS, Trained
 from setn_lab.retrain.config import SMALLEST, RetrainConfig
 from setn_lab.runs.place import bases, run_folder
 from setn_lab.runs.run import default_folder
+from setn_lab.runs.tracking import require
 from setn_lab.space.genotype import Genotype
 from setn_lab.space.named import resolve
 
@@ -95,8 +96,10 @@ def prepare_retraining(config: RetrainConfig, processes: ProcessGroup = ALONE) -
     On CUDA each process of a setup on one machine takes the device of its number.
 
     Raises GenotypeError, DataError, and ConfigError for a device that this machine lacks, a batch larger than the
-    data, a number of classes that the data has not, images too small for the auxiliary head.
+    data, a number of classes that the data has not, images too small for the auxiliary head; and MissingExtraError
+    without the packages of `tracker`.
     """
+    require(config.tracker)
     name, genotype = resolve(config.genotype, bases())
     device = processes.device(config.device, ready_device(config.device, config.precision, config.deterministic))
     if processes.share.processes > 1:

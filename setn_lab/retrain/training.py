@@ -27,6 +27,7 @@ from setn_lab.runs.errors import RunError
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run
+from setn_lab.runs.tracking import tracked
 from setn_lab.space.genotype import Genotype
 
 
@@ -89,12 +90,13 @@ def retrain(
     if run is not None:
         _claim(run, setup.genotype)
     processes.wait()
-    for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
-        kept = run is not None or processes.share.processes > 1
-        place = Place(run, setup.folder / "checkpoints" / f"seed-{seed}" if kept else None)
-        network = _train(setup, place, processes, seed, observe)
-        if run is not None:
-            run.write(f"network-{seed}.safetensors", setup.trained(network.eval()).to_bytes())
+    with tracked(setup.config.tracker, run, observe) as watch:
+        for seed in range(setup.config.seed, setup.config.seed + setup.config.seeds):
+            kept = run is not None or processes.share.processes > 1
+            place = Place(run, setup.folder / "checkpoints" / f"seed-{seed}" if kept else None)
+            network = _train(setup, place, processes, seed, watch)
+            if run is not None:
+                run.write(f"network-{seed}.safetensors", setup.trained(network.eval()).to_bytes())
     return [] if run is None else results(run.folder)
 
 

@@ -86,6 +86,7 @@ class TemplateConfig:
 
     # run
     seed: int = bounded(0, at_least=0)
+    tracker: Literal["tensorboard", "mlflow"] | None = unhashed(None)  # draws the curves too, as they come
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -21,6 +21,7 @@ from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.errors import RunError
 from setn_lab.runs.run import Run
+from setn_lab.runs.tracking import require
 from setn_lab.search.caps import Caps, caps_of
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.stages import Stages, stages
@@ -148,8 +149,10 @@ def prepare_search(config: SearchConfig, run: Run | None = None, processes: Proc
 
     processes: those that will train the template. Measured latencies are kept in `run`, since a resumed search must go
     on with the same numbers. Raises DataError for bad data, ConfigError for a device that this machine lacks, for
-    processes that cannot share the work and for caps that nothing obeys, RunError for a run of another config.
+    processes that cannot share the work and for caps that nothing obeys, RunError for a run of another
+    config, MissingExtraError without the packages of `tracker`.
     """
+    require(config.tracker)
     check_processes(config, processes)
     device = processes.device(config.device, ready_device(config.device, config.precision, config.deterministic))
     images = load_images(config.dataset, config.data_dir, image_range=config.image_range)

@@ -14,6 +14,7 @@ from setn_lab.runs.errors import RunError
 from setn_lab.runs.place import found
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run
+from setn_lab.runs.tracking import tracked
 from setn_lab.search.config import TEMPLATE, read_config
 from setn_lab.search.setup import Search
 from setn_lab.search.stages import template_parameters
@@ -41,26 +42,27 @@ def train(
     config, total = search.config, search.epochs * search.steps
     trainer = Trainer(search, processes)
     begin = _begin(search, trainer, run, processes)
-    if begin == search.epochs:
-        observe(Progress("train", total, total))
-    for epoch in range(begin, search.epochs):
-        started = time.perf_counter()
-        search.held.epochs = None
-        stage, stage_end = _stage(search, epoch)
-        sums = torch.zeros(4, device=search.device)  # losses and correct answers; read once, after the epoch
-        for step in range(epoch * search.steps, (epoch + 1) * search.steps):
-            with explain_out_of_memory("batch_size"):
-                if epoch < config.epochs:
-                    sums[:2] += trainer.weight_step(step)
-                if epoch >= config.evaluator_start:
-                    sums[2:] += trainer.evaluator_step(step)
-            observe(Progress("train", step + 1, total, None, stage, stage_end))
-        record = _record(search, epoch, sums, time.perf_counter() - started)
-        _refuse_what_is_not_finite(search, epoch)
-        if run is not None:
-            _keep(search, trainer, run, record)
-        search.held.epochs = epoch + 1
-        observe(Progress("train", (epoch + 1) * search.steps, total, record, stage, stage_end))
+    with tracked(config.tracker, run, observe) as watch:
+        if begin == search.epochs:
+            watch(Progress("train", total, total))
+        for epoch in range(begin, search.epochs):
+            started = time.perf_counter()
+            search.held.epochs = None
+            stage, stage_end = _stage(search, epoch)
+            sums = torch.zeros(4, device=search.device)  # losses and correct answers; read once, after the epoch
+            for step in range(epoch * search.steps, (epoch + 1) * search.steps):
+                with explain_out_of_memory("batch_size"):
+                    if epoch < config.epochs:
+                        sums[:2] += trainer.weight_step(step)
+                    if epoch >= config.evaluator_start:
+                        sums[2:] += trainer.evaluator_step(step)
+                watch(Progress("train", step + 1, total, None, stage, stage_end))
+            record = _record(search, epoch, sums, time.perf_counter() - started)
+            _refuse_what_is_not_finite(search, epoch)
+            if run is not None:
+                _keep(search, trainer, run, record)
+            search.held.epochs = epoch + 1
+            watch(Progress("train", (epoch + 1) * search.steps, total, record, stage, stage_end))
     if run is None:
         return []
     run.note(TEMPLATE, search.stages.template)

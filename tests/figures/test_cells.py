@@ -53,9 +53,8 @@ def random_genotype(seed, nodes=5):
     return Genotype(cells[0], concats[0], cells[1], concats[1])
 
 
-EXAMPLES = {name: published.genotype for name, published in ZOO.items()} | {
-    f"random {seed}": random_genotype(seed) for seed in range(4)
-}
+DRAWN = "SETN", "GDAS", "DARTS_V1", "DARTS_V2"
+EXAMPLES = {name: ZOO[name].genotype for name in DRAWN} | {f"random {seed}": random_genotype(seed) for seed in range(4)}
 
 
 def graph_of(source):
@@ -274,7 +273,7 @@ def turned(genotype):
 
 
 PAIRS = (
-    {f"{a} and {b}": (EXAMPLES[a], EXAMPLES[b]) for a, b in itertools.permutations(ZOO, 2)}
+    {f"{a} and {b}": (EXAMPLES[a], EXAMPLES[b]) for a, b in itertools.permutations(DRAWN, 2)}
     | {f"random {seed}": (random_genotype(seed), changed(random_genotype(seed), seed)) for seed in range(6)}
     | {"five and three nodes": (random_genotype(7), random_genotype(8, 3))}
     | {"two and four nodes": (Genotype(NODES, (3,), NODES, (2, 3)), ZOO["SETN"].genotype)}
@@ -522,8 +521,8 @@ def dot(tmp_path_factory):
 
 
 @pytest.mark.parametrize("with_dot", [True, False], ids=["with dot", "without dot"])
-@pytest.mark.parametrize("name", ZOO)
-def test_every_published_cell_in_every_format(name, with_dot, dot, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", [*DRAWN, "AMOEBANET"])
+def test_published_cells_in_every_format(name, with_dot, dot, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{dot if with_dot else tmp_path}")
     if with_dot:  # the other way is closed
         monkeypatch.setitem(sys.modules, "pygraphviz", None)

@@ -83,7 +83,7 @@ def test_the_digest_hashes_the_names_and_values_of_what_decides_the_result(name)
     # added later, with what was done before as their defaults
     elsewhere |= {"evaluator_gradient", "evaluator_samples", "evaluator_epochs", "weight_averaging", "strategies"}
     elsewhere |= {"zero_cost_images", "image_range", "template_init"}
-    elsewhere.add("deterministic")  # which says how a result is come to, not which
+    elsewhere |= {"deterministic", "tracker"}  # they say how a result is come to, not which
     if name == "groundtruth":  # whose space has one head
         elsewhere.add("template_head")
     if name == "search":  # another choice of candidates takes the same training

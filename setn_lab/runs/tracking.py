@@ -49,7 +49,8 @@ def require(tracker: Tracker | None) -> None:
 def tracked(tracker: Tracker | None, run: Run | None, observe: Observer) -> Iterator[Observer]:
     """The observer, which also writes the journal `metrics` of the run to the tracker where there is one.
 
-    run: None in processes that only help to train. A tracker that fails does not stop the run: a warning says so once. Raises MissingExtraError.
+    run: None in processes that only help to train. A tracker that fails does not stop the run: a warning says so once.
+    Raises MissingExtraError.
     """
     require(tracker)
     if tracker is None or run is None:

@@ -141,17 +141,17 @@ class TensorBoard:
         for path in folder.glob("events.out.tfevents.*"):
             path.unlink()
         # a page that is open forgets the points that it has read
-        self._writer = SummaryWriter(str(folder), purge_step=0)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=0)
 
     def write(self, step: int, scalars: Scalars) -> None:
         """Add the points; they are on the disk when this returns."""
         for name, value in scalars.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class MLflow:

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from setn_lab.search.steps import Trainer
 from setn_lab.search.training import train
 
 PAPER = {"epochs": 400, "candidates": 1000, "interactive": False}
-TINY = {"channels": 4, "repeats": 1, "nodes": 2, "batch_size": 16, "limit_train": 64, "limit_valid": 64}
+TINY = {"channels": 2, "repeats": 1, "nodes": 1, "batch_size": 8, "limit_train": 16, "limit_valid": 16}
 PRECISIONS = "float32", "tf32", "bfloat16"
 LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
 SIDE_BY_SIDE = 1, 2, 4  # processes on one GPU
@@ -247,6 +248,13 @@ def settings(images: Path, tiny: bool) -> dict[str, Any]:
 # --- searches side by side
 
 
+def forked() -> ForkServerContext:
+    """Processes of a server that has imported torch and not touched the GPU: each would take seconds to import it."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["gpu_parts", "torch._dynamo"])
+    return context
+
+
 @cache
 def trainer_here(images: Path, tiny: bool, gradient: str) -> Trainer:
     """The trainer of this process."""
@@ -271,7 +279,7 @@ def steps_a_second(images: Path, tiny: bool, seconds: float, count: int) -> floa
 def rates(images: Path, tiny: bool, seconds: float, until: float, note: Callable[[dict[int, float]], None]) -> None:
     """Note the steps a second of all processes together, for each number of them, as long as there is time."""
     counts = SIDE_BY_SIDE[:2] if tiny else SIDE_BY_SIDE
-    with ProcessPoolExecutor(max(counts), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(max(counts), forked()) as pool:
 
         def together(count: int, seconds: float) -> float:
             started = [pool.submit(steps_a_second, images, tiny, seconds, count) for _ in range(count)]
@@ -355,7 +363,7 @@ def search_side_by_side(images: Path, out: Path, seconds: float, tiny: bool) -> 
     waves = -(-len(SEARCHES) // count)
     each = (until - time.time()) * 0.9 / waves
     epochs = 2 if tiny else max(1, int(0.6 * each / epoch))  # as many as the clock lets end
-    with ProcessPoolExecutor(count, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, forked()) as pool:
         left = list(SEARCHES)
         for _ in range(waves):
             now = time.time()

@@ -2,9 +2,11 @@
 
 import json
 import multiprocessing
+import os
 import struct
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,6 +59,22 @@ def one_environment():
     found = run.environment()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "environment", lambda: {**found, "threads": torch.get_num_threads()})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def light_jupyter():
+    """Programs that tests start import Jupyter without what only costs time, see stubs/."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "stubs"), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk():
+    """What is written outlives a killed process without fsync, which is for machines that lose their power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # an error for what is no open file still
         yield
 
 

@@ -22,7 +22,7 @@ DIGITS = {"dataset": "digits", "repeats": 1, "crop_padding": 1, "flip": False, "
 TINY = {  # a search of seconds
     **DIGITS,
     "channels": 2,
-    "nodes": 2,
+    "nodes": 1,
     "batch_size": 16,
     "limit_train": 32,
     "limit_valid": 32,

@@ -61,7 +61,7 @@ def test_every_study_takes_it(tmp_path, tiny):
     assert {search.evaluator_gradient for _, _, search in study.searches()} == {"mixture", "favourite"}
 
 
-def test_a_study_runs_with_it(tmp_path, tiny, monkeypatch):
+def test_a_study_runs_with_it(tmp_path, tiny, monkeypatch, forked):
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     config = AblationConfig(**tiny, evaluator_gradient="favourite", run_dir=str(tmp_path / "study"))
     with Run.open(config, "ablation") as run:

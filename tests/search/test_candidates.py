@@ -392,7 +392,7 @@ def test_no_baseline_is_no_journal(run, fake):
 
 # Racing
 
-RACE = {"nodes": 2, "limit_valid": 200, "scoring_batch_size": 21, "scoring": "racing"}  # ten batches of 20 images
+RACE = {"limit_valid": 200, "scoring_batch_size": 21, "scoring": "racing"}  # ten batches of 20 images
 RACERS = 12
 
 
@@ -464,7 +464,7 @@ def test_a_race_scores_each_racer_once_on_the_images_it_reports(run, calls):
 
 
 def test_equal_architectures_race_once(run):
-    search = search_of(3.0, **{**RACE, "nodes": 1})
+    search = search_of(3.0, **RACE)
     scored = score_by_racing(search, run, "evaluator", 30)
     counts = Counter(search.space.genotype(one) for one in draw(search, "evaluator", 30))
     assert len(counts) < 30, "no architecture was drawn twice, so nothing was tested"

@@ -5,10 +5,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -125,35 +125,27 @@ def journals(folder):
     return lines, json.loads((folder / "runs.json").read_text(encoding="utf-8"))
 
 
-KILLED = """
-import json, os, signal, sys, time
-from pathlib import Path
-from threading import Thread
-from setn_lab.runs import Run
-from setn_lab.studies.ablation import AblationConfig, collect
+def dies_at_a_checkpoint(root, values):
+    """The study in a process of its own, which is killed when one of its searches has left a checkpoint."""
 
-def watch():
-    while not list(Path(os.environ["SETN_LAB_RUNS"]).glob("search-*/checkpoints/*.pt")):
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGKILL)
+    def watch():
+        while not list(root.glob("search-*/checkpoints/*.pt")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-if __name__ == "__main__":
-    config = AblationConfig(**json.loads(sys.argv[1]))
     Thread(target=watch, daemon=True).start()
-    with Run.open(config, "ablation") as run:
-        collect(config, run)
-"""
+    with pytest.MonkeyPatch.context() as patch:
+        study(patch, root, values)
 
 
 def test_searches_that_are_trained_at_once_and_killed_give_what_one_after_the_other_does(
-    finished, values, tmp_path, monkeypatch, outcome
+    finished, values, tmp_path, monkeypatch, outcome, forked
 ):
-    (tmp_path / "killed.py").write_text(KILLED, encoding="utf-8")
-    environment = {**os.environ, "SETN_LAB_RUNS": str(tmp_path / "runs")}
     spread = {"workers": 2, "worker_threads": torch.get_num_threads()}
-    command = [sys.executable, tmp_path / "killed.py", json.dumps({**values, **spread})]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = forked.Process(target=dies_at_a_checkpoint, args=(tmp_path / "runs", {**values, **spread}))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     folder = study(monkeypatch, tmp_path / "runs", values, **spread)
     before, root = finished
     assert journals(folder) == journals(before)

@@ -114,7 +114,7 @@ def test_strategies_that_are_none_are_refused(strategies):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_row_on_the_template_of_another_trains_its_evaluator_alone(config, monkeypatch, tmp_path, workers):
+def test_a_row_on_the_template_of_another_trains_its_evaluator_alone(config, monkeypatch, forked, tmp_path, workers):
     """The rows with `evaluator_epochs` equal searches of the same kind made by hand."""
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     rows = "evaluator_epochs=2, evaluator_gradient=rloo+evaluator_epochs=2"

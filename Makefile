@@ -16,9 +16,9 @@ lab: .venv/installed
 inspect: .venv/installed
 	@$(BIN)/setn-lab inspect $(if $(RUN),"$(RUN)")
 
-# The documentation as a site, in site/index.html. Warnings are errors, of all pages, so none is left from the last time.
+# The documentation as a site, in build/site/index.html. Warnings are errors, of all pages, so none is left from the last time.
 docs: .venv/installed-docs
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -q -c docs . site
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -q -c docs . build/site
 
 # The README's picture of the inspectors, of the run folder RUN.
 picture: .venv/installed-dev

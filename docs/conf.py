@@ -22,7 +22,7 @@ exclude_patterns = ["reports/runs", "README.md", "docs/templates"]
 html_theme = "furo"
 html_title = "setn_lab"
 html_additional_pages = {"index": "start.html"}  # the site's own first page, which leads into docs/
-templates_path = ["templates"]
+templates_path = [str(ROOT / "docs" / "templates")]  # autosummary would look for them beside the pages
 
 # Markdown as on GitHub, and LaTeX between dollars
 myst_enable_extensions = ["dollarmath"]
@@ -30,12 +30,13 @@ myst_heading_anchors = 4
 
 # The tutorial is executed once, and again when its cells change; the other notebooks show their cells alone.
 nb_execution_mode = "cache"
-nb_execution_cache_path = "site/.executed"
+nb_execution_cache_path = str(ROOT / "build" / "executed")
 nb_execution_excludepatterns = [
     f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb") if path.stem != "tutorial"
 ]
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+nb_output_stderr = "remove"  # such as fontconfig's warnings about a machine's fonts
 
 autosummary_generate = True
 autosummary_ignore_module_all = True
@@ -44,9 +45,18 @@ autodoc_member_order = "bysource"
 
 
 def to_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with code between single backticks and lists; Sphinx reads reStructuredText."""
+    """Docstrings are plain text with `code`, lists and indented blocks of code; Sphinx reads reStructuredText."""
     text: list[str] = []
+    block = False
     for line in lines:
+        if line.startswith("    ") and not block and text[-1:] == [""]:
+            block = True
+            text += ["::", ""]
+        elif line and not line.startswith("    "):
+            block = False
+        if block:
+            text.append(line)
+            continue
         if line.startswith("- ") and text and text[-1] and not text[-1].startswith(("- ", "  ")):
             text.append("")  # a list needs an empty line before it
         parts = line.split("`")

@@ -83,11 +83,13 @@ def test_the_readme_is_a_page_and_leads_to_every_other_one():
 
 
 def examples():
-    """Each block of Python of a page: its place and its text."""
-    for path in PAGES:
-        blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-        for number, text in enumerate(blocks):
-            yield pytest.param(text, id=f"{path.relative_to(ROOT)} {number}")
+    """The blocks of Python of all pages, each with its place."""
+    block = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [
+        pytest.param(text, id=f"{path.relative_to(ROOT)} {number}")
+        for path in PAGES
+        for number, text in enumerate(block.findall(path.read_text(encoding="utf-8")))
+    ]
 
 
 @pytest.mark.parametrize("text", examples())

@@ -4,7 +4,7 @@ RUN ?=
 DATASET ?= cifar10
 BIN := .venv/bin
 
-.PHONY: search lab inspect picture test hooks benchmark benchmark-inspectors gain gpu-kit clean
+.PHONY: search lab inspect picture test hooks benchmark benchmark-inspectors gain gpu-kit docs clean
 
 search: .venv/installed
 	@$(BIN)/setn-lab search --preset quick --notebook reports/runs/search.ipynb
@@ -15,6 +15,10 @@ lab: .venv/installed
 # The inspectors of the run folder RUN, or of the newest search, as a page: on this machine alone, behind a token.
 inspect: .venv/installed
 	@$(BIN)/setn-lab inspect $(if $(RUN),"$(RUN)")
+
+# The documentation as a site, in build/site/index.html. Warnings are errors, of all pages, so none is left from the last time.
+docs: .venv/installed-docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env -q -c docs . build/site
 
 # The README's picture of the inspectors, of the run folder RUN.
 picture: .venv/installed-dev
@@ -56,6 +60,10 @@ gpu-kit: .venv/installed
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 clean:

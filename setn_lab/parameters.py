@@ -24,7 +24,7 @@ from setn_lab import presets
 from setn_lab.config import ConfigError, alternatives, choices, limits
 from setn_lab.runs.environment import checkout
 
-FIRST = "start.ipynb"  # which leads to the others, and has no parameters
+PLAIN = {"start.ipynb", "tutorial.ipynb"}  # notebooks without parameters
 LAST = "machine", "run"  # headings that come after all others, whichever class has them
 
 
@@ -141,7 +141,7 @@ def notebooks() -> list[Path]:
     folder = checkout()
     if folder is None:
         raise ConfigError("no checkout of setn_lab here; name the notebooks whose parameter cells are meant")
-    return sorted(path for path in (folder / "notebooks").glob("*.ipynb") if path.name != FIRST)
+    return sorted(path for path in (folder / "notebooks").glob("*.ipynb") if path.name not in PLAIN)
 
 
 def with_parameters(notebook: str) -> str:

@@ -34,6 +34,7 @@ CONFIGS = {
     "inspect": InspectConfig,
     "groundtruth": GroundTruthConfig,
 }
+PLAIN = "start", "tutorial"  # without parameters
 PRESETS = sorted((NOTEBOOKS / "presets").glob("*.yaml"))
 
 
@@ -46,7 +47,7 @@ def code_of(name):
 
 
 def test_all_notebooks_are_tested_here():
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {*CONFIGS, "start"}
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {*CONFIGS, *PLAIN}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -110,7 +111,7 @@ def test_papermill_can_read_the_parameters(name):
     assert not [comment for comment in comments if "=" in comment]
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, "start"])
+@pytest.mark.parametrize("name", [*CONFIGS, *PLAIN])
 def test_the_notebook_is_as_jupyter_writes_it(name):
     text = (NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8")
     assert text == nbformat.writes(nbformat.reads(text, as_version=4)) + "\n"
@@ -120,16 +121,20 @@ def test_the_notebook_is_as_jupyter_writes_it(name):
 def test_the_first_notebook_leads_to_every_other_one():
     text = "".join("".join(cell["source"]) for cell in cells_of("start"))
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert {f"{name}.ipynb" for name in CONFIGS} <= set(links)
+    assert {f"{name}.ipynb" for name in (*CONFIGS, "tutorial")} <= set(links)
     assert not [link for link in links if not (NOTEBOOKS / link).exists()]
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, "start"])
-def test_the_notebook_is_short_and_clean(name):
+def test_the_notebook_is_short_and_holds_no_logic(name):
     assert len(cells_of(name)) <= 12
     for source in code_of(name):
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Try, ast.TryStar, ast.Lambda, ast.If, ast.For)
         assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *PLAIN])
+def test_the_notebook_holds_no_outputs(name):
     for cell in cells_of(name):
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None

@@ -161,11 +161,21 @@ def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
     from IPython.core.formatters import DisplayFormatter
 
     from setn_lab.inspection.reading import InspectionError
-    from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
+    from setn_lab.widgets import (
+        CandidatesInspector,
+        ComparisonInspector,
+        EvaluatorInspector,
+        QuestionsInspector,
+        RunsInspector,
+        SamplingInspector,
+    )
+    from setn_lab.widgets.inspector import Inspector
 
     folder.mkdir(parents=True, exist_ok=True)
     paths, page = [], [f"<title>{html.escape(config.folder.name)}</title>"]
-    for inspector in (EvaluatorInspector, CandidatesInspector, SamplingInspector, ComparisonInspector):
+    inspectors: list[type[Inspector]] = [EvaluatorInspector, CandidatesInspector, QuestionsInspector]
+    inspectors += [SamplingInspector, ComparisonInspector, RunsInspector]
+    for inspector in inspectors:
         name = inspector.__name__.removesuffix("Inspector").lower()
         page.append(f"<h2>{name}</h2>")
         try:

@@ -236,7 +236,7 @@ def pieces(route: Route, tail: Box, head: Box) -> list[Points]:
     points = _points(route.curve, t)
     seen = ~_inside(points, [tail, head, *([] if route.text is None else [route.text])], 0.0).any(-1)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], seen, [False]]).astype(int)))
-    runs = [(t[start], t[min(end, 400)]) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    runs = [(t[start], t[end - 1]) for start, end in zip(edges[::2], edges[1::2], strict=True)]
     wanted = 1 if route.text is None else 2
     runs = sorted(sorted(runs, key=lambda run: run[0] - run[1])[:wanted])
     return [_parts(route.curve, *run) for run in runs]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import graphviz
 
 from setn_lab.figures.looks import TITLES
-from setn_lab.figures.sheets import PAGE, SUBSCRIPT, Arrow, Layout, Node, Sketch, sheet_of
+from setn_lab.figures.sheets import PAGE, SUBSCRIPT, SYMBOL, Arrow, Layout, Node, Sketch, sheet_of
 from setn_lab.figures.style import MARK_WEIGHTS, MARKS, operation_line
 from setn_lab.space.genotype import INPUTS, Cell, Genotype
 from setn_lab.space.names import label
@@ -84,7 +84,8 @@ def _output(name: str) -> Node:
 
 
 def _subscripted(index: str) -> str:
-    return f'<<I>c</I><SUB><FONT POINT-SIZE="{SUBSCRIPT:g}">{index}</FONT></SUB>>'
+    symbol = f'<FONT POINT-SIZE="{SYMBOL:g}"><I>c</I></FONT>'
+    return f'<{symbol}<SUB><FONT POINT-SIZE="{SUBSCRIPT:g}">{index}</FONT></SUB>>'
 
 
 class Line(NamedTuple):

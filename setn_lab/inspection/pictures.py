@@ -128,10 +128,15 @@ def _heat_maps(part: SubFigure, panels: Sequence[Panel]) -> list[AxesImage]:
         for ax in axes[1:]:
             ax.set(yticklabels=[], ylabel="")
     for scaled in [axes] if alike else [[ax] for ax in axes]:
-        bar = part.colorbar(scaled[0].images[0], ax=scaled, pad=0.01, format=lambda value, _: f"×{2**value:.2g}")
+        bar = part.colorbar(scaled[0].images[0], ax=scaled, pad=0.01, format=lambda value, _: _factor(value))
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize="small", width=0.6, length=3)
     return [ax.images[0] for ax in axes]
+
+
+def _factor(logarithm: float) -> str:
+    """A ratio as a factor: ×4, or ÷4."""
+    return f"{'÷' if logarithm < 0 else '×'}{2 ** abs(logarithm):.2g}"
 
 
 def plot_entropies(

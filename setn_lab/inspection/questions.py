@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr, ttest_ind
 
@@ -146,8 +147,8 @@ def effects_figure(folder: Path) -> Figure:
             ax.set_ylabel(space.cell_names[cell_type])
     axes[0, 0].set_ylim(len(names) - 0.4, -0.6)
     figure.supxlabel(
-        f"dots: change of the one-shot loss [nats] with its 95% interval, {len(records)} candidates ({source}); left: it "
-        "helps.  bars: the evaluator's weight over its uniform value (log); left: it is preferred",
+        f"dots: change of the one-shot loss [nats] with its 95% interval, {len(records)} candidates ({source}); left: "
+        "it helps.  bars: the evaluator's weight over its uniform value (log); left: it is preferred",
         fontsize="small",
     )
     return figure
@@ -207,22 +208,43 @@ def strip_figure(folder: Path) -> Figure:
     figure = Figure(figsize=(11, 1.6 + 0.3 * len(found)), dpi=DPI, layout="constrained")
     ax, below = figure.subplots(2, 1, sharex=True, height_ratios=(0.3 * len(found), 0.9))
     for row, choice in enumerate(found):
-        starts = np.flatnonzero(choice.changed | (np.arange(len(history.epochs)) == 0))
+        starts = np.flatnonzero(choice.changed | (history.epochs == history.epochs[0]))
         ends = np.append(history.epochs[starts[1:]] - 0.5, last)
         for start, end in zip(starts, ends, strict=True):
             left = history.epochs[start] - 0.5
             operation = space.operations[choice.operations[start]]
             ax.barh(row, end - left, left=left, height=0.84, color=look(operation).colour, edgecolor="w", linewidth=1.2)
-            name = f"{label(operation)} ← {state_name(space, int(choice.states[start]))}"
+            name = _name(space, choice, int(start))
             if 11 * (end - left) / (last - first) > 0.085 * len(label(operation)) + 0.75:  # inches that it takes
                 ax.text((left + end) / 2, row, name, ha="center", va="center", color="w", fontsize=7)
     rows = [f"{space.cell_names[one.cell_type]}, node {one.node}" if not one.slot else "" for one in found]
     plots.axis(ax).set_yticks(range(len(rows)), rows)
     ax.set(ylim=(len(found) - 0.5, -0.5), xlim=(first, last))
-    ax.set_title("argmax of the evaluator; unnamed strips are too short for a name", fontsize="medium")
+    ends = ax.secondary_yaxis("right")
+    ends.set_yticks(range(len(rows)), [_name(space, choice, -1) for choice in found], fontsize="small")
+    for side in (ends, ax):
+        side.tick_params(length=0)
+    ends.spines[:].set_visible(False)
+    _colour_legend(ax, space)
     below.bar(history.epochs, np.sum([choice.changed for choice in found], axis=0), width=0.8, color="#595959")
     plots.epochs_below(plots.axis(below)).set_ylabel("changed")
     return figure
+
+
+def _name(space: Space, choice: Choice, record: int) -> str:
+    operation, state = space.operations[choice.operations[record]], int(choice.states[record])
+    return f"{label(operation)} ← {state_name(space, state)}"
+
+
+def _colour_legend(ax: Axes, space: Space) -> None:
+    """Above the strips, what their colours mean; operations of one family have one colour."""
+    families: dict[str, list[str]] = {}
+    for operation in space.operations:
+        families.setdefault(look(operation).colour, []).append(label(operation))
+    patches = [Patch(color=colour, label=", ".join(names)) for colour, names in families.items()]
+    ax.legend(
+        handles=patches, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(patches), frameon=False, fontsize="small"
+    )
 
 
 QUESTIONS: dict[str, Callable[[Path], Figure]] = {

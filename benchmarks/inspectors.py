@@ -1,10 +1,13 @@
 """How fast the inspectors are on a run of 400 epochs and 1,000 candidates, and whether their memory grows.
 
+Besides, how fast 500 small runs are listed, at first and again.
+
 The numbers of the run are drawn, not trained. The baseline of a move of the slider draws its figure anew.
 """
 
 import gc
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -14,11 +17,11 @@ from pathlib import Path
 import psutil
 from written_run import write_run
 
-from setn_lab.inspection import pictures
+from setn_lab.inspection import pictures, runs
 from setn_lab.inspection.reading import History, InspectConfig, array_names, read_history
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
 
-EPOCHS, CANDIDATES, MOVES = 400, 1000, 500
+EPOCHS, CANDIDATES, MOVES, RUNS = 400, 1000, 500, 500
 INSPECTORS = EvaluatorInspector, CandidatesInspector, SamplingInspector, ComparisonInspector
 
 
@@ -40,7 +43,23 @@ def resident() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
+def time_listing() -> None:
+    """Print how long the rows of 500 finished searches take."""
+    with tempfile.TemporaryDirectory() as parent:
+        first = write_run(Path(parent) / "search-0", 4, 12)
+        (first / "environment.json").write_text('{"kind": "search"}', encoding="utf-8")
+        (first / "sizes.json").write_text('[{"parameters": 1}]', encoding="utf-8")
+        for number in range(1, RUNS):
+            shutil.copytree(first, Path(parent) / f"search-{number}")
+        for when in ("at first", "again"):
+            started = time.perf_counter()
+            found = runs.rows(Path(parent))
+            runs.frame(found), runs.grouped(found)
+            print(f"{len(found)} runs are listed {when} in {time.perf_counter() - started:.2f} s")
+
+
 def main() -> None:
+    time_listing()
     with tempfile.TemporaryDirectory() as parent:
         folder = write_run(Path(parent) / "search-written", EPOCHS, CANDIDATES)
         config = InspectConfig(run_dir=str(folder))

@@ -193,13 +193,18 @@ def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
         CandidatesInspector,
         ComparisonInspector,
         EvaluatorInspector,
+        QuestionsInspector,
         RunInspector,
+        RunsInspector,
         SamplingInspector,
     )
+    from setn_lab.widgets.inspector import Inspector
 
     folder.mkdir(parents=True, exist_ok=True)
     paths, page = [], [f"<title>{html.escape(config.folder.name)}</title>"]
-    for inspector in (RunInspector, EvaluatorInspector, CandidatesInspector, SamplingInspector, ComparisonInspector):
+    inspectors: list[type[Inspector]] = [RunInspector, EvaluatorInspector, CandidatesInspector, QuestionsInspector]
+    inspectors += [SamplingInspector, ComparisonInspector, RunsInspector]
+    for inspector in inspectors:
         name = inspector.__name__.removesuffix("Inspector").lower()
         page.append(f"<h2>{name}</h2>")
         try:

@@ -1,87 +1,91 @@
 """Pictures of cells: a Genotype becomes a graphviz.Digraph in the style of the paper's Figure 3.
 
-`draw` and `difference` only write down the graph; `style.render` lays it out.
+`draw` and `difference` only write down the graph, in which every position is given; `style.render` makes a picture.
 """
 
-import html
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import graphviz
 
 from setn_lab.figures.looks import TITLES
-from setn_lab.figures.style import MARK_FONTS, MARKS, draw_line, operation_line, sheet
+from setn_lab.figures.sheets import PAGE, SUBSCRIPT, SYMBOL, Arrow, Layout, Node, Sketch, sheet_of
+from setn_lab.figures.style import MARK_WEIGHTS, MARKS, operation_line
 from setn_lab.space.genotype import INPUTS, Cell, Genotype
 from setn_lab.space.names import label
 
+CONCATENATION = {"color": "#A0A0A0", "arrowsize": "0.4", "penwidth": "0.6"}
+GREY = "#404040"
 
-def draw(genotype: Genotype, caption: str | None = None, beside: Genotype | None = None) -> graphviz.Digraph:
-    """The normal and the reduction cell, top-down and side by side, as one Digraph that is not rendered.
+
+def draw(
+    genotype: Genotype,
+    caption: str | None = None,
+    beside: Genotype | None = None,
+    layout: Layout = "LR",
+    width: float = PAGE,
+    only: str | None = None,
+) -> graphviz.Digraph:
+    """The normal and the reduction cell as one Digraph that is not rendered.
 
     c_{k-2} and c_{k-1} are states 0 and 1; node i (0 .. B-1) is state i + 2 and sums its two incoming edges,
     each of which is one (operation, state) pair and carries the operation's name. Grey edges lead to c_k, the
     concatenation; a node that is not concatenated has none. `caption` stands below both cells. For a drawing that
     stands beside another one's, lines that `beside` has too are grey, and those that it lacks thick.
+
+    layout: LR from left to right or TB top-down, see `sheets.sheet_of`. width: in inches; no text is smaller than 6
+    points. only: "normal" or "reduce" for one cell alone. Raises ValueError for another of these.
     """
-    graph = sheet("genotype")
-    if caption is not None:
-        graph.attr(label=graphviz.escape(caption), labelloc="b")
     others = [None, None] if beside is None else [(cell, concat) for _, cell, concat in beside.cells]
+    sketches = {}
     for (name, cell, concat), other in zip(genotype.cells, others, strict=True):
-        common: Counter[Line] = Counter()
+        common: Counter[Line] | None = None
         if other is not None:
-            common.update(line for line in compare(*other, cell, concat)[0] if line.mark == "kept")
-        with _cell_cluster(graph, name) as cluster:
-            _draw_cell(cluster, name, cell, concat, None if other is None else common)
-    return graph
+            common = Counter(line for line in compare(*other, cell, concat)[0] if line.mark == "kept")
+        sketches[name] = _sketch(name, cell, concat, common)
+    if only is not None and only not in sketches:
+        raise ValueError(f"only: {only!r} given; allowed are {', '.join(sketches)} and None")
+    shown = [sketch for name, sketch in sketches.items() if only in (None, name)]
+    return sheet_of("genotype", [shown], layout, width, [] if caption is None else [(caption, GREY)])
 
 
-def _cell_cluster(graph: graphviz.Digraph, name: str) -> Any:
-    """A context manager: the part of the drawing that is the normal or the reduction cell."""
-    attributes = {"label": TITLES[name], "labelloc": "t", "pencolor": "none", "margin": "12", "fontsize": "16"}
-    return graph.subgraph(name=f"cluster_{name}", graph_attr=attributes)
-
-
-def _draw_cell(
-    graph: graphviz.Digraph, name: str, cell: Cell, concat: tuple[int, ...], common: "Counter[Line] | None"
-) -> None:
+def _sketch(name: str, cell: Cell, concat: tuple[int, ...], common: "Counter[Line] | None") -> Sketch:
     """`common`: the lines that are to be grey, while all others are thick; None where no line is."""
-    boxes = _draw_inputs(graph, name)
+    arrows = []
     for number, node in enumerate(cell):
-        boxes.append(_draw_node(graph, name, number, str(number)))
         for slot, (operation, origin) in enumerate(node):
             mark = None
             if common is not None:
                 shared = Line("kept", number, operation, origin)
                 mark = "kept" if common[shared] > 0 else "added"
                 common[shared] -= 1
-            line, font = operation_line(operation, mark)
-            draw_line(graph, boxes[origin], boxes[-1], slot, label(operation), line, font)
-    output = _draw_output(graph, name)
-    for state in sorted(concat):
-        graph.edge(boxes[state], output, color="#A0A0A0", arrowsize="0.5")
+            line, weight = operation_line(operation, mark)
+            head = INPUTS + number
+            arrows.append(Arrow(origin, head, f"{name}_{head}_{slot}", label(operation), line, weight))
+    nodes = [_node(name, number, str(number)) for number in range(len(cell))]
+    output = INPUTS + len(cell)
+    arrows += [Arrow(state, output, "", "", CONCATENATION) for state in sorted(concat)]
+    return Sketch(name, TITLES[name], _inputs(name), nodes, _output(name), arrows)
 
 
-def _draw_inputs(graph: graphviz.Digraph, name: str) -> list[str]:
-    boxes = [f"{name}_{state}" for state in range(INPUTS)]
-    with graph.subgraph(name=f"{name}_inputs") as top:
-        top.attr(rank="same")
-        for box, index in zip(boxes, ("k-2", "k-1"), strict=True):
-            top.node(box, f"<<I>c</I><SUB>{index}</SUB>>", fillcolor="#D9EAD3")
-        top.edge(boxes[0], boxes[1], style="invis")  # keeps c_{k-2} on the left
-    return boxes
+def _inputs(name: str) -> list[Node]:
+    return [
+        Node(f"{name}_{state}", _subscripted(index), f"c{index}", {"fillcolor": "#D9EAD3"})
+        for state, index in enumerate(("k-2", "k-1"))
+    ]
 
 
-def _draw_node(graph: graphviz.Digraph, name: str, number: int, text: str, **look: str) -> str:
-    box = f"{name}_{INPUTS + number}"
-    graph.node(box, text, **{"fillcolor": "#DCE9F5", "width": "0.5", "height": "0.4"} | look)
-    return box
+def _node(name: str, number: int, text: str, **look: str) -> Node:
+    return Node(f"{name}_{INPUTS + number}", text, text, {"fillcolor": "#DCE9F5"} | look)
 
 
-def _draw_output(graph: graphviz.Digraph, name: str) -> str:
-    output = f"{name}_output"
-    graph.node(output, "<<I>c</I><SUB>k</SUB>>", fillcolor="#FFF2CC")
-    return output
+def _output(name: str) -> Node:
+    return Node(f"{name}_output", _subscripted("k"), "ck", {"fillcolor": "#FFF2CC"})
+
+
+def _subscripted(index: str) -> str:
+    symbol = f'<FONT POINT-SIZE="{SYMBOL:g}"><I>c</I></FONT>'
+    return f'<{symbol}<SUB><FONT POINT-SIZE="{SUBSCRIPT:g}">{index}</FONT></SUB>>'
 
 
 class Line(NamedTuple):
@@ -115,57 +119,67 @@ def compare(
     return lines, [Line(marks[where], None, None, state) for state, where in sorted(concats.items())]
 
 
-def difference(old: Genotype, new: Genotype, captions: tuple[str, str] = ("old", "new")) -> graphviz.Digraph:
-    """What changed from `old` to `new`, as one merged drawing of both that is not rendered.
+def difference(
+    old: Genotype,
+    new: Genotype,
+    captions: tuple[str, str] = ("old", "new"),
+    layout: Layout = "LR",
+    width: float = PAGE,
+) -> graphviz.Digraph:
+    """What changed from `old` to `new`, as a drawing of both beside each other that is not rendered.
 
-    Lines of both are grey; those of `old` alone are dashed, orange, and carry a minus before the operation's name;
-    those of `new` alone are thick, blue, and carry a plus. Nodes and concatenations that only one of them has are
-    marked alike. Merged and not side by side, since Graphviz would lay out two drawings differently, and the eye
-    would have to find each node twice: here what replaced what meets at one node. Genotypes that are equal, as
-    architectures, give a grey drawing that says so. `captions` names the two below the drawing.
+    Equal nodes stand at equal places. Lines of both are grey; those of `old` alone are dashed, orange, and carry a
+    minus before the operation's name; those of `new` alone are thick, blue, and carry a plus. Nodes and concatenations
+    that only one of them has are marked alike. Genotypes that are equal, as architectures, give a grey drawing that
+    says so. `captions` names the two. layout, width: as in `draw`.
     """
-    graph = sheet("difference")
     operations: Counter[str] = Counter()
     concatenations: Counter[str] = Counter()
-    for (name, old_cell, old_concat), (_, new_cell, new_concat) in zip(old.cells, new.cells, strict=True):
-        lines, ends = compare(old_cell, old_concat, new_cell, new_concat)
+    rows = []
+    for (name, *old_cell), (_, *new_cell) in zip(old.cells, new.cells, strict=True):
+        lines, ends = compare(*old_cell, *new_cell)
         operations.update(line.mark for line in lines)
         concatenations.update(line.mark for line in ends)
-        with _cell_cluster(graph, name) as cluster:
-            _draw_difference(cluster, name, (len(old_cell), len(new_cell)), lines, ends)
-    graph.attr(label=_legend(captions, operations, concatenations, old == new), labelloc="b")
-    return graph
+        sides = (("old", "removed", old_cell, new_cell), ("new", "added", new_cell, old_cell))
+        row = []
+        for (side, mark, (cell, _), (other, _)), caption in zip(sides, captions, strict=True):
+            own = [line for line in (*lines, *ends) if line.mark in ("kept", mark)]
+            row.append(_marked(f"{side}_{name}", f"{caption}: {TITLES[name]}", len(cell), len(other), mark, own))
+        rows.append(row)
+    return sheet_of("difference", rows, layout, width, _legend(captions, operations, concatenations, old == new))
 
 
-def _draw_difference(
-    graph: graphviz.Digraph, name: str, nodes: tuple[int, int], lines: list[Line], ends: list[Line]
-) -> None:
-    boxes = _draw_inputs(graph, name)
-    for number in range(max(nodes)):
-        mark = "kept" if number < min(nodes) else "removed" if number < nodes[0] else "added"
-        sign, line = MARKS[mark]
-        look = (
-            {} if mark == "kept" else {**line, "style": f"filled,rounded,{line['style']}", "fontcolor": line["color"]}
-        )
-        boxes.append(_draw_node(graph, name, number, f"{sign}{number}", **look))
-    output = _draw_output(graph, name)
-    slots: Counter[str] = Counter()
-    for mark, node, operation, origin in [*sorted(lines, key=lambda line: (line.node, line.origin)), *ends]:
-        head = output if node is None else boxes[INPUTS + node]
-        sign, line = MARKS[mark]
-        if operation is None and mark == "kept":
-            graph.edge(boxes[origin], head, color="#A0A0A0", arrowsize="0.5")
+def _marked(name: str, title: str, nodes: int, others: int, mark: str, lines: "list[Line]") -> Sketch:
+    """A cell of so many nodes beside one of `others`; `mark`: of what it alone has."""
+    boxes = []
+    for number in range(nodes):
+        sign, line = MARKS["kept" if number < others else mark]
+        look = {**line, "style": f"filled,rounded,{line['style']}", "fontcolor": line["color"]}
+        boxes.append(_node(name, number, f"{sign}{number}", **(look if number >= others else {})))
+    arrows = []
+    slots: Counter[int] = Counter()
+    for line_mark, node, operation, origin in sorted(
+        lines, key=lambda line: (line.node is None, line.node, line.origin)
+    ):
+        head = INPUTS + (nodes if node is None else node)
+        sign, line = MARKS[line_mark]
+        if operation is None and line_mark == "kept":
+            arrows.append(Arrow(origin, head, "", "", CONCATENATION))
             continue
         text = f"{sign}{label(operation) if operation else 'concat'}"
-        draw_line(graph, boxes[origin], head, slots[head], text, line, MARK_FONTS[mark])
+        box = f"{name}_{'output' if node is None else head}_{slots[head]}"
+        arrows.append(Arrow(origin, head, box, text, line, MARK_WEIGHTS[line_mark]))
         slots[head] += 1
+    return Sketch(name, title, _inputs(name), boxes, _output(name), arrows)
 
 
-def _legend(captions: tuple[str, str], operations: Counter[str], concatenations: Counter[str], equal: bool) -> str:
-    """The rows below a diff, as one of Graphviz's HTML labels."""
-    old, new = (html.escape(name) for name in captions)
+def _legend(
+    captions: tuple[str, str], operations: Counter[str], concatenations: Counter[str], equal: bool
+) -> list[tuple[str, str]]:
+    """The lines below a difference, with their colours."""
+    old, new = captions
     if equal:
-        return f"<{old} and {new} are the same architecture: nothing changed>"
+        return [(f"{old} and {new} are the same architecture: nothing changed", GREY)]
     texts = {"removed": f"only in {old}, dashed", "added": f"only in {new}, thick", "kept": "in both, grey"}
     rows = []
     for mark, text in texts.items():
@@ -173,8 +187,8 @@ def _legend(captions: tuple[str, str], operations: Counter[str], concatenations:
         counted = _plural(operations[mark], "operation")
         if mark != "kept" and concatenations[mark]:
             counted += f", {_plural(concatenations[mark], 'concatenation')}"
-        rows.append(f'<TR><TD ALIGN="LEFT"><FONT COLOR="{line["color"]}">{sign}{text}: {counted}</FONT></TD></TR>')
-    return f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="2">{"".join(rows)}</TABLE>>'
+        rows.append((f"{sign}{text}: {counted}", line["color"]))
+    return rows
 
 
 def _plural(count: int, what: str) -> str:

@@ -1,14 +1,19 @@
 """Figures of a genotype for a paper: its cells, the network they make, and how it differs from another one."""
 
+import base64
+import html
+import io
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import graphviz
+import PIL.Image
 
 from setn_lab.config import ConfigError, bounded, expanded, unhashed, validate
 from setn_lab.extras import needs
-from setn_lab.figures import cells, style
+from setn_lab.figures import cells, sheets, style
 from setn_lab.figures.network import DEFAULTS, draw_network
 from setn_lab.network.costs import Cost, cost, largest_channels
 from setn_lab.network.discrete import CifarNetwork, ImageNetNetwork
@@ -33,6 +38,12 @@ class CellsConfig:
     repeats: int = bounded(6, at_least=1)  # N
     num_classes: int | None = bounded(None, at_least=1)  # None: 10, or 1000 for imagenet
     mobile: int | None = bounded(None, at_least=1, added=True)  # N of an imagenet network below 600 M multiply-adds
+
+    # page
+    layout: sheets.Layout = "LR"  # from left to right, or top-down (TB)
+    width: float = bounded(
+        sheets.PAGE, at_least=2, at_most=20
+    )  # inches, a column of a paper has 3.3, no text is below 6 points
 
     # files
     formats: str = "svg,pdf,png"
@@ -74,6 +85,7 @@ class Figures:
     cost: Cost
     caption: str
     cells: graphviz.Digraph
+    alone: dict[str, graphviz.Digraph]  # each cell on a sheet of its own, by "normal" and "reduction"
     network: graphviz.Digraph
     difference: graphviz.Digraph | None
     other: str | None  # the name of the genotype compared with
@@ -81,7 +93,9 @@ class Figures:
     @property
     def pictures(self) -> dict[str, graphviz.Digraph]:
         """The figures by the names of their files, which tell genotypes apart: one folder may hold many."""
-        named = {f"{self.name}-cells": self.cells, f"{self.name}-network": self.network}
+        named = {f"{self.name}-cells": self.cells}
+        named |= {f"{self.name}-{cell}": picture for cell, picture in self.alone.items()}
+        named[f"{self.name}-network"] = self.network
         return named | ({f"{self.name}-against-{self.other}": self.difference} if self.difference else {})
 
 
@@ -95,12 +109,18 @@ def figures(config: CellsConfig) -> Figures:
     measured = cost(build(genotype, config.channels, config.repeats, classes), image_size)
     text = caption(name, measured.parameters, measured.multiply_adds, config.channels, config.repeats)
     network = draw_network(genotype, config.channels, config.repeats, config.network, num_classes=classes, caption=text)
+    network.attr(size=f"{config.width:g},100")  # inches at most
+    page: dict[str, Any] = {"layout": config.layout, "width": config.width}
     difference, other = None, None
     if config.compare is not None:
         other, old = _read("compare", config.compare)
         captions = (other, name) if other != name else (f"the other {other}", f"the first {name}")
-        difference = cells.difference(old, genotype, captions)
-    return Figures(name, genotype, measured, text, cells.draw(genotype, text), network, difference, other)
+        difference = cells.difference(old, genotype, captions, **page)
+    alone = {
+        file: cells.draw(genotype, only=cell, **page) for file, cell in (("normal", "normal"), ("reduction", "reduce"))
+    }
+    together = cells.draw(genotype, text, **page)
+    return Figures(name, genotype, measured, text, together, alone, network, difference, other)
 
 
 def _mobile(config: CellsConfig, genotype: Genotype) -> CellsConfig:
@@ -153,7 +173,8 @@ def show_difference(figures: Figures) -> Any:
 def save(figures: Figures, config: CellsConfig) -> list[Path]:
     """Write each figure in each format into `config.out_dir`, whole or not at all; returns the paths.
 
-    Raises OSError, and style.RenderError where no Graphviz is installed.
+    A PDF carries its fonts, an SVG has its texts as outlines: both look the same in any viewer and in print. Raises
+    OSError, and style.RenderError where no Graphviz is installed.
     """
     folder = default_folder(config, "cells") if config.out_dir is None else expanded(config.out_dir, "out_dir")
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,10 +182,47 @@ def save(figures: Figures, config: CellsConfig) -> list[Path]:
     for name, picture in figures.pictures.items():
         for file_format in config.file_formats:
             paths.append(folder / f"{name}.{file_format}")
-            replace_file(paths[-1], style.render(picture, file_format))
+            replace_file(paths[-1], style.render(picture, file_format, outlined=True))
     return paths
 
 
 def contents(paths: list[Path]) -> str:
     """The files written, as Markdown."""
     return "\n".join(["Written:", "", *(f"- `{path}`" for path in paths)])
+
+
+THUMBNAIL = 220  # pixels at most, of either side
+
+
+def gallery(figures: Figures, paths: list[Path], here: Path | None = None) -> str:
+    """The files written as HTML for a notebook in the folder `here`: links to them beside a thumbnail of each figure.
+
+    here: by default the working folder.
+    """
+    here = here or Path.cwd()
+    rows = []
+    for name, picture in figures.pictures.items():
+        own = [path for path in paths if path.stem == name]
+        links = [
+            f'<a href="{html.escape(_link(path, here))}" target="_blank">{html.escape(path.name)}</a>' for path in own
+        ]
+        rows.append(f"<tr><td>{_thumbnail(picture)}</td><td style='text-align: left'>{'<br>'.join(links)}</td></tr>")
+    folder = f"<p>In <code>{html.escape(str(paths[0].parent))}</code>:</p>"
+    return f"{folder}<table>{''.join(rows)}</table>"
+
+
+def _link(path: Path, here: Path) -> str:
+    """The path as seen from `here`, or whole where that is on another drive."""
+    try:
+        return Path(os.path.relpath(path, here)).as_posix()
+    except ValueError:
+        return path.absolute().as_uri()
+
+
+def _thumbnail(picture: graphviz.Digraph) -> str:
+    """A small picture as an HTML image that needs no file."""
+    small = PIL.Image.open(io.BytesIO(style.render(picture, "png"))).convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    content = io.BytesIO()
+    small.quantize(32).save(content, "png", optimize=True)
+    return f'<img src="data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}">'

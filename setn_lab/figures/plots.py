@@ -97,33 +97,52 @@ def plot_training(metrics: Records, key: str, label: str, unit: float = 1, ax: A
     return ax
 
 
-def plot_panel(panel: Panel, ax: Axes | None = None, top: float | None = None) -> Axes:
+def plot_panel(panel: Panel, ax: Axes | None = None) -> Axes:
     """Heat map of a part of an evaluator; NaN is blank.
 
-    The darkest shade is the largest value, whose number is written as all are, or `top`, for pictures that are compared
-    or change: then no numbers are written. Raises ValueError for values that its names do not fit.
+    The darkest shade is the largest value, and all numbers are written. Raises ValueError for values that its names do
+    not fit.
     """
-    shape = len(panel.rows), len(panel.columns)
-    if panel.values.size and panel.values.shape != shape:
-        raise ValueError(f"panel: values of shape {panel.values.shape} given; its names need the shape {shape}")
-    size = 0.5 * shape[1] + 1.6, 0.32 * shape[0] + 1.3
-    ax, values = axis(ax, size), panel.values
+    ax = _panel_axis(panel, ax)
+    values = panel.values
     if not np.isfinite(values).any():
         return message(ax, "no probabilities recorded yet")
     largest = max(float(np.nanmax(values)), np.finfo(float).tiny)
-    ax.imshow(values, cmap="Blues", vmin=0, vmax=top or largest, aspect="auto")
-    ax.set_xticks(range(len(panel.columns)), panel.columns, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(panel.rows)), panel.rows)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    for row, column in np.argwhere(np.isfinite(values)) if top is None else ():
+    _shade(panel, ax, "Blues", 0, largest)
+    for row, column in np.argwhere(np.isfinite(values)):
         value = values[row, column]
         dark = value > 0.715 * largest  # where white on this shade becomes easier to read than black
         text = panel.form.format(value)
         ax.text(column, row, text, ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    return ax
+
+
+def plot_ratios(panel: Panel, extent: float, ax: Axes | None = None) -> Axes:
+    """Heat map of logarithms of ratios around 0, which is white: orange is less, violet more, up to `extent`.
+
+    NaN is blank. Raises ValueError as `plot_panel` does.
+    """
+    ax = _panel_axis(panel, ax)
+    _shade(panel, ax, "PuOr", -extent, extent)
+    ax.set_facecolor("#E6E6E6")  # where there is no choice, which is not the same as an indifferent one
+    return ax
+
+
+def _panel_axis(panel: Panel, ax: Axes | None) -> Axes:
+    shape = len(panel.rows), len(panel.columns)
+    if panel.values.size and panel.values.shape != shape:
+        raise ValueError(f"panel: values of shape {panel.values.shape} given; its names need the shape {shape}")
+    return axis(ax, (0.5 * shape[1] + 1.6, 0.32 * shape[0] + 1.3))
+
+
+def _shade(panel: Panel, ax: Axes, colours: str, low: float, high: float) -> None:
+    ax.imshow(panel.values, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    ax.set_xticks(range(len(panel.columns)), panel.columns, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(panel.rows)), panel.rows)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
     ax.set(title=panel.title, xlabel=panel.columns_name, ylabel=panel.rows_name)
     ax.title.set_fontsize("medium")
-    return ax
 
 
 def plot_candidates(

@@ -7,7 +7,7 @@ from typing import Any
 
 from setn_lab.config import completed
 from setn_lab.inspection.reading import read_config, sentence
-from setn_lab.listing import State, state_of
+from setn_lab.inspection.runs import Row, row
 from setn_lab.runs import identity
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import epoch_line
@@ -25,23 +25,23 @@ def about(folder: Path) -> dict[str, str]:
     stored = read_config(folder)
     with sentence(folder):
         config = completed(SearchConfig, stored)
-        state = state_of(folder, "search")
+        found = row(folder)
         default = {field.name: field.default for field in fields(SearchConfig)}
         changed = [name for name in config if name not in (*MAIN, *ELSEWHERE) and config[name] != default.get(name)]
         return {
             "run": folder.name,
-            "state": state.text,
-            "result": _result(folder, state),
+            "state": found.state,
+            "result": _result(folder, found),
             "data set": _images(folder, config),
             "parameters": _assignments(config, MAIN),
             **({"changed from their defaults": _assignments(config, changed)} if changed else {}),
         }
 
 
-def _result(folder: Path, state: State) -> str:
+def _result(folder: Path, found: Row) -> str:
     """The best candidate so far, else the newest epoch."""
-    if state.best:
-        return f"best candidate: {state.best}" + (f" ({state.cost})" if state.cost else "")
+    if found.best:
+        return f"best candidate: {found.best}" + (f" ({found.cost})" if found.cost else "")
     metrics = read_journal(folder / "metrics.jsonl")
     return epoch_line(metrics[-1]) if metrics else "none yet"
 

@@ -5,6 +5,7 @@ again, texts above all, takes half a second, and a slider should move without wa
 """
 
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,9 +61,11 @@ class Picture:
 def evaluator_picture(history: History, cell_type: int) -> Picture:
     """The evaluator of one cell type: what there is to see of its distributions, and below their entropies.
 
-    `show(index)` sets it to the record 0 .. E-1; it begins with the last. Shades mean the same at all epochs.
+    Shades are ratios to an evaluator that has learned nothing, since its probabilities themselves show above all how
+    many choices there are. `show(index)` sets it to the record 0 .. E-1; it begins with the last. Shades mean the same
+    at all epochs.
     """
-    rows = history.everything.panels(cell_type)  # whose values are (E, rows, columns)
+    rows = relative_panels(history, cell_type)  # whose values are (E, rows, columns)
     width = 13.5 if max(map(len, rows)) > 1 else 9
     figure = Figure(figsize=(width, 3.7 + 2.75 * len(rows)), dpi=DPI, layout="constrained")
     heights = (*(1.25 - 0.25 * place for place in range(len(rows))), 0.75)
@@ -88,8 +91,29 @@ def evaluator_picture(history: History, cell_type: int) -> Picture:
     return Picture(figure, [*images, *marks], show)
 
 
+LEAST_RATIO = math.log2(1.25)  # the shades reach at least so far: what is all but uniform looks so
+
+
+def ratios(values: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The binary logarithm of values over what they are in an evaluator that has learned nothing; 0 / 0 is NaN.
+
+    A probability that has underflowed is as one of 2^-20 times the uniform one.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.maximum(np.log2(values / uniform), -20.0)
+
+
+def relative_panels(history: History, cell_type: int) -> list[list[Panel]]:
+    """What there is to see of one cell type as `ratios`, with values (E, rows, columns)."""
+    fresh = history.kit.evaluator(history.space).distributions().panels(cell_type)
+    return [
+        [panel._replace(values=ratios(panel.values, other.values)) for panel, other in zip(*row, strict=True)]
+        for row in zip(history.everything.panels(cell_type), fresh, strict=True)
+    ]
+
+
 def _heat_maps(part: SubFigure, panels: Sequence[Panel]) -> list[AxesImage]:
-    """Panels with values (E, rows, columns) beside one another, as the last record has them.
+    """Panels of ratios with values (E, rows, columns) beside one another, as the last record has them.
 
     Those that have the same names share their scale, and the names at the left.
     """
@@ -97,16 +121,22 @@ def _heat_maps(part: SubFigure, panels: Sequence[Panel]) -> list[AxesImage]:
     widths = [max(1, len(panel.columns) / 4) for panel in panels]
     axes = part.subplots(1, len(panels), width_ratios=widths, squeeze=False)[0].tolist()
     for ax, panel in zip(axes, panels, strict=True):
-        top = max(float(np.nanmax(scaled.values)) for scaled in (panels if alike else [panel]))
-        plots.plot_panel(panel._replace(values=panel.values[-1]), ax, top)
+        extent = max(float(np.nanmax(np.abs(scaled.values))) for scaled in (panels if alike else [panel]))
+        title = panel.title.removesuffix(" [%]") + ", over uniform"
+        plots.plot_ratios(panel._replace(values=panel.values[-1], title=title), max(extent, LEAST_RATIO), ax)
     if alike:
         for ax in axes[1:]:
             ax.set(yticklabels=[], ylabel="")
     for scaled in [axes] if alike else [[ax] for ax in axes]:
-        bar = part.colorbar(scaled[0].images[0], ax=scaled, pad=0.01)
+        bar = part.colorbar(scaled[0].images[0], ax=scaled, pad=0.01, format=lambda value, _: _factor(value))
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize="small", width=0.6, length=3)
     return [ax.images[0] for ax in axes]
+
+
+def _factor(logarithm: float) -> str:
+    """A ratio as a factor: ×4, or ÷4."""
+    return f"{'÷' if logarithm < 0 else '×'}{2 ** abs(logarithm):.2g}"
 
 
 def plot_entropies(

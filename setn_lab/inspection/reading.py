@@ -5,6 +5,7 @@ is a sentence to put where the picture would have been.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -27,7 +28,7 @@ from setn_lab.runs.place import found, root_folder, run_folder
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.protocol import Space
 
-JOURNALS = "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl", "genotype.json"
+JOURNALS = "metrics.jsonl", "evaluator.jsonl", "candidates.jsonl", "baseline.jsonl", "genotype.json"
 
 
 class InspectionError(ValueError):
@@ -67,6 +68,11 @@ class InspectConfig:
     def folder(self) -> Path:
         """The run folder to inspect. Raises InspectionError where none is given and none was made yet."""
         return newest_search() if self.run_dir is None else folder_of(self.run_dir)
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs: that of `run_dir`, or where runs lie."""
+        return root_folder() if self.run_dir is None else self.folder.absolute().parent
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,22 @@ def read_scores(folder: Path) -> pd.DataFrame:
     with sentence(path):
         loss, accuracy = (np.array([record[name] for record in records], dtype=float) for name in ("loss", "accuracy"))
     return pd.DataFrame({"loss": loss, "accuracy [%]": 100 * accuracy})
+
+
+def read_scored(folder: Path, journal: str) -> list[dict[str, Any]]:
+    """The records of "candidates" or of uniform ones, "baseline", with what was scored; none where nothing was.
+
+    Raises InspectionError for a record that lacks something.
+    """
+    read_config(folder)
+    path = folder / f"{journal}.jsonl"
+    with sentence(path):
+        records = read_journal(path)
+        for record in records:
+            record["loss"] = math.nan if record["loss"] is None else float(record["loss"])
+            record["log_probability"] = float(record["log_probability"])
+            _count(record["images"])
+    return records
 
 
 def read_candidates(folder: Path) -> Scored:

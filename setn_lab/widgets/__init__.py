@@ -8,13 +8,17 @@ with needs("notebooks", "setn_lab.widgets"):
     from setn_lab.widgets.comparison import ComparisonInspector
     from setn_lab.widgets.evaluator import EvaluatorInspector
     from setn_lab.widgets.inspector import show
+    from setn_lab.widgets.questions import QuestionsInspector
+    from setn_lab.widgets.runs import RunsInspector
     from setn_lab.widgets.sampling import SamplingInspector
 
 __all__ = [
     "CandidatesInspector",
     "ComparisonInspector",
     "EvaluatorInspector",
+    "QuestionsInspector",
     "RunInspector",
+    "RunsInspector",
     "SamplingInspector",
     "show",
 ]

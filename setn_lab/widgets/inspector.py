@@ -147,11 +147,10 @@ def show(inspector_class: type[Inspector], config: InspectConfig) -> None:
 
 @lru_cache(maxsize=64)
 def svg(kit: Kit, genotype: Any, caption: str, beside: Any = None) -> str:
-    """A drawing of the cells that fits half a page, as HTML; DOT text where no Graphviz is installed."""
+    """A drawing of the cells, as HTML; DOT text where no Graphviz is installed."""
     graph = kit.draw(genotype, caption, beside)
-    graph.attr(size="6.6,8")
     try:
-        picture = style.render(graph, "svg").decode()
+        picture = style.on_screen(graph)
     except style.RenderError as error:
         return f"<p>{html.escape(str(error))}</p><pre>{html.escape(graph.source)}</pre>"
     return picture[picture.index("<svg") :]

@@ -1,6 +1,8 @@
 """Pictures of cells: what is in the graph and in the rendered file, and what happens where no Graphviz is."""
 
+import html
 import itertools
+import os
 import random
 import re
 import shlex
@@ -8,10 +10,13 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+import zlib
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import graphviz
+import numpy as np
 import pytest
 import torch
 
@@ -61,7 +66,7 @@ def graph_of(source):
     """(labels of the boxes, edges, attributes of the edges) of a DOT text, as Graphviz itself reads it."""
     pygraphviz = pytest.importorskip("pygraphviz")
     with pygraphviz.AGraph(string=source) as graph:
-        boxes = {str(node): node.attr["label"] for node in graph.nodes()}
+        boxes = {str(node): html.unescape(re.sub("</?[BI]>", "", node.attr["label"])) for node in graph.nodes()}
         edges = [
             (str(tail), str(head), dict(graph.get_edge(tail, head, key).attr))
             for tail, head, key in graph.edges(keys=True)
@@ -103,7 +108,7 @@ def test_families_have_different_colours():
 def test_the_graph_is_the_genotype(name):
     genotype = EXAMPLES[name]
     boxes, edges = graph_of(draw(genotype).source)
-    visible = [(tail, head, attributes) for tail, head, attributes in edges if attributes.get("style") != "invis"]
+    visible = edges
     for cell_name, cell, concat in genotype.cells:
         prefix = f"{cell_name}_"
         mine = {box: text for box, text in boxes.items() if box.startswith(prefix)}
@@ -158,15 +163,16 @@ def test_the_svg_holds_every_operation(name):
 def check_boxes(digraph):
     """Boxes neither overlap nor leave the picture; returns (x, y, width, height) of each, as Graphviz lays them out."""
     pygraphviz = pytest.importorskip("pygraphviz")
+    program = "nop2" if digraph.engine == "neato" else "dot"
     with pygraphviz.AGraph(string=digraph.source) as graph:
-        lines = [line.split() for line in graph.draw(format="plain", prog="dot").decode().splitlines()]
+        lines = [line.split() for line in graph.draw(format="plain", prog=program).decode().splitlines()]
     (width, height) = next((float(w), float(h)) for kind, _, w, h in lines if kind == "graph")
     boxes = {line[1]: [float(number) for number in line[2:6]] for line in lines if line[0] == "node"}
     rest = dict(boxes)
     for box, (x, y, w, h) in boxes.items():
         del rest[box]
-        assert w / 2 <= x <= width - w / 2
-        assert h / 2 <= y <= height - h / 2
+        assert w / 2 - 1e-3 <= x <= width - w / 2 + 1e-3
+        assert h / 2 - 1e-3 <= y <= height - h / 2 + 1e-3
         for other, (x2, y2, w2, h2) in rest.items():
             assert abs(x - x2) >= (w + w2) / 2 or abs(y - y2) >= (h + h2) / 2, (box, other)
     return boxes
@@ -176,10 +182,163 @@ def check_boxes(digraph):
 def test_boxes_neither_overlap_nor_leave_the_picture(name):
     boxes = check_boxes(draw(EXAMPLES[name], name))
     for cell in ("normal", "reduce"):
-        assert boxes[f"{cell}_0"][0] < boxes[f"{cell}_1"][0]  # c_{k-2} is on the left
-    assert max(x for box, (x, *_) in boxes.items() if box.startswith("normal")) < min(
-        x for box, (x, *_) in boxes.items() if box.startswith("reduce")
+        above, below = boxes[f"{cell}_0"], boxes[f"{cell}_1"]
+        assert above[0] == below[0]
+        assert above[1] > below[1]  # c_{k-2} is above
+        row = [boxes[f"{cell}_{state}"][0] for state in range(2, 2 + len(EXAMPLES[name].normal))]
+        assert [above[0], *row, boxes[f"{cell}_output"][0]] == sorted([above[0], *row, boxes[f"{cell}_output"][0]])
+    assert min(y for box, (_, y, *_) in boxes.items() if box.startswith("normal")) > max(
+        y for box, (_, y, *_) in boxes.items() if box.startswith("reduce")
     )
+
+
+# As a figure of a paper
+
+PAGES = [(layout, width) for layout in ("LR", "TB") for width in (3.3, 5.5)]
+PUBLISHED = ZOO["SETN"].genotype
+
+
+def pages(layout, width):
+    """All drawings of SETN's cells, and their difference from GDAS', on such a sheet."""
+    alone = [draw(PUBLISHED, layout=layout, width=width, only=cell) for cell in ("normal", "reduce")]
+    changed = difference(ZOO["GDAS"].genotype, PUBLISHED, ("GDAS", "SETN"), layout, width)
+    return [draw(PUBLISHED, "A caption", layout=layout, width=width), *alone, changed]
+
+
+@pytest.mark.parametrize(("layout", "width"), PAGES)
+def test_a_drawing_is_as_wide_as_asked_for_and_its_least_text_has_six_points(layout, width):
+    for drawing in pages(layout, width):
+        svg = ElementTree.fromstring(render(drawing))
+        assert float(svg.get("width").removesuffix("pt")) == pytest.approx(72 * width, abs=1)
+        assert svg.get("viewBox").split()[2] == f"{float(svg.get('width').removesuffix('pt')):.2f}"  # nothing is scaled
+        sizes = [float(one.get("font-size")) for one in svg.iter() if one.tag.endswith("}text")]
+        assert min(sizes) >= 6
+        pdf = read_pdf(render(drawing, "pdf"))
+        assert min(pdf.sizes) >= 6 - 1e-3
+        assert len(pdf.sizes) > 8
+        assert pdf.fonts == pdf.embedded > 0
+        assert pdf.width == pytest.approx(72 * width, abs=1)
+
+
+class Pdf(NamedTuple):
+    """sizes: of texts in points. fonts: how many there are, and how many of them the file carries."""
+
+    sizes: list[float]
+    fonts: int
+    embedded: int
+    width: float
+
+
+def read_pdf(content):
+    streams = [
+        zlib.decompress(part)
+        for part in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.S)
+        if part[:1] == b"x"
+    ]
+    drawn = next(stream for stream in streams if b" Tf" in stream)
+    sizes = [float(size) for size in re.findall(rb"([\d.]+) 0 -?[\d.]+ -[\d.]+ -?[\d.]+ -?[\d.]+ Tm", drawn)]
+    everything = content + b"".join(streams)
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", everything)
+    fonts = len(re.findall(rb"/Type */FontDescriptor", everything))
+    return Pdf(sizes, fonts, len(re.findall(rb"/FontFile[23]?", everything)), float(box[1]))
+
+
+def box_of(element):
+    """Left, right, top and bottom of a text of an SVG, of the letters of Helvetica themselves."""
+    size, left, base = (float(element.get(name)) for name in ("font-size", "x", "y"))
+    width = 0.5 * size * len(element.text)
+    if element.get("text-anchor") == "middle":
+        left -= width / 2
+    return left, left + width, base - 0.65 * size, base
+
+
+@pytest.mark.parametrize(("layout", "width"), PAGES)
+def test_no_line_runs_through_the_name_of_another(layout, width):
+    for drawing in pages(layout, width):
+        svg = ElementTree.fromstring(render(drawing))
+        names = [one for one in svg.iter() if one.tag.endswith("}text") and re.search("conv|pool|skip", one.text or "")]
+        curves = [one.get("d") for one in svg.iter() if one.tag.endswith("}path") and one.get("fill") == "none"]
+        assert len(names) >= 8
+        for name in names:
+            left, right, top, bottom = box_of(name)
+            for curve in curves:
+                points = curve_points(curve)
+                inside = (points[:, 0] > left) & (points[:, 0] < right) & (points[:, 1] > top) & (points[:, 1] < bottom)
+                assert not inside.any(), (name.text, layout, width)
+
+
+def curve_points(path):
+    """Points of an SVG's cubic curves."""
+    numbers = np.array(re.findall(r"-?[\d.]+", path), dtype=float).reshape(-1, 2)
+    t = np.linspace(0, 1, 60)[:, None]
+    parts = [numbers[start : start + 4] for start in range(0, len(numbers) - 3, 3)]
+    return np.concatenate(
+        [(1 - t) ** 3 * a + 3 * t * (1 - t) ** 2 * b + 3 * t**2 * (1 - t) * c + t**3 * d for a, b, c, d in parts]
+    )
+
+
+@pytest.mark.parametrize("layout", ["LR", "TB"])
+def test_a_line_goes_through_its_name_without_an_elbow(layout):
+    """Both halves lie on one cubic curve, so at the name they have the directions of neighbouring points."""
+    _, edges = graph_of(draw(PUBLISHED, layout=layout, width=5.5).source)
+    first = {head: attributes["pos"] for tail, head, attributes in edges if head.count("_") == 2}
+    second = {tail: attributes["pos"] for tail, head, attributes in edges if tail.count("_") == 2}
+    assert len(first) == 16
+    for name, before in first.items():
+        start = np.array([part.split(",") for part in before.split()], dtype=float)
+        end = np.array([part.split(",") for part in second[name].split()[1:]], dtype=float)
+        arriving, leaving, between = start[-1] - start[-2], end[1] - end[0], end[0] - start[-1]
+        for one, other in ((arriving, between), (between, leaving)):
+            cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+            assert cosine > 0.6, name  # a bow that its name covers, and no more
+
+
+def test_filters_of_different_sizes_are_told_apart_without_colour():
+    widths = {operation: (look(operation).style, look(operation).width) for operation in OPERATIONS}
+    for small, large in (
+        ("sep_conv_3x3", "sep_conv_5x5"),
+        ("dil_conv_3x3", "dil_conv_5x5"),
+        ("sep_conv_5x5", "sep_conv_7x7"),
+    ):
+        assert widths[large][1] >= 1.4 * widths[small][1]
+    _, edges = graph_of(draw(PUBLISHED).source)
+    boxes, _ = graph_of(draw(PUBLISHED).source)
+    for tail, head, attributes in edges:
+        for end in (tail, head):
+            if end.count("_") == 2:
+                name = next(one for one in OPERATIONS if label(one) == boxes[end])
+                assert float(attributes["penwidth"]) == widths[name][1]
+
+
+def test_an_svg_for_files_has_outlines_in_place_of_texts():
+    content = render(draw(PUBLISHED, width=3.3), "svg", outlined=True)
+    svg = ElementTree.fromstring(content)
+    assert not texts(content)
+    assert "font-family" not in content.decode()
+    assert float(svg.get("width").removesuffix("pt")) == pytest.approx(72 * 3.3, abs=1)
+    assert sum(one.tag.endswith("}use") for one in svg.iter()) > 100  # a glyph each
+
+
+def test_a_sheet_that_cannot_be_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"layout: 'RL'.*LR, TB"):
+        draw(PUBLISHED, layout="RL")
+    with pytest.raises(ValueError, match=r"width: 1 .*at least 2"):
+        draw(PUBLISHED, width=1)
+    with pytest.raises(ValueError, match=r"only: 'end'.*normal, reduce"):
+        draw(PUBLISHED, only="end")
+
+
+def test_drawing_writes_nothing_of_fontconfigs(tmp_path):
+    pytest.importorskip("pygraphviz")
+    (tmp_path / "fonts.conf").write_text("<fontconfig><nonsense/></fontconfig>", encoding="utf-8")
+    code = (
+        "from setn_lab.figures.style import sheet, render\n"
+        "graph = sheet('a'); graph.node('b'); print(len(render(graph, 'png')))"
+    )
+    surroundings = {**os.environ, "FONTCONFIG_FILE": str(tmp_path / "fonts.conf"), "PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=surroundings)
+    assert int(done.stdout) > 100
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -236,12 +395,13 @@ def test_two_equal_edges_are_drawn_twice():
 
 def test_a_notebook_shows_it_no_wider_than_a_cell():
     wide = draw(ZOO["SETN"].genotype)
-    alone, shown = (
-        float(ElementTree.fromstring(svg).get("width").removesuffix("pt"))
-        for svg in (render(wide), show(wide)._repr_svg_())
-    )
-    assert alone > 721  # points: ten inches, rounded up
-    assert shown <= 721
+    for drawing in (wide, draw_network(ZOO["SETN"].genotype, 36, 6), draw(ZOO["SETN"].genotype, width=12)):
+        alone, shown = (
+            float(ElementTree.fromstring(svg).get("width").removesuffix("pt"))
+            for svg in (render(drawing), show(drawing)._repr_svg_())
+        )
+        assert shown <= 720  # points: ten inches
+        assert shown > alone or drawing is not wide  # print is small on a screen
 
 
 # Differences
@@ -316,9 +476,11 @@ def drawn_as(attributes):
 def read_difference(source):
     """What `slow_difference` returns, read from the drawing; every mark must be told by sign, line and colour alike."""
     boxes, edges = graph_of(source)
-    edges = [edge for edge in edges if edge[2].get("style") != "invis"]
-    onward = {tail: (head, attributes) for tail, head, attributes in edges if tail.count("_") == 2}
-    found = {head: [] for _, head, _ in edges if head.count("_") == 1}
+    onward = {tail: (head, attributes) for tail, head, attributes in edges if tail.count("_") == 3}
+    found = {
+        side: {box.partition("_")[2]: [] for box in boxes if re.fullmatch(rf"{side}_[a-z]+_([2-9]|output)", box)}
+        for side in ("old", "new")
+    }
     for tail, head, attributes in edges:
         if tail in onward:
             continue
@@ -329,8 +491,21 @@ def read_difference(source):
         mark = SIGNS.get(text[:2], "kept")
         assert drawn_as(attributes) == LOOKS[mark]
         assert attributes["color"] in ({MARKS[mark][1]["color"]} if text != "concat" else {"#A0A0A0"})
-        found[target].append((mark, text.removeprefix("− ").removeprefix("+ "), int(tail.split("_")[1])))
-    return {target: sorted(lines) for target, lines in found.items()}
+        side, cell, place = target.split("_")
+        assert mark == "kept" or side == {"removed": "old", "added": "new"}[mark]
+        line = (mark, text.removeprefix("− ").removeprefix("+ "), int(tail.split("_")[2]))
+        found[side][f"{cell}_{place}"].append(line)
+    kept = {
+        side: {box: sorted(one for one in lines if one[0] == "kept") for box, lines in own.items()}
+        for side, own in found.items()
+    }
+    for box in kept["old"].keys() & kept["new"].keys():  # both sides show what both have
+        assert kept["old"][box] == kept["new"][box]
+    boxes_of_both = found["old"].keys() | found["new"].keys()
+    return {
+        box: sorted(found["new"].get(box, []) + [one for one in found["old"].get(box, []) if one[0] != "kept"])
+        for box in boxes_of_both
+    }
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -359,7 +534,7 @@ def test_a_difference_counts_what_it_marks(name):
     for target, lines in slow_difference(old, new).items():
         for mark, _, _ in lines:
             counts[mark, target.endswith("output")] += 1
-    written = [text for text in texts(render(difference(old, new, ("A", "B")))) if "A" in text or " B" in text]
+    written = [text for text in texts(render(difference(old, new, ("A", "B")))) if re.search("only in|same", text)]
     if old == new:
         assert written == ["A and B are the same architecture: nothing changed"]
         return
@@ -372,12 +547,15 @@ def test_a_difference_counts_what_it_marks(name):
 def test_nodes_that_only_one_has_are_marked():
     three, five = random_genotype(1, 3), random_genotype(2, 5)
     pygraphviz = pytest.importorskip("pygraphviz")
-    for old, new, sign, style in ((three, five, "+ ", "bold"), (five, three, "− ", "dashed")):
-        with pygraphviz.AGraph(string=difference(old, new).source) as graph:
+    for old, new, side, sign, style in ((three, five, "new", "+ ", "bold"), (five, three, "old", "− ", "dashed")):
+        with pygraphviz.AGraph(string=difference(old, new, width=9).source) as graph:
             for cell in ("normal", "reduce"):
-                boxes = [graph.get_node(f"{cell}_{state}") for state in range(2, 7)]
+                boxes = [graph.get_node(f"{side}_{cell}_{state}") for state in range(2, 7)]
                 assert [box.attr["label"] for box in boxes] == ["0", "1", "2", f"{sign}3", f"{sign}4"]
                 assert [drawn_as(box.attr) for box in boxes] == ["solid"] * 3 + [style] * 2
+                other = {"new": "old", "old": "new"}[side]
+                assert not graph.has_node(f"{other}_{cell}_5")
+                assert graph.get_node(f"{other}_{cell}_4").attr["label"] == "2"
 
 
 def test_marks_are_colours_that_the_colour_blind_tell_apart():
@@ -512,8 +690,9 @@ def dot(tmp_path_factory):
     folder = tmp_path_factory.mktemp("graphviz")
     code = (
         "import sys; import pygraphviz; format = next(a for a in sys.argv[1:] if a.startswith('-T'))[2:]; "
+        "program = 'nop2' if '-n2' in sys.argv else 'dot'; "
         "graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode()); "
-        "sys.stdout.buffer.write(graph.draw(format=format, prog='dot'))"
+        "sys.stdout.buffer.write(graph.draw(format=format, prog=program))"
     )
     (folder / "dot").write_text(f'#!/bin/sh\nexec {sys.executable} -c {shlex.quote(code)} "$@"\n', encoding="utf-8")
     (folder / "dot").chmod(0o755)

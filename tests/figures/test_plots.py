@@ -179,12 +179,14 @@ def test_mixing_weights_are_written_in_their_cells(operations):
     assert ax.get_title() == "normal cell"
 
 
-def test_a_given_top_sets_the_shades_and_leaves_out_the_numbers():
+def test_ratios_are_shaded_around_none():
     _, inputs, triangles = panels()
     for panel in (*inputs, *triangles):
-        ax = plots.plot_panel(panel, top=250.0)
-        np.testing.assert_array_equal(shown(ax), panel.values)
-        assert ax.images[0].get_clim() == (0, 250)
+        logarithms = panel._replace(values=np.log2(panel.values / 20))
+        ax = plots.plot_ratios(logarithms, 3.0)
+        np.testing.assert_array_equal(shown(ax), logarithms.values)
+        assert ax.images[0].get_clim() == (-3, 3)
+        assert min(ax.images[0].cmap(0.5)[:3]) > 0.95  # uniform is white
         assert not ax.texts
 
 

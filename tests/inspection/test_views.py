@@ -82,12 +82,21 @@ def slow_shades(history, index, kind):
     return [inputs_1, inputs_2, mixing, *triangles]
 
 
+def over_uniform(space, expected):
+    """The logarithms of what `slow_shades` returns over the same of uniform distributions."""
+    flat = history_of(space, 1)
+    for name in "fgh":
+        values = getattr(flat.everything, name)
+        values[...] = (values > 0) / (values > 0).sum(-1, keepdims=True)
+    return [np.log2(own / uniform) for own, uniform in zip(expected, slow_shades(flat, 0, 0), strict=True)]
+
+
 def check_shades(picture, expected):
     found = shades(picture)
     words = ["$f$", "$g$", "mixing", *(f"$h$ of node {node}" for node in range(len(expected) - 3))]
     for word, (title, values), wanted in zip(words, found.items(), expected, strict=True):
         assert title.startswith(word)
-        np.testing.assert_allclose(values, wanted, rtol=1e-6, equal_nan=True)
+        np.testing.assert_allclose(values, wanted, rtol=1e-6, atol=1e-12, equal_nan=True)
 
 
 # The evaluator
@@ -95,8 +104,8 @@ def check_shades(picture, expected):
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_every_epoch_is_that_of_the_journal_on_shades_of_the_whole_history(history, drawn, kind):
-    expected = [slow_shades(history, index, kind) for index in range(EPOCHS)]
-    tops = [max(np.nanmax(one[place]) for one in expected) for place in range(len(expected[0]))]
+    expected = [over_uniform(history.space, slow_shades(history, index, kind)) for index in range(EPOCHS)]
+    tops = [max(np.nanmax(np.abs(one[place])) for one in expected) for place in range(len(expected[0]))]
     tops[3:] = [max(tops[3:])] * len(tops[3:])  # the triangles have one scale
     picture = drawn[kind]
     for index in (3, 0, EPOCHS - 1, 1):
@@ -104,9 +113,20 @@ def test_every_epoch_is_that_of_the_journal_on_shades_of_the_whole_history(histo
         check_shades(picture, expected[index])
         axes = [ax for ax in titled(picture.figure).values() if ax.images]
         for ax, top in zip(axes, tops, strict=True):
-            np.testing.assert_allclose(ax.images[0].get_clim(), (0, top))
+            np.testing.assert_allclose(ax.images[0].get_clim(), (-top, top))
         marks = [ax.lines[-1] for title, ax in titled(picture.figure).items() if title.startswith("entropy")]
         assert [list(mark.get_xdata()) for mark in marks] == [[history.epochs[index]] * 2] * 3
+
+
+def test_an_evaluator_that_has_learned_nothing_is_white():
+    flat = history_of(SearchSpace(SMALL, 2), 2)
+    for name in "fgh":
+        values = getattr(flat.everything, name)
+        values[...] = (values > 0) / (values > 0).sum(-1, keepdims=True)
+    for panel in (panel for row in pictures.relative_panels(flat, 0) for panel in row):
+        np.testing.assert_allclose(panel.values[np.isfinite(panel.values)], 0, atol=1e-12)
+    picture = pictures.evaluator_picture(flat, 0)
+    assert min(ax.images[0].get_clim()[1] for ax in titled(picture.figure).values() if ax.images) > 0.1
 
 
 def test_an_epoch_is_what_a_picture_of_the_history_until_then_ends_with(history, drawn):
@@ -171,7 +191,7 @@ def test_one_epoch(nodes):
     before = picture.png()
     picture.show(0)
     assert picture.png() == before
-    check_shades(picture, slow_shades(history, 0, 1))
+    check_shades(picture, over_uniform(space, slow_shades(history, 0, 1)))
     for title, ax in titled(picture.figure).items():
         if title.startswith("entropy"):
             assert [line.get_marker() for line in ax.lines[:-1]] == ["o"] * nodes  # a line of no length is not seen

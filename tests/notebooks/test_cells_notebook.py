@@ -1,6 +1,9 @@
 """The cells notebook: bad parameters, what it calls, then through papermill as a user runs it."""
 
+import base64
 import dataclasses
+import html
+import io
 import json
 import os
 import re
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from parameters import check_refusal
+from PIL import Image
 from references import cost_by_hand
 
 from setn_lab.config import ConfigError
@@ -116,14 +120,14 @@ def test_a_genotype_comes_from_anywhere(tmp_path):
 def test_the_second_genotype_is_the_old_one():
     figures = genotype.figures(CellsConfig(genotype="SETN", compare="GDAS", **SMALL))
     for words in ("− only in GDAS", "− dil conv 5x5", "+ only in SETN", "+ 1x3 & 3x1 conv"):  # each has one of these
-        assert words in figures.difference.source
+        assert words in html.unescape(figures.difference.source)
 
 
 def test_files_are_written_in_the_formats_asked_for_alone(tmp_path):
     config = CellsConfig(formats="pdf, svg,pdf", out_dir=str(tmp_path / "new" / "folder"), **SMALL)
     paths = genotype.save(genotype.figures(config), config)
     assert [path.name for path in paths] == [
-        f"SETN-{what}.{kind}" for what in ("cells", "network") for kind in ("pdf", "svg")
+        f"SETN-{what}.{kind}" for what in ("cells", "normal", "reduction", "network") for kind in ("pdf", "svg")
     ]
     assert sorted(paths) == sorted((tmp_path / "new" / "folder").iterdir())
     before = [path.read_bytes() for path in paths]
@@ -158,7 +162,7 @@ def test_papermill_draws_and_writes_the_figures(tmp_path):
     command = [sys.executable, "-m", "papermill", str(NOTEBOOK), str(output), *arguments, "--no-progress-bar"]
     done = subprocess.run(command, capture_output=True, text=True, env=surroundings, timeout=200)
     assert done.returncode == 0, done.stderr
-    figures = [f"SETN-{what}" for what in ("cells", "network", "against-GDAS")]
+    figures = [f"SETN-{what}" for what in ("cells", "normal", "reduction", "network", "against-GDAS")]
     assert {path.name for path in folder.iterdir()} == {
         f"{name}.{kind}" for name in figures for kind in ("svg", "pdf", "png")
     }
@@ -169,4 +173,12 @@ def test_papermill_draws_and_writes_the_figures(tmp_path):
     ]
     assert not [one for one in outputs if one["output_type"] in ("error", "stream")]
     shown = [kind for one in outputs for kind in one.get("data", {}) if kind != "text/plain"]
-    assert shown == ["text/markdown", *["image/svg+xml"] * 3, "text/markdown"]
+    assert shown == ["text/markdown", *["image/svg+xml"] * 3, "text/html"]
+    page = "".join(outputs[-1]["data"]["text/html"])
+    links = re.findall(r'href="([^"]+)"', page)
+    assert sorted(Path(link).name for link in links) == sorted(path.name for path in folder.iterdir())
+    assert {(Path.cwd() / link).resolve() for link in links} == {path.resolve() for path in folder.iterdir()}
+    thumbnails = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(thumbnails) == len(figures)
+    for thumbnail in thumbnails:
+        assert 50 < max(Image.open(io.BytesIO(base64.b64decode(thumbnail))).size) <= 220

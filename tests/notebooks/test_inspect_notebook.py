@@ -51,7 +51,7 @@ def test_papermill_leaves_static_figures(tmp_path):
     out = execute(tmp_path, run_dir=run, compare=other)
     shown = [one for cell in outputs(out) for one in cell]
     pictures = [base64.b64decode("".join(one["image/png"])) for one in shown if "image/png" in one]
-    assert len(pictures) == 5  # both cells, the candidates, the samples, the runs
+    assert len(pictures) == 8  # both cells, the candidates, three questions, the samples, the runs
     for picture in pictures:
         assert min(Image.open(io.BytesIO(picture)).size) > 300
     assert sum("image/svg+xml" in one for one in shown) == 2  # the winner, the most likely cell
@@ -67,5 +67,5 @@ def test_a_run_without_candidates_says_so_in_place(tmp_path):
     out = execute(tmp_path, run_dir=write_run(tmp_path / "run", 1, 0), interactive=True)
     cells = ["".join("".join(one.get("text/html", "")) for one in cell) for cell in outputs(out)]
     assert (
-        sum("No candidate has been scored yet" in text for text in cells) == 2
-    )  # in its own place, and beside the runs
+        sum("No candidate has been scored yet" in text for text in cells) == 3
+    )  # in its own place, as a question, and beside the runs

@@ -57,18 +57,22 @@ def seen(image, figure, ax, x, y):
 
 
 def check_shades(inspector, records, index, kind):
-    """Each choice has the shade of its probability, on a scale that ends with the largest of all epochs."""
+    """Each choice has the shade of its probability over uniform, on a scale up to the farthest of all epochs."""
     image, figure = read_png(inspector.image.value), inspector.pictures[kind].figure
     titled = {ax.get_title(): ax for ax in figure.axes}
     for name in "fgh":
         every = np.array([record[name][kind] for record in records])
+        choices = (every > 0).sum(-1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            every = np.log2(every * choices)
+        farthest = np.abs(every[np.isfinite(every)]).max()
         for node, p in enumerate(every[index]):
             word = f"$h$ of node {node}" if name == "h" else f"${name}$"
             (ax,) = (ax for title, ax in titled.items() if title.startswith(word))
             places = [(r2, r1) for r1 in range(6) for r2 in range(r1 + 1)]  # Eq. 8
             for number in range(len(p) if name == "h" else node + 2):
                 x, y = places[number] if name == "h" else (number, node)
-                shade = np.multiply(255, matplotlib.colormaps["Blues"](p[number] / every.max())[:3])
+                shade = np.multiply(255, matplotlib.colormaps["PuOr"]((p[number] / farthest + 1) / 2)[:3])
                 assert seen(image, figure, ax, x, y) == pytest.approx(shade.tolist(), abs=3)  # an image has 256 levels
 
 

@@ -136,13 +136,13 @@ def difference(
     operations: Counter[str] = Counter()
     concatenations: Counter[str] = Counter()
     rows = []
-    for (name, *old_cell), (_, *new_cell) in zip(old.cells, new.cells, strict=True):
-        lines, ends = compare(*old_cell, *new_cell)
+    for (name, before, before_concat), (_, after, after_concat) in zip(old.cells, new.cells, strict=True):
+        lines, ends = compare(before, before_concat, after, after_concat)
         operations.update(line.mark for line in lines)
         concatenations.update(line.mark for line in ends)
-        sides = (("old", "removed", old_cell, new_cell), ("new", "added", new_cell, old_cell))
+        sides = (("old", "removed", before, after), ("new", "added", after, before))
         row = []
-        for (side, mark, (cell, _), (other, _)), caption in zip(sides, captions, strict=True):
+        for (side, mark, cell, other), caption in zip(sides, captions, strict=True):
             own = [line for line in (*lines, *ends) if line.mark in ("kept", mark)]
             row.append(_marked(f"{side}_{name}", f"{caption}: {TITLES[name]}", len(cell), len(other), mark, own))
         rows.append(row)

@@ -138,7 +138,7 @@ def on_screen(digraph: graphviz.Digraph) -> str:
     """The drawing as SVG for a screen, whose texts can be marked and copied: a fixed one larger than in print."""
     root, rest = re.split(r"(?<=<svg )", render(digraph).decode(), maxsplit=1)
     scale = ENLARGED if digraph.engine == FIXED else 1.0
-    sizes = [float(re.search(rf'{name}="([\d.]+)pt"', rest)[1]) for name in ("width", "height")]
+    sizes = [float(re.findall(rf'{name}="([\d.]+)pt"', rest)[0]) for name in ("width", "height")]
     scale = min(scale, WIDEST / sizes[0])
     for name, size in zip(("width", "height"), sizes, strict=True):
         rest = re.sub(rf'{name}="[\d.]+pt"', f'{name}="{scale * size:.0f}pt"', rest, count=1)

@@ -174,7 +174,7 @@ def cost_table(
         parts, sites = layout(space, channels, repeats, image_channels, image_size, num_classes, norm)
         fixed = 0.0
         for module, shape in parts:
-            key = f"{module}", *shape  # cells of a stage are alike
+            key: tuple[str | int, ...] = (f"{module}", *shape)  # cells of a stage are alike
             if key not in prices:
                 prices[key] = price(module, shape)
             fixed += prices[key]

@@ -108,7 +108,7 @@ def figure(front: Front) -> Figure:
 def table(front: Front) -> str:
     """Who is on a front, from the lowest loss on, as Markdown; a cost in bold is one on whose front it is."""
     on = {metric: front.on(metric) for metric in front.costs}
-    members = np.flatnonzero(np.any(list(on.values()), axis=0)) if front.genotypes else []
+    members: list[int] = np.flatnonzero(np.any(list(on.values()), axis=0)).tolist() if front.genotypes else []
     rows = []
     for place in sorted(members, key=lambda place: front.loss[place]):
         cells = [f"{values[place]:.4g}" for values in front.costs.values()]

@@ -102,7 +102,7 @@ def test_examples_import_what_there_is(text):
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docs/*.md")), ids=lambda path: path.name)
 def test_what_a_page_calls_a_module_or_a_name_is_one(path):
-    for dotted in re.findall(r"`(setn_lab(?:\.\w+)+)`", path.read_text(encoding="utf-8")):
+    for dotted in re.findall(r"`(setn_lab(?:\.(?!json)\w+)+)`", path.read_text(encoding="utf-8")):
         module, _, name = dotted.rpartition(".")
         try:
             importlib.import_module(dotted)

@@ -1,6 +1,7 @@
 """What is not beaten in two things at once: the Pareto front, and its figure."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     A point dominates another where it is nowhere more and somewhere less. Of equal points all are on the front; a point
     with a value that is not finite is not.
     """
-    finite = np.isfinite(values).all(axis=1)
+    finite: NDArray[np.bool_] = np.array(np.isfinite(values).all(axis=1))
     found = finite.copy()
     points = values[finite]
     for place, point in zip(np.flatnonzero(finite), points, strict=True):
@@ -45,7 +46,7 @@ def plot_front(
             text = f"{name}: n = {own.sum()}"
             ax.plot(costs[own], loss[own], "o", color=colour, markersize=3, markeredgewidth=0, alpha=0.6, label=text)
     text = f"front: n = {len(front)}"
-    ring = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.9}
+    ring: dict[str, Any] = {"markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.9}
     ax.plot(costs[front], loss[front], "o-", color="black", linewidth=0.9, drawstyle="steps-post", label=text, **ring)
     if cap is not None:
         ax.axvline(cap, color="#595959", linewidth=1, linestyle="--", label="cap")

@@ -16,7 +16,7 @@ def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     A point dominates another where it is nowhere more and somewhere less. Of equal points all are on the front; a point
     with a value that is not finite is not.
     """
-    finite = np.all(np.isfinite(values), axis=1)
+    finite: NDArray[np.bool_] = np.array(np.isfinite(values).all(axis=1))
     found = finite.copy()
     points = values[finite]
     for place, point in zip(np.flatnonzero(finite), points, strict=True):

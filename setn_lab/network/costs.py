@@ -200,8 +200,8 @@ def _pricing(metric: Metric, device: torch.device, batch_size: int) -> Callable[
 
 def _multiply_adds(module: nn.Module, shape: tuple[int, ...]) -> float:
     with FlopCounterMode(display=False) as counter:
-        module(torch.empty(1, *shape))
-    return counter.get_total_flops() // 2  # torch counts a multiply-add as two operations
+        module(torch.empty(2, *shape))  # of two images: a batch norm refuses a single value for a channel
+    return counter.get_total_flops() // 2 // 2  # torch counts a multiply-add as two operations
 
 
 def _latency(module: nn.Module, shape: tuple[int, ...], device: torch.device) -> float:

@@ -37,7 +37,6 @@ def cheap(monkeypatch):
         return [(number / 7, number / 1009) for number in numbers]
 
     monkeypatch.setattr(module, "evaluate", evaluate)
-    monkeypatch.setattr(module, "leaders", lambda search, complete: [])
 
 
 def search_of(config):
@@ -164,7 +163,6 @@ def test_the_report_says_what_was_saved(tmp_path, monkeypatch):
     page = report.write(run.folder, tmp_path / "page").read_text(encoding="utf-8")
     assert "6 epochs were trained, in place of 6" in page
     assert "## Finalists" in page
-    run.folder.joinpath("leaders.json").unlink()
     monkeypatch.setattr("setn_lab.search.verdict.NEAR_CHANCE", -100.0)
     assert any("finalists trained from scratch" in line for line in verdict(run.folder).sentences)
 

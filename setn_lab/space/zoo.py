@@ -235,7 +235,7 @@ ZOO = {
             " | avg_pool_3x3 0 skip_connect 3",
         ),
         "Chu et al., ECCV 2020, FairDARTS-d; xiaomi-automl/FairDARTS, fairdarts/genotypes.py",
-        (Size("CIFAR-10", 36, 6, 3.84, 532, digits=2, remark="the released structure has fewer"),),
+        (Size("CIFAR-10", 36, 6, 3.84, digits=2, remark="printed with the auxiliary head"),),
     ),
     "SGAS_CRI1_1": Published(
         _genotype(

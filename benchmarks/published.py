@@ -6,8 +6,6 @@ python benchmarks/published.py [reports/costs.md]
 import sys
 from pathlib import Path
 
-import torch
-
 from setn_lab.figures import page as markdown
 from setn_lab.network import Cost, cost
 from setn_lab.network.export import NETWORKS
@@ -20,8 +18,7 @@ DEFAULT = (Size("CIFAR-10", 36, 6, None),)  # of a genotype for which no size wa
 def price(name: str, size: Size) -> Cost:
     """What the zoo's genotype of that name costs at that size."""
     kind, image_size, num_classes = IMAGES[size.data]
-    with torch.device("meta"):  # nothing is computed
-        network = NETWORKS[kind](ZOO[name].genotype, size.channels, size.repeats, num_classes)
+    network = NETWORKS[kind](ZOO[name].genotype, size.channels, size.repeats, num_classes)
     return cost(network, image_size)
 
 

@@ -243,11 +243,17 @@ def test_the_config_is_a_parameters_file_that_repeats_the_run_even_when_papermil
     assert outcome(folder) == outcome(finished)
 
 
+def processor_seconds() -> float:
+    """Of the processes that this one has started, and theirs, which have ended: whatever else the machine does."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def test_bad_parameters_end_papermill_soon(tmp_path):
     bad = ["-p", "epcohs", "3", "-p", "channels", "4e2"]
-    started = time.monotonic()
+    before = processor_seconds()
     done = papermill(str(NOTEBOOK), str(tmp_path / "out.ipynb"), *bad, runs=tmp_path / "runs")
-    assert time.monotonic() - started < 30  # 15 where nothing else runs
+    assert processor_seconds() - before < 30  # 10 on a busy machine
     assert done.returncode != 0
     assert "setn_lab/" not in done.stderr  # no trace of the library
     message = done.stderr.split("ConfigError: ")[-1]

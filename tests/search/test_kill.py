@@ -24,6 +24,7 @@ from setn_lab.search.training import train
 
 VALUES = {
     "epochs": 18,
+    "nodes": 2,
     "batch_size": 8,
     "limit_train": 16,
     "limit_valid": 16,

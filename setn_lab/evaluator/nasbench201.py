@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from setn_lab.evaluator.categorical import categorical, entropy, log_probability, tempered
 from setn_lab.figures.panels import Panel, mixing_panel
-from setn_lab.space.names import edge_names
+from setn_lab.space.names import edge_names, label
 from setn_lab.space.nasbench201 import Edges, NASBench201Space
 
 
@@ -103,7 +103,7 @@ class NASBench201Distributions:
         rows = []
         for edge, name in enumerate(edge_names(self.space)):
             p = self.alpha[cell_type, edge]
-            operation = f"{self.space.operations[p.argmax()]} ({p.max():.0%})"
+            operation = f"{label(self.space.operations[p.argmax()])} ({p.max():.0%})"
             rows.append({"edge": name, "operation": operation, "entropy [nats]": float(entropy(p))})
         return rows
 

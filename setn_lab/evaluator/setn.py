@@ -185,7 +185,7 @@ class Distributions:
     def preferences(self, cell_type: int) -> list[dict[str, Any]]:
         """A row a node: its most probable input of r1 (f) and of r2 (g), its pair of operations (h), the entropies."""
         space, entropies = self.space, self.entropies()
-        pairs = [f"{space.operations[r1]} + {space.operations[r2]}" for r1, r2 in _pairs(space)]
+        pairs = [" + ".join(label(space.operations[r]) for r in pair) for pair in _pairs(space)]
         rows = []
         for node in range(space.nodes):
             f, g, h = (p[cell_type, node] for p in (self.f, self.g, self.h))

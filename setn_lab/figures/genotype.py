@@ -41,9 +41,7 @@ class CellsConfig:
 
     # page
     layout: sheets.Layout = "LR"  # from left to right, or top-down (TB)
-    width: float = bounded(
-        sheets.PAGE, at_least=2, at_most=20
-    )  # inches, a column of a paper has 3.3, no text is below 6 points
+    width: float = bounded(sheets.PAGE, at_least=3.25, at_most=20)  # inches, 3.3 is one column of a paper
 
     # files
     formats: str = "svg,pdf,png"

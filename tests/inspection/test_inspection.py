@@ -18,6 +18,7 @@ from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork
 from setn_lab.runs.run import read_journal
 from setn_lab.space.genotype import Genotype
+from setn_lab.space.names import label
 from setn_lab.space.setn import OPERATION_SETS, SearchSpace
 from setn_lab.space.zoo import ZOO
 
@@ -112,7 +113,8 @@ def test_candidates_without_a_finite_loss_come_last_and_never_win(tmp_path, lost
 def test_preferences_against_loops():
     space = SearchSpace(OPERATION_SETS["small"], 3)
     now = distributions(space, np.random.default_rng(3), 2.0)
-    pairs = [f"{a} + {b}" for i, a in enumerate(space.operations) for b in space.operations[: i + 1]]
+    names = [label(name) for name in space.operations]
+    pairs = [f"{a} + {b}" for i, a in enumerate(names) for b in names[: i + 1]]
     states = ["c_{k-2}", "c_{k-1}", "node 0", "node 1"]
     for kind, table in enumerate(tables.preferences(now)):
         assert table["node"].tolist() == [0, 1, 2]

@@ -11,7 +11,7 @@ from setn_lab.inspection.reading import InspectConfig
 from setn_lab.kits import KITS
 from setn_lab.runs.run import read_journal
 from setn_lab.search import report
-from setn_lab.space.names import edge_names
+from setn_lab.space.names import edge_names, label
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
 
@@ -63,7 +63,7 @@ def test_preferences_name_the_most_probable_operation_of_each_edge(folder):
     (table,) = tables.preferences(reading.read_history(folder).at(-1))
     assert list(table["edge"])[:3] == ["input → node 0", "input → node 1", "node 0 → node 1"]
     for text, row in zip(table["operation"], alpha(folder), strict=True):
-        assert text == f"{SPACE.operations[row.argmax()]} ({row.max():.0%})"
+        assert text == f"{label(SPACE.operations[row.argmax()])} ({row.max():.0%})"
 
 
 def test_the_likeliest_is_the_argmax_of_each_edge(folder):

@@ -16,7 +16,7 @@ from references import TINY
 from setn_lab.inspection import pictures
 from setn_lab.runs import run
 from setn_lab.runs.checkpoint import load_latest
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.search.config import SearchConfig
 from setn_lab.studies import ranking_results
 

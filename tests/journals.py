@@ -4,7 +4,7 @@ from pathlib import Path
 
 from written_run import write_journal
 
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 
 
 def change(folder: Path, name: str, key: str, value: object, place: int = 0) -> None:

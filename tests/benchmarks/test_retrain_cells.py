@@ -8,7 +8,8 @@ import retrain_cells
 from references import TINY, run_search
 
 from setn_lab.data.images import load_images
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig
 from setn_lab.space.genotype import Genotype
 

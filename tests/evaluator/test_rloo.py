@@ -17,7 +17,8 @@ from setn_lab.evaluator import rloo
 from setn_lab.evaluator.nasbench201 import NASBench201Evaluator
 from setn_lab.evaluator.rloo import RLOO
 from setn_lab.kits import KITS
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import prepare_search

@@ -10,7 +10,7 @@ from written_run import write_journal, write_run
 
 from setn_lab.inspection import reading
 from setn_lab.inspection.reading import InspectConfig, InspectionError
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.space.zoo import ZOO
 
 READERS = {

@@ -16,7 +16,7 @@ from setn_lab.inspection.reading import InspectConfig, InspectionError
 from setn_lab.kits import KITS
 from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.space.genotype import Genotype
 from setn_lab.space.names import label
 from setn_lab.space.setn import OPERATION_SETS, SearchSpace

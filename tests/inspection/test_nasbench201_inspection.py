@@ -9,7 +9,7 @@ from references import run_search
 from setn_lab.inspection import pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig
 from setn_lab.kits import KITS
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.search import report
 from setn_lab.space.names import edge_names, label
 from setn_lab.space.nasbench201 import NASBench201Genotype, NASBench201Space

@@ -12,7 +12,7 @@ from written_run import write_run
 
 from setn_lab.inspection import pictures, questions, reading
 from setn_lab.inspection.reading import InspectionError
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.space.nasbench201 import NASBench201Space
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
 

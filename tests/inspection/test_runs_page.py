@@ -10,7 +10,7 @@ from written_run import write_run
 
 from setn_lab.inspection import runs
 from setn_lab.inspection.reading import InspectConfig
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.widgets import RunsInspector
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from written_run import write_journal, write_run
 
 from setn_lab import notebook
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Progress
-from setn_lab.runs.run import read_journal
 from setn_lab.search import live
 from setn_lab.space.setn import SMALL, SearchSpace
 

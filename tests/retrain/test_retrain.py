@@ -31,8 +31,10 @@ from setn_lab.retrain.report import describe_retraining
 from setn_lab.retrain.setup import prepare_retraining
 from setn_lab.retrain.training import RetrainError, learning_rate, results, retrain, summary
 from setn_lab.runs import checkpoint
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import epoch_line
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.run import Run
 from setn_lab.space.genotype import GenotypeError
 from setn_lab.space.zoo import ZOO
 

@@ -11,7 +11,8 @@ from setn_lab.config import identity, short_hash
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
 from setn_lab.retrain.training import retrain
-from setn_lab.runs.run import Run, RunError, default_folder
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.run import Run, default_folder
 from setn_lab.space.zoo import ZOO
 
 SMALL = {"genotype": "DARTS_V2", "channels": 2, "repeats": 1, "epochs": 2, "batch_size": 4, "cutout": 0, "flip": False}

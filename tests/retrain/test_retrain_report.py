@@ -13,8 +13,8 @@ import pytest
 
 from setn_lab.figures import plots
 from setn_lab.retrain import report
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import epoch_line
-from setn_lab.runs.run import read_journal
 from setn_lab.space.zoo import ZOO
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"

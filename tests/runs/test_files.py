@@ -9,7 +9,8 @@ import pytest
 from setn_lab.config import unhashed
 from setn_lab.runs import run
 from setn_lab.runs.checkpoint import CheckpointError, load_latest, save
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,9 @@ import pytest
 
 from setn_lab.config import unhashed
 from setn_lab.runs import files, lock, run
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.lock import MARKER, in_use, take_lock
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.run import Run
 
 NO_LOCKS = [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL]
 

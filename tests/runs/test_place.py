@@ -10,8 +10,9 @@ from setn_lab.figures import genotype
 from setn_lab.inspection.reading import InspectConfig, InspectionError
 from setn_lab.retrain import RetrainConfig
 from setn_lab.runs import place
+from setn_lab.runs.errors import RunError
 from setn_lab.runs.place import found, run_folder, written
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.run import Run
 from setn_lab.search import SearchConfig
 from setn_lab.studies.ablation import AblationConfig
 

@@ -10,8 +10,8 @@ from references import run_search
 
 from setn_lab import cli, notebook
 from setn_lab.runs import progress
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Meter, Progress, duration, epoch_line, of_part
-from setn_lab.runs.run import read_journal
 
 EPOCH = {
     "epoch": 1,

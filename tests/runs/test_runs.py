@@ -12,7 +12,9 @@ from faults import disk_full_at
 from setn_lab.config import bounded, build, choice, digest, to_json, unhashed, validate
 from setn_lab.runs import environment as machine
 from setn_lab.runs import run as runs
-from setn_lab.runs.run import Run, RunError, default_folder, read_journal
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run, default_folder
 
 ENVIRONMENT = {"python": "3", "torch": "2", "threads": 2, "git_commit": "abc"}
 

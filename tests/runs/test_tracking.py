@@ -11,8 +11,9 @@ from setn_lab.config import ConfigError, identity
 from setn_lab.extras import MissingExtraError
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.runs import tracking
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Progress
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.training import train

@@ -13,7 +13,8 @@ from setn_lab.compute.device import ShortMemoryError
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError
 from setn_lab.data.batches import normalize_images, scoring_batches
-from setn_lab.runs.run import Run, RunError
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.run import Run
 from setn_lab.search import candidates as module
 from setn_lab.search.candidates import score, score_by_racing, search_candidates
 from setn_lab.search.config import SearchConfig

@@ -11,7 +11,8 @@ from references import TINY, StopError, randomized
 
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError, short_hash
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search import candidates as module
 from setn_lab.search import caps as caps_module
 from setn_lab.search import front, report, steps

@@ -11,7 +11,8 @@ from references import TINY, StopError, randomized
 from setn_lab.config import ConfigError
 from setn_lab.retrain.setup import Retraining
 from setn_lab.retrain.training import RetrainError, retrain_once
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search import candidates as module
 from setn_lab.search import finalists, report
 from setn_lab.search.candidates import search_candidates

@@ -16,8 +16,9 @@ import torch
 from setn_lab.compute import streams
 from setn_lab.data import batches, images
 from setn_lab.runs import checkpoint
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Progress
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search import candidates, setup, sources, steps
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.training import train

@@ -8,7 +8,7 @@ import pytest
 from written_run import write_run
 
 from setn_lab.kits import KITS
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.search.results import SearchRun, relative_entropies
 from setn_lab.space.setn import SearchSpace
 

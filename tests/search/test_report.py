@@ -10,8 +10,8 @@ import pytest
 from references import run_search
 
 from setn_lab.figures import page
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import duration, epoch_line
-from setn_lab.runs.run import read_journal
 from setn_lab.search import report
 
 

@@ -20,7 +20,9 @@ from setn_lab.config import ConfigError, identity
 from setn_lab.data.batches import normalize_images
 from setn_lab.runs import run
 from setn_lab.runs.checkpoint import CheckpointError, load_latest
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search import scoring, steps
 from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig
@@ -370,7 +372,8 @@ DISK_FULL = """
     import json, resource, sys
     import torch
     from setn_lab.runs.checkpoint import CheckpointError, load_latest
-    from setn_lab.runs.run import Run, RunError
+    from setn_lab.runs.errors import RunError
+    from setn_lab.runs.run import Run
     from setn_lab.search.candidates import search_candidates
     from setn_lab.search.config import SearchConfig
     from setn_lab.search.setup import prepare_search

@@ -22,7 +22,7 @@ from setn_lab import commands
 from setn_lab.compute import distributed
 from setn_lab.compute.distributed import ALONE, LostProcessError, ProcessGroup, Shard, process_group
 from setn_lab.config import ConfigError, digest
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.search import __main__ as command
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.setup import check_processes, prepare_search

@@ -20,7 +20,8 @@ from setn_lab import listing
 from setn_lab.config import ConfigError
 from setn_lab.data.folders import DataError
 from setn_lab.runs import checkpoint
-from setn_lab.runs.run import Run, RunError, default_folder
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.run import Run, default_folder
 from setn_lab.search import candidates as module
 from setn_lab.search import report, steps
 from setn_lab.search.candidates import score, search_candidates

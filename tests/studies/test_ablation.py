@@ -19,7 +19,8 @@ from references import StopError, at_record, run_search, run_study
 from setn_lab.cli import main
 from setn_lab.config import ConfigError, build
 from setn_lab.runs import checkpoint
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig, read_config
 from setn_lab.search.scoring import evaluate

@@ -22,7 +22,8 @@ from setn_lab.config import ConfigError
 from setn_lab.data.batches import normalize_images
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions
 from setn_lab.runs.errors import RunError
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw

@@ -21,7 +21,9 @@ from setn_lab.network.discrete import CifarNetwork
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.setup import Retraining
 from setn_lab.retrain.training import RetrainError, retrain
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import train

@@ -19,7 +19,9 @@ from setn_lab.cli import main
 from setn_lab.config import ConfigError, identity
 from setn_lab.network.costs import cost
 from setn_lab.network.discrete import CifarNetwork
-from setn_lab.runs.run import Run, RunError, read_journal
+from setn_lab.runs.errors import RunError
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search import candidates
 from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search

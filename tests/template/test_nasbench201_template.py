@@ -12,7 +12,8 @@ from torch import nn
 from setn_lab.config import ConfigError, completed, identity
 from setn_lab.evaluator.nasbench201 import NASBench201Distributions, NASBench201Evaluator
 from setn_lab.kits import KITS
-from setn_lab.runs.run import Run, read_journal
+from setn_lab.runs.journal import read_journal
+from setn_lab.runs.run import Run
 from setn_lab.search.candidates import search_candidates
 from setn_lab.search.config import SearchConfig
 from setn_lab.search.scoring import evaluate

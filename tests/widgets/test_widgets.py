@@ -14,7 +14,7 @@ from written_run import write_run
 from setn_lab.compute.streams import generator
 from setn_lab.inspection import reading, tables
 from setn_lab.inspection.reading import InspectConfig
-from setn_lab.runs.run import read_journal
+from setn_lab.runs.journal import read_journal
 from setn_lab.space.genotype import Genotype
 from setn_lab.space.names import label
 from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector

@@ -7,8 +7,8 @@ import pytest
 from references import opened
 from written_run import write_journal, write_run
 
+from setn_lab.runs.journal import read_journal
 from setn_lab.runs.lock import take_lock
-from setn_lab.runs.run import read_journal
 from setn_lab.widgets import (
     CandidatesInspector,
     ComparisonInspector,

@@ -224,8 +224,8 @@ def test_a_failed_start_does_not_hide_the_newest_search(root, monkeypatch):
     monkeypatch.setenv("SETN_LAB_RUNS", str(root))
     later = failed_start(root, "search-b")
     os.utime(later / "config.json")
-    for name in reading.JOURNALS:
-        os.utime(root / "search-a" / name, (TIME, TIME))
+    for path in (root / "search-a").iterdir():
+        os.utime(path, (TIME, TIME))
     assert reading.newest_search() == root / "search-a"
     with Run.open(SearchConfig(dataset="digits", run_dir=str(root / "search-c")), "search") as run:
         assert reading.newest_search() == run.folder  # one that is at its first epoch just now

@@ -19,15 +19,11 @@ from setn_lab.figures.style import FONTS, MARGIN, fixed_sheet, plain
 
 Layout = Literal["LR", "TB"]
 COLUMN, PAGE = 3.3, 5.5  # inches: one column of a paper, and its page
-TEXT, SYMBOL, SUBSCRIPT, TITLE = (
-    7.0,
-    9.0,
-    7.5,
-    8.0,
-)  # points; Graphviz draws a subscript at 5/6, so that none is below 6
+TEXT, SYMBOL, TITLE = 7.0, 9.0, 8.0  # points
+SUBSCRIPT = 8.0  # which Graphviz draws at 5/6 of that: nothing is below 6 points
 NODE = 13.0  # least side of a box
 LEAST = {"LR": 230.0, "TB": 160.0}  # points that a cell needs across the page, to stand beside another one
-GROWN = 1.25  # how much more room a cell gets where something is hit
+GROWN = 1.3  # how much more room a cell gets where something is hit
 TRIES = 6
 
 

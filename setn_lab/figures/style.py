@@ -94,10 +94,12 @@ def render(digraph: graphviz.Digraph, format: str = "svg", outlined: bool = Fals
     renderer = "cairo" if outlined and format == "svg" else None
     given = 2 if digraph.engine == FIXED else None  # positions of boxes and lines
     try:
-        return digraph.pipe(format=format, renderer=renderer, neato_no_op=given, quiet=True)
+        picture = digraph.pipe(format=format, renderer=renderer, neato_no_op=given, quiet=True)
     except graphviz.ExecutableNotFound:
         whole = format if renderer is None else f"{format}:{renderer}"
-        return _render_in_process(digraph.source, whole, "dot" if given is None else "nop2")
+        picture = _render_in_process(digraph.source, whole, "dot" if given is None else "nop2")
+    # cairo counts a process's pictures in this name; the same drawing is the same file
+    return picture if renderer is None else re.sub(rb'id="surface\d+"', b'id="surface"', picture)
 
 
 def _render_in_process(source: str, format: str, program: str) -> bytes:
@@ -136,13 +138,12 @@ def _quiet() -> Iterator[None]:
 
 def on_screen(digraph: graphviz.Digraph) -> str:
     """The drawing as SVG for a screen, whose texts can be marked and copied: a fixed one larger than in print."""
-    root, rest = re.split(r"(?<=<svg )", render(digraph).decode(), maxsplit=1)
-    scale = ENLARGED if digraph.engine == FIXED else 1.0
-    sizes = [float(re.findall(rf'{name}="([\d.]+)pt"', rest)[0]) for name in ("width", "height")]
-    scale = min(scale, WIDEST / sizes[0])
-    for name, size in zip(("width", "height"), sizes, strict=True):
-        rest = re.sub(rf'{name}="[\d.]+pt"', f'{name}="{scale * size:.0f}pt"', rest, count=1)
-    return root + rest
+    picture = render(digraph).decode()
+    sizes = dict(re.findall(r'(width|height)="([\d.]+)pt"', picture[: picture.index("viewBox")]))
+    scale = min(ENLARGED if digraph.engine == FIXED else 1.0, WIDEST / float(sizes["width"]))
+    for name, size in sizes.items():
+        picture = picture.replace(f'{name}="{size}pt"', f'{name}="{scale * float(size):.0f}pt"', 1)
+    return picture
 
 
 def show(digraph: graphviz.Digraph) -> Any:

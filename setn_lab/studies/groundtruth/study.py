@@ -47,7 +47,7 @@ class GroundTruthConfig(StudyConfig):
     space: Literal["nasbench201"] = "nasbench201"  # whose true accuracies are known
 
     # true accuracies
-    table: str | None = unhashed(None)  # a CSV file of them, see README.md; needed to report, not to train
+    table: str | None = unhashed(None)  # a CSV file of them, see docs/studies.md; needed to report, not to train
     table_column: str = unhashed(DEFAULT_COLUMN)
     ranked: int = bounded(1000, at_least=3)  # uniform architectures whose one-shot scores are compared with the truth
     zero_cost_images: int = bounded(0, at_least=0, added=True)  # of D_val, for scores before training; 0: none
@@ -55,7 +55,7 @@ class GroundTruthConfig(StudyConfig):
     # rows
     strategies: str = later(", ".join(STRATEGIES), before=", ".join(STRATEGIES))  # one or several of these
     seeds: int = bounded(3, at_least=1)  # of each strategy, from seed on
-    switches: str = ""  # further rows, SETN with parameters changed, see README.md
+    switches: str = ""  # further rows, SETN with parameters changed, see docs/studies.md
     switch_seeds: int = bounded(1, at_least=1)
 
     def __post_init__(self) -> None:

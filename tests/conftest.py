@@ -12,6 +12,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from references import TINY
+from same_environment import VARIABLE
 
 from setn_lab.inspection import pictures
 from setn_lab.runs import run
@@ -102,16 +103,19 @@ def as_bits():
 
 IMPORTED = [
     *("pytest", "torch", "torch._dynamo", "torchvision.transforms.v2", "sklearn.datasets", "cloudpickle"),
+    "same_environment",
     *(f"setn_lab.{name}" for name in ("retrain.training", "search.candidates", "search.estimate", "studies.ranking")),
 ]
 
 
 @pytest.fixture(scope="session")
-def fork_server():
+def fork_server(one_environment):
     """The context of processes that are forked from one which has imported everything: that takes seconds each time."""
     with pytest.MonkeyPatch.context() as patch:  # the environment of all of them
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        patch.setenv(VARIABLE, json.dumps(run.environment()))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(IMPORTED)
         resource_tracker.ensure_running()

@@ -139,7 +139,7 @@ FAILED = [
 
 @pytest.mark.parametrize(("error", "code", "text"), FAILED)
 def test_what_fails_while_it_runs_is_one_line_too(monkeypatch, capsys, error, code, text):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(commands, "cells", fail)
@@ -158,7 +158,7 @@ def test_figures_are_files_whatever_backend_was_exported(tmp_path, runs, backend
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ZeroDivisionError(), None)])
 def test_a_stop_is_told_and_an_error_of_ours_is_not_hidden(monkeypatch, capsys, error, code):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(commands, "cells", fail)
@@ -310,7 +310,7 @@ def test_cells_are_drawn_as_the_notebook_draws_them(tmp_path, capsys):
     config = genotype.CellsConfig(genotype="GDAS", **values, out_dir=str(tmp_path / "library"))
     genotype.save(genotype.figures(config), config)
     assert content(tmp_path / "cli") == content(tmp_path / "library")
-    assert len(content(tmp_path / "cli")) == 3
+    assert len(content(tmp_path / "cli")) == 5  # both cells, each, the network, the difference
     assert "GDAS-cells.svg" in capsys.readouterr().out
 
 
@@ -382,8 +382,8 @@ def test_parameter_cells_are_told_and_written(tmp_path, capsys):
 
 
 def test_every_kind_of_run_has_its_report_and_its_line():
-    from setn_lab.listing import KINDS
+    from setn_lab.inspection.runs import KINDS
 
     assert commands.REPORTS.keys() == KINDS.keys()
     assert {command.function for command in COMMANDS.values()} == KINDS.keys() | {"inspect", "cells"}
-    assert OTHERS.keys() == {"report", "runs", "lab", "parameters"}
+    assert OTHERS.keys() == {"export", "report", "runs", "lab", "parameters"}

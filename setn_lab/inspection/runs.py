@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from setn_lab.runs.errors import RunError
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.lock import in_use
 from setn_lab.runs.progress import duration
 from setn_lab.space.names import label
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNREADABLE = ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RunError, TypeError, ValueError
 FINISHED = "finished"
@@ -100,11 +101,13 @@ COLUMNS = {
 }
 
 
-def frame(found: Iterable[Row], now: float | None = None) -> pd.DataFrame:
+def frame(found: Iterable[Row], now: float | None = None) -> "pd.DataFrame":
     """The rows as a table, with the age of each run in hours and the studies that it belongs to.
 
     now: seconds since 1970, by default the present.
     """
+    import pandas as pd  # runs are listed in a shell without it
+
     now, found = time.time() if now is None else now, list(found)
     columns: dict[str, list[Any]] = {
         name: [getattr(row, attribute) for row in found] for name, attribute in COLUMNS.items()
@@ -116,11 +119,13 @@ def frame(found: Iterable[Row], now: float | None = None) -> pd.DataFrame:
     return table.astype({"seed": "Int64", "epochs": "Int64", **dict.fromkeys(numbers[2:], "float64")})
 
 
-def grouped(found: Iterable[Row]) -> pd.DataFrame:
+def grouped(found: Iterable[Row]) -> "pd.DataFrame":
     """Runs that differ in their seed alone, a row a group of at least two: seeds, mean and spread of what they found.
 
     The spread is the standard deviation over the seeds (n - 1).
     """
+    import pandas as pd
+
     groups: dict[str, list[Row]] = {}
     for row in found:
         if row.group:

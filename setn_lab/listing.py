@@ -78,7 +78,7 @@ def standing(config: Any, kind: str) -> str:
     name = written(folder)
     if not (folder / "config.json").exists():
         return f"{name}: a new run"
-    row = runs.row(folder)
+    row = runs.row(folder, kind)
     if not row.readable:
         return f"{name}: {row.state}"
     if in_use(folder):

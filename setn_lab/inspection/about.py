@@ -25,7 +25,7 @@ def about(folder: Path) -> dict[str, str]:
     stored = read_config(folder)
     with sentence(folder):
         config = completed(SearchConfig, stored)
-        found = row(folder)
+        found = row(folder, "search")
         default = {field.name: field.default for field in fields(SearchConfig)}
         changed = [name for name in config if name not in (*MAIN, *ELSEWHERE) and config[name] != default.get(name)]
         return {

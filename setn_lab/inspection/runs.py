@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,7 +20,6 @@ from setn_lab.runs.errors import RunError
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.lock import in_use
 from setn_lab.runs.progress import duration
-from setn_lab.space.names import label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +36,9 @@ class Row:
     name: of the folder. kind: search, retrain or a study. data: the name of its images. started: seconds since 1970.
     state: such as "running at epoch 3 of 24". best: what it found, in words. epochs: how many are done. gain: by how
     many nats the evaluator's draws are better than uniform ones in their mean loss. best_loss: of a candidate, in nats.
-    winner: its operations. parameters: of the network that was found. seconds: of training, where the folder records
-    it. group: equal for runs that differ in their seed alone. studies: that this search belongs to. What is not known
-    is None, or empty.
+    genotype: the text of the winner's file. parameters: of the network that was found. seconds: of training, where the
+    folder records it. group: equal for runs that differ in their seed alone. studies: that this search belongs to. What
+    is not known is None, or empty.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Row:
     epochs: int | None = None
     gain: float | None = None
     best_loss: float | None = None
-    winner: str = ""
+    genotype: str = ""
     parameters: int | None = None
     seconds: float = 0.0
     group: str = ""
@@ -65,6 +65,13 @@ class Row:
     def name(self) -> str:
         """Of the folder."""
         return self.folder.name
+
+    @property
+    def winner(self) -> str:
+        """Its operations, the most frequent first, or the text of another space's cell; empty where none is read."""
+        with suppress(*UNREADABLE):
+            return _operations(self.genotype)
+        return ""
 
     @property
     def cost(self) -> str:
@@ -156,13 +163,16 @@ def started(folder: Path) -> float:
 _known: dict[Path, tuple[Any, Row, "_Found | None"]] = {}
 
 
-def row(folder: Path) -> Row:
-    """Of a run folder; what is in its files is read again where one of them has changed."""
+def row(folder: Path, kind: str | None = None) -> Row:
+    """Of a run folder; what is in its files is read again where one of them has changed.
+
+    kind: where it is known, else environment.json says it.
+    """
     folder = folder.absolute()
     stamp = _stamp(folder)
     known = _known.get(folder)
     if known is None or known[0] != stamp:
-        known = (stamp, *_read(folder))
+        known = (stamp, *_read(folder, kind))
         _known[folder] = known
     _, kept, found = known
     if found is None:
@@ -179,10 +189,10 @@ def _stamp(folder: Path) -> frozenset[tuple[str, int, int]]:
         return frozenset((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in files)
 
 
-def _read(folder: Path) -> "tuple[Row, _Found | None]":
-    kind, begun = "?", started(folder)
+def _read(folder: Path, given: str | None) -> "tuple[Row, _Found | None]":
+    kind, begun = given or "?", started(folder)
     try:
-        kind = str(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"])
+        kind = given or str(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"])
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found = KINDS.get(kind, _other)(folder, config)
         members = _members(folder)
@@ -202,7 +212,7 @@ def _read(folder: Path) -> "tuple[Row, _Found | None]":
         epochs=found.epochs,
         gain=found.gain,
         best_loss=found.best_loss,
-        winner=found.winner,
+        genotype=found.genotype,
         parameters=found.parameters,
         seconds=found.seconds,
         group=json.dumps([kind, own], sort_keys=True) if "seed" in config else "",
@@ -229,7 +239,7 @@ class _Found:
     epochs: int | None = None
     gain: float | None = None
     best_loss: float | None = None
-    winner: str = ""
+    genotype: str = ""
 
 
 def _search(folder: Path, config: dict[str, Any]) -> _Found:
@@ -254,8 +264,8 @@ def _search(folder: Path, config: dict[str, Any]) -> _Found:
     reached = f"candidate {len(scored)}"
     if not (folder / "genotype.json").exists():  # stopped here, or a study's search, which chooses none
         return _Found(reached, f"trained, {len(scored)} candidates scored", best, **common)
-    winner = _winner((folder / "genotype.json").read_text(encoding="utf-8"))
-    return _Found(reached, FINISHED, best, _winners_parameters(folder), winner=winner, **common)
+    genotype = (folder / "genotype.json").read_text(encoding="utf-8")
+    return _Found(reached, FINISHED, best, _winners_parameters(folder), genotype=genotype, **common)
 
 
 def _gain(folder: Path, config: dict[str, Any], scored: list[dict[str, Any]]) -> float | None:
@@ -274,8 +284,9 @@ def _gain(folder: Path, config: dict[str, Any], scored: list[dict[str, Any]]) ->
     return means[0] - means[1]
 
 
-def _winner(text: str) -> str:
-    """The operations of a genotype.json, the most frequent first, or the text of a cell of another kind."""
+def _operations(text: str) -> str:
+    from setn_lab.space.names import label  # runs are listed in a shell without NumPy
+
     content = json.loads(text)
     if not isinstance(content, dict):
         return str(content)

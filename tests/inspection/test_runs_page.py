@@ -85,7 +85,7 @@ def test_seeds_of_the_same_parameters_are_grouped_with_mean_and_spread(root):
 def test_a_folder_is_read_again_only_when_a_file_of_it_changes(root, monkeypatch):
     before, read = runs.rows(root), []
     real = runs._read
-    monkeypatch.setattr(runs, "_read", lambda folder: (read.append(folder.name), real(folder))[1])
+    monkeypatch.setattr(runs, "_read", lambda folder, kind: (read.append(folder.name), real(folder, kind))[1])
     assert runs.rows(root) == before
     assert not read
     with (root / "search-2" / "metrics.jsonl").open("a", encoding="utf-8") as file:

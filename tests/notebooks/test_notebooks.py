@@ -83,13 +83,14 @@ def test_the_digest_hashes_the_names_and_values_of_what_decides_the_result(name)
     elsewhere |= {"setn_run", "setn_lr_run", "setn_non_run", "search_run", "template_run", "table", "table_column"}
     # added later, with what was done before as their defaults
     elsewhere |= {"evaluator_gradient", "evaluator_samples", "evaluator_epochs", "weight_averaging", "strategies"}
-    elsewhere |= {"zero_cost_images", "image_range", "template_init"}
+    elsewhere |= {"zero_cost_images", "image_range", "template_init", "batch_parts", "mobile"}
     elsewhere |= {"deterministic", "tracker"}  # they say how a result is come to, not which
     if name == "groundtruth":  # whose space has one head
         elsewhere.add("template_head")
     if name == "search":  # another choice of candidates takes the same training
         elsewhere |= {"candidate_source", "candidates", "baseline_candidates", "select_by", "scoring"}
         elsewhere |= {"scoring_batch_size", "batch_norm"}
+        elsewhere |= {field for field in defaults if field.startswith(("max_", "final_", "finalist"))}
     content = [cls.__name__, {name: value for name, value in defaults.items() if name not in elsewhere}]
     expected = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     assert digest(cls()) == expected[:10]
@@ -127,7 +128,7 @@ def test_the_first_notebook_leads_to_every_other_one():
 
 @pytest.mark.parametrize("name", [*CONFIGS, "start"])
 def test_the_notebook_is_short_and_holds_no_logic(name):
-    assert len(cells_of(name)) <= 12
+    assert len(cells_of(name)) <= 15
     for source in code_of(name):
         kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Try, ast.TryStar, ast.Lambda, ast.If, ast.For)
         assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]

@@ -1,8 +1,8 @@
-"""Processes that the tests fork from a server, which has imported everything, and which know of the tests what is due.
+"""Processes that the tests fork from a server that has imported everything, and what they know of the tests.
 
-What their runs record of the environment is what the tests have found of it: it takes time to find, and the checkout may
-change meanwhile. The variables of the environment are those of the process that starts them, as of a Python that is
-started anew, and not those that the server had.
+What their runs record of the environment is what the tests have found of it: it takes time to find, and the checkout
+may change meanwhile. Their variables are those of the process that starts them, as of a Python that is started anew,
+and not those that the server had.
 """
 
 import json

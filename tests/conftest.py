@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import VARIABLE, ForkedContext
 from matplotlib.figure import Figure
 from references import TINY
-from same_environment import VARIABLE
 
 from setn_lab.inspection import pictures
 from setn_lab.runs import run
@@ -103,7 +103,7 @@ def as_bits():
 
 IMPORTED = [
     *("pytest", "torch", "torch._dynamo", "torchvision.transforms.v2", "sklearn.datasets", "cloudpickle"),
-    "same_environment",
+    "forked",
     *(f"setn_lab.{name}" for name in ("retrain.training", "search.candidates", "search.estimate", "studies.ranking")),
 ]
 
@@ -116,7 +116,7 @@ def fork_server(one_environment):
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         patch.setenv(VARIABLE, json.dumps(run.environment()))
-        context = multiprocessing.get_context("forkserver")
+        context = ForkedContext()
         context.set_forkserver_preload(IMPORTED)
         resource_tracker.ensure_running()
         forkserver.ensure_running()

@@ -44,7 +44,7 @@ def sheet(name: str) -> graphviz.Digraph:
     graph = graphviz.Digraph(name)
     graph.attr(bgcolor="white", fontname=FONTS, pad="0.15", margin="0", nodesep="0.3", ranksep="0.45")
     graph.attr("node", fontname=FONTS, shape="box", style="filled,rounded", color="#404040")
-    graph.attr("edge", arrowsize="0.7")
+    graph.attr("edge", arrowsize="0.7", fontname=FONTS)
     return graph
 
 

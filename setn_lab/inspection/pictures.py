@@ -105,7 +105,7 @@ def ratios(values: NDArray[np.float64], uniform: NDArray[np.float64]) -> NDArray
 
 def relative_panels(history: History, cell_type: int) -> list[list[Panel]]:
     """What there is to see of one cell type as `ratios`, with values (E, rows, columns)."""
-    fresh = history.kit.evaluator(history.space).distributions().panels(cell_type)
+    fresh = history.kit.evaluator(history.space).double().distributions().panels(cell_type)  # a third is no float32
     return [
         [panel._replace(values=ratios(panel.values, other.values)) for panel, other in zip(*row, strict=True)]
         for row in zip(history.everything.panels(cell_type), fresh, strict=True)

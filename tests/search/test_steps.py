@@ -23,7 +23,7 @@ SMALL = {**TINY, "limit_train": 64, "limit_valid": 64, "epochs": 2, "flip": True
 
 def trainer_of(**changes):
     """A trainer whose evaluator is not uniform, so that f, g and h matter from the first step."""
-    trainer = Trainer(prepare_search(SearchConfig(**{**SMALL, **changes})))
+    trainer = Trainer(prepare_search(SearchConfig(**{**SMALL, "nodes": 2, **changes})))
     randomized(trainer.search.evaluator, seed=0)
     return trainer
 

@@ -63,6 +63,7 @@ def values(tiny, tmp_path_factory):
     return {
         **tiny,
         "space": "large",
+        "nodes": SPACE.nodes,
         "image_size": 4,
         "retrain_channels": 4,
         "retrain_repeats": 1,

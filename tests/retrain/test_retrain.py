@@ -527,7 +527,7 @@ def test_a_killed_worker_ends_the_job_and_the_same_training_resumes(tmp_path, fo
     assert code == 0, text
     process = launch(tmp_path / "killed", wait=False, **values)
     journal = tmp_path / "killed" / "metrics.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not journal.exists() or not journal.read_text(encoding="utf-8").count("\n"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

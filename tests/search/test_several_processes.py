@@ -207,7 +207,7 @@ def test_a_killed_process_ends_the_command_and_one_process_ends_the_search(tmp_p
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     journal = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 180
     while not journal.exists() or not journal.read_text(encoding="utf-8").count("\n"):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline

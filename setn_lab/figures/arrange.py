@@ -168,7 +168,8 @@ def _choose(boxes: list[Box], lines: list[Line], options: _Options, others: dict
         shared = [boxes[box] for box in {line.tail, line.head} & {lines[number].tail, lines[number].head}]
         cost[few] += CROSSING * _crossings(near, other.points, shared) + CLOSE * _close(near, other.points, shared)
     best = int(few[cost[few].argmin()])
-    text = Box(*options.centres[best, where[best]].tolist(), line.width, line.height) if line.width else None
+    x, y = options.centres[best, where[best]].tolist()
+    text = Box(x, y, line.width, line.height) if line.width else None
     return _Choice(Route(options.control[best], text), points[best], (best, int(where[best])), int(hits[best]))
 
 
@@ -208,7 +209,8 @@ def _crossings(points: Points, other: Points, shared: list[Box]) -> NDArray[np.f
         return (q[..., 0] - p[..., 0]) * (r[..., 1] - p[..., 1]) - (q[..., 1] - p[..., 1]) * (r[..., 0] - p[..., 0])
 
     cross = (side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0)
-    cross &= ~_inside(points, shared, 2.0).any(-1)[:, :-1, None]
+    outside = ~np.any(_inside(points[:, :-1], shared, 2.0), axis=-1, keepdims=True)
+    cross &= outside
     return cross.sum((-2, -1)).astype(float)
 
 
@@ -223,7 +225,7 @@ def _close(points: Points, other: Points, shared: list[Box]) -> NDArray[np.float
 def _hidden(points: Points, centres: Points, line: Line, ends: list[Box]) -> Points:
     """Whether a text leaves too little to be seen of its line, at either end: (n, places)."""
     size = np.array([line.width, line.height])
-    free = ~_inside(points, ends, 0.0).any(-1)[:, None]  # (n, 1, samples)
+    free = ~np.any(_inside(points[:, None], ends, 0.0), axis=-1)  # (n, 1, samples)
     free = free & ~_within(points[:, None], centres[..., None, :], size / 2)
     steps = np.linalg.norm(np.diff(points, axis=-2, append=points[:, -1:]), axis=-1)[:, None]
     before = np.linspace(0, 1, SAMPLES) < PLACES[:, None]

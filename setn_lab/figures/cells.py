@@ -136,13 +136,13 @@ def difference(
     operations: Counter[str] = Counter()
     concatenations: Counter[str] = Counter()
     rows = []
-    for (name, *old_cell), (_, *new_cell) in zip(old.cells, new.cells, strict=True):
-        lines, ends = compare(*old_cell, *new_cell)
+    for (name, old_cell, old_concat), (_, new_cell, new_concat) in zip(old.cells, new.cells, strict=True):
+        lines, ends = compare(old_cell, old_concat, new_cell, new_concat)
         operations.update(line.mark for line in lines)
         concatenations.update(line.mark for line in ends)
         sides = (("old", "removed", old_cell, new_cell), ("new", "added", new_cell, old_cell))
         row = []
-        for (side, mark, (cell, _), (other, _)), caption in zip(sides, captions, strict=True):
+        for (side, mark, cell, other), caption in zip(sides, captions, strict=True):
             own = [line for line in (*lines, *ends) if line.mark in ("kept", mark)]
             row.append(_marked(f"{side}_{name}", f"{caption}: {TITLES[name]}", len(cell), len(other), mark, own))
         rows.append(row)

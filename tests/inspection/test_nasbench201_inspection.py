@@ -50,7 +50,7 @@ def test_every_epoch_of_the_evaluator_is_that_of_the_journal(folder):
     probabilities, mark = shades.images[0], entropies.lines[-1]
     for place in (1, 0):
         picture.show(place)
-        assert np.asarray(probabilities.get_array()) == pytest.approx(alpha(folder, place))
+        assert np.asarray(probabilities.get_array()) == pytest.approx(np.log2(5 * alpha(folder, place)))
         assert list(mark.get_xdata()) == [place + 1, place + 1]
     assert [text.get_text() for text in entropies.get_legend().get_texts()] == edge_names(SPACE)
     lines = entropies.lines[: len(SPACE.edges)]

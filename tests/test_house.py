@@ -25,8 +25,8 @@ FLOORS = [
     {"evaluator", "retrain"},
     {"kits"},
     {"search"},
-    {"listing"},
     {"inspection", "studies"},
+    {"listing"},
     {"widgets"},
 ]
 

@@ -31,7 +31,7 @@ class Epochs:
                 control.min = min(control.min, first)  # never above the maximum
                 control.max = max(last, first + 1)  # a slider without a length breaks in the browser
                 control.min = first
-        slider.value = value
+        self.player.value = slider.value = value  # both: when they are first shown the browser moves one to the other
         self._epochs = epochs
 
     @property

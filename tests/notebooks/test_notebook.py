@@ -148,8 +148,8 @@ def search(folder: Path, parameters: Path) -> list[str]:
     return [str(NOTEBOOK), str(output), "-f", str(parameters), "-p", "run_dir", str(folder), "--no-progress-bar"]
 
 
-def kernel_of(process: psutil.Process) -> psutil.Process:
-    return next(child for child in process.children(recursive=True) if "ipykernel_launcher" in child.cmdline())
+def kernels_of(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children(recursive=True) if "ipykernel_launcher" in child.cmdline()]
 
 
 def epochs_in(journal: Path) -> int:
@@ -163,12 +163,12 @@ def interrupt(folder: Path, parameters: Path, victim: str) -> int:
     deadline = time.monotonic() + 120
     arguments = command(*search(folder, parameters))
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings(folder))
-    while epochs_in(journal) <= before:
+    whole = psutil.Process(process.pid)
+    while epochs_in(journal) <= before or not kernels_of(whole):  # the kernel of the start before may have written it
         assert process.poll() is None, process.communicate()[0].decode()
         assert time.monotonic() < deadline, "no epoch is done in 120 s"
         time.sleep(0.02)
-    whole = psutil.Process(process.pid)
-    (kernel_of(whole) if victim == "kernel" else whole).send_signal(signal.SIGKILL)
+    (kernels_of(whole)[0] if victim == "kernel" else whole).send_signal(signal.SIGKILL)
     if victim == "kernel":
         process.communicate(timeout=60)
     else:  # its kernel, which holds the pipe, lives on for a while: the next start meets it
@@ -202,11 +202,12 @@ def test_a_run_leaves_its_folder_and_a_notebook_with_figures(finished):
         "genotype.json",
         "leaders.json",
         "sizes.json",
+        "costs.csv",
         "identity.json",
         "checkpoints",
         "lock",
     }
-    figures = {"cells.svg", "candidates.svg", "curves.svg", "evaluator.svg"}
+    figures = {"cells.svg", "candidates.svg", "curves.svg", "evaluator.svg", "front.svg"}
     assert {path.name for path in finished.iterdir()} == products | figures
     for name in figures:
         assert "<svg" in (finished / name).read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError
 from setn_lab.data.batches import normalize_images, scoring_batches
 from setn_lab.runs.errors import RunError
+from setn_lab.runs.progress import Progress
 from setn_lab.runs.run import Run
 from setn_lab.search import candidates as module
 from setn_lab.search.candidates import score, score_by_racing, search_candidates
@@ -115,7 +116,7 @@ def test_scored_candidates_are_not_scored_again(run, fake):
     asked = len(fake)
     assert score(search, run, "uniform", 30, observe=reports.append) == first
     assert len(fake) == asked
-    assert [report.done for report in reports[len(first) :]] == [len(first)]  # told once that nothing is to be done
+    assert reports[len(first) :] == [Progress("score", len(first), len(first))]  # told once that nothing is to be done
     run.keep("candidates", 4)
     assert score(search, run, "uniform", 30) == first
     assert len(fake) == asked + len(first) - 4

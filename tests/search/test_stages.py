@@ -602,13 +602,13 @@ def clean(tmp_path_factory, outcome):
     return [(outcome(folder), *files(folder)) for folder in folders]
 
 
-@pytest.mark.parametrize("first", range(0, 50, 10))
+@pytest.mark.parametrize("first", [0, 25])
 def test_cells_in_any_order_with_interrupts_restarts_and_kills(
     tmp_path, clean, outcome, monkeypatch, fork_server, first
 ):
     """Fifty sequences; whatever ends without an error equals a clean run of its own parameters, bit for bit."""
     ended = 0
-    for sequence in range(first, first + 10):
+    for sequence in range(first, first + 25):
         rng = random.Random(sequence)
         monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / f"runs-{sequence}"))
         kernel: dict[str, object] = {}
@@ -634,7 +634,7 @@ def test_cells_in_any_order_with_interrupts_restarts_and_kills(
                         assert (outcome(run.folder), *files(run.folder)) == clean[number]
             except (SearchError, StopError):
                 continue
-    assert ended > 3
+    assert ended > 12
 
 
 def files(folder: Path) -> list[bytes]:

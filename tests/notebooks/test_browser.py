@@ -118,14 +118,15 @@ def test_following_a_run_that_grows(root, lab, page):
         path.write_bytes(lines[0])
     pictures.prepare(run, root / "follow")
     run_all(page, lab, "follow/inspect.ipynb", "Inspect a search")
-    shown = page.locator(".widget-image").first  # the evaluator's, which needs no candidates
+    every = page.locator(".widget-image")
+    shown = [every.nth(place) for place in (0, 4, 5)]  # between them lie those of three questions on candidates
     sliders = page.locator(".widget-slider:has-text('epoch')")
     expect(page.locator("select[multiple]")).to_be_attached()  # the last inspector is there
     for button in page.get_by_role("button", name="follow").all():
         button.click()
     epochs = page.locator(".widget-html").get_by_text(re.compile(r"at epoch \d of 4"))
     for epoch in (2, 3, 4):
-        before = shown.get_attribute("src")
+        before = [str(picture.get_attribute("src")) for picture in shown]
         for path, lines in journals.items():
             with path.open("ab") as file:
                 file.write(lines[epoch - 1])
@@ -134,8 +135,10 @@ def test_following_a_run_that_grows(root, lab, page):
         for slider in sliders.all():
             expect(slider.locator(".widget-readout")).to_have_text(str(epoch))
             expect(slider.locator(".noUi-handle")).to_have_attribute("aria-valuemax", f"{epoch}.0")
-        expect(shown).not_to_have_attribute("src", str(before))
+        for picture, old in zip(shown, before, strict=True):
+            expect(picture).not_to_have_attribute("src", old)
     assert sliders.count() == 2
+    assert every.count() == 6
 
 
 def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(root, lab, page):

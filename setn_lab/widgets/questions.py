@@ -19,14 +19,22 @@ class QuestionsInspector(Inspector):
         """Make a tab for each question; the chosen one stays chosen."""
         if not self.loaded:
             self.images = [w.Image(format="png", layout=w.Layout(**FITTED)) for _ in QUESTIONS]
-            self.tabs = w.Tab(children=self.images, titles=list(QUESTIONS), selected_index=0)
+            self.answers = [w.VBox() for _ in QUESTIONS]
+            self.tabs = w.Tab(children=self.answers, titles=list(QUESTIONS), selected_index=0)
             self.body.children = [self.tabs]
             self.on(self.tabs, self.draw, "selected_index")
 
     def draw(self) -> None:
-        """Draw the chosen view; the others are drawn when they are chosen."""
+        """Draw the chosen view, or say in its tab why there is none; the others are drawn when they are chosen."""
         place = self.tabs.selected_index or 0
-        self.images[place].value = self.png = pictures.png(list(QUESTIONS.values())[place](self.config.folder))
+        try:
+            self.png = pictures.png(list(QUESTIONS.values())[place](self.config.folder))
+        except InspectionError as error:  # of this question alone: another may have its answer
+            self.png = b""
+            self.answers[place].children = [w.HTML(f"{html.escape(str(error))}.")]
+            return
+        self.images[place].value = self.png
+        self.answers[place].children = [self.images[place]]
 
     @staticmethod
     def figures(config: InspectConfig) -> list[Any]:

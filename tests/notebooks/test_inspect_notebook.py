@@ -65,7 +65,6 @@ def test_papermill_leaves_static_figures(tmp_path):
 
 def test_a_run_without_candidates_says_so_in_place(tmp_path):
     out = execute(tmp_path, run_dir=write_run(tmp_path / "run", 1, 0), interactive=True)
-    cells = ["".join("".join(one.get("text/html", "")) for one in cell) for cell in outputs(out)]
-    assert (
-        sum("No candidate has been scored yet" in text for text in cells) == 3
-    )  # in its own place, as a question, and beside the runs
+    texts = "".join("".join(one.get("text/html", "")) for cell in outputs(out) for one in cell)
+    # in its own place, as a question, and beside the runs
+    assert texts.count("No candidate has been scored yet") == 3

@@ -13,6 +13,7 @@ from setn_lab.widgets import (
     CandidatesInspector,
     ComparisonInspector,
     EvaluatorInspector,
+    QuestionsInspector,
     RunInspector,
     SamplingInspector,
 )
@@ -44,6 +45,25 @@ def test_the_slider_follows_a_run_that_grows_only_from_its_end(folder, kind):
     one.refresh_button.click()
     assert (slider.value, slider.max, one.epochs.player.max) == (2, 2, 2)
     assert one.message.value == ""
+
+
+def test_a_question_without_an_answer_says_so_in_its_tab_and_the_others_are_answered(folder):
+    scored = {path.name: path.read_bytes() for path in folder.glob("candidates*.jsonl")}
+    for name in scored:
+        (folder / name).unlink()
+    one = opened(QuestionsInspector, folder)
+    (said,) = one.answers[0].children
+    assert "No candidate has been scored yet" in said.value
+    assert not one.png
+    one.tabs.selected_index = 2  # what changed, which asks for no candidates
+    assert one.answers[2].children == (one.images[2],)
+    assert bytes(one.images[2].value).startswith(b"\x89PNG")
+    one.tabs.selected_index = 0
+    for name, content in scored.items():
+        (folder / name).write_bytes(content)
+    one.refresh_button.click()
+    assert one.answers[0].children == (one.images[0],)
+    assert bytes(one.images[0].value).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -62,10 +62,13 @@ def test_the_committed_notebook_is_not_written_over(capsys, monkeypatch, tmp_pat
     assert "notebook: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("given", [None, "ACTIVE"])
-def test_threads_sleep_while_they_wait_unless_they_are_told_otherwise(given):
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    environment |= {} if given is None else {"OMP_WAIT_POLICY": given}
-    code = "import sys, os, setn_lab; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.split() == ["False", given or "PASSIVE"]
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "-")],
+)
+def test_threads_spin_shortly_while_they_wait_unless_they_are_told_otherwise(given, spins):
+    ours = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    code = "import sys, os, setn_lab; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT', '-'))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env={**ours, **given}, check=True)
+    assert done.stdout.split() == ["False", spins]

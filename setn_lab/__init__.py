@@ -4,9 +4,9 @@ import os
 
 __version__: str
 
-# OpenMP reads it when torch is loaded. Threads that spin for long while they wait take the processor from those that work,
-# as soon as another program runs beside them; threads that sleep at once wake too late for a small template's layers.
-# These spin for some microseconds. It changes no result.
+# OpenMP reads it when torch is loaded. Threads that spin for long while they wait take the processor from those that
+# work, as soon as another program runs beside them; those that sleep at once wake too late for a small template's
+# layers. These spin for some microseconds. It changes no result.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

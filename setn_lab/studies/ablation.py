@@ -40,6 +40,7 @@ SEARCHES = {
     "setn-lr": Searched("setn-lr"),
     "setn-non": Searched("setn-non"),
 }
+REFERENCE = "setn"  # with which the others are compared, and whose template most of them share
 VARIANTS = {
     "setn": Variant("setn", "evaluator"),
     "setn-rloo": Variant("setn-rloo", "evaluator"),
@@ -62,6 +63,7 @@ class AblationConfig(StudyConfig):
     setn_rloo_run: str | None = unhashed(None)
     setn_lr_run: str | None = unhashed(None)
     setn_non_run: str | None = unhashed(None)
+    leave_out: str = unhashed("")  # searches that are not made, with commas: setn-rloo, setn-lr, setn-non
 
     # report
     thresholds: str = unhashed("80, 85, 90")  # accuracies in %, above which candidates are counted
@@ -78,16 +80,26 @@ class AblationConfig(StudyConfig):
                 f"thresholds: {self.thresholds!r} given; numbers from 0 to 100 with commas between them are allowed, "
                 "as in '80, 85, 90'"
             )
+        others = [name for name in SEARCHES if name != REFERENCE]
+        if unknown := [name for name in self._left_out if name not in others]:
+            raise ConfigError(f"leave_out: {', '.join(unknown)} given; {', '.join(others)} are allowed")
 
     @property
     def searches(self) -> dict[str, SearchConfig]:
-        """The searches of SEARCHES, without one that another row is already. Raises what `StudyConfig.search` does."""
+        """The searches of SEARCHES, without those that are left out and one that another row is already.
+
+        Raises what `StudyConfig.search` does.
+        """
         given = (self.setn_run, self.setn_rloo_run, self.setn_lr_run, self.setn_non_run)
         return {
             name: self.search(row.strategy, run, evaluator_gradient=row.evaluator_gradient or self.evaluator_gradient)
             for (name, row), run in zip(SEARCHES.items(), given, strict=True)
-            if row.evaluator_gradient != self.evaluator_gradient
+            if row.evaluator_gradient != self.evaluator_gradient and name not in self._left_out
         }
+
+    @property
+    def _left_out(self) -> list[str]:
+        return [name.strip() for name in self.leave_out.split(",") if name.strip()]
 
     @property
     def limits(self) -> list[float]:
@@ -100,8 +112,8 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
 
     The trainings are kept in the searches' own run folders, which the search notebook shares, and what was scored there
     is taken; templates are shared as `sharing` says. The scores go to the journals of `run`, VARIANT and
-    argmax-SEARCH (T = 1), from where an interrupted
-    study goes on; runs.json names the folders. Raises what `train` and `score` raise, and ConfigError as
+    argmax-SEARCH (T = 1), from where an interrupted study goes on, as does one that had left searches out; runs.json
+    names the folders of all that were made. Raises what `train` and `score` raise, and ConfigError as
     `StudyConfig.search` does.
     """
     with session(config.pool):
@@ -109,7 +121,8 @@ def collect(config: AblationConfig, run: Run, observe: Observer = lambda progres
 
 
 def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
-    folders = {}
+    noted = run.folder / "runs.json"
+    folders = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
     searches = dict(zip(config.searches, sharing(config.searches.values()), strict=True))
     train_together(searches.values(), config.pool, observe)
     for number, (searched, search_config) in enumerate(searches.items(), 1):
@@ -124,7 +137,8 @@ def _collect(config: AblationConfig, run: Run, observe: Observer) -> None:
             told = of_part(observe, f"argmax of {searched}", place)
             score(search, run, "argmax", 1, f"argmax-{searched}", told, config.pool)
             folders[searched] = own.folder.name
-    run.write("runs.json", json.dumps(folders, indent=1) + "\n")
+    ordered = {name: folders[name] for name in SEARCHES if name in folders}
+    run.write("runs.json", json.dumps(ordered, indent=1) + "\n")
 
 
 def measure_costs(config: AblationConfig, run: Run) -> None:

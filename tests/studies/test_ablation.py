@@ -27,7 +27,7 @@ from setn_lab.search.scoring import evaluate
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
 from setn_lab.search.training import train
-from setn_lab.studies import ablation, ablation_report, scalability, searches
+from setn_lab.studies import ablation, ablation_report, ablation_results, scalability, searches
 from setn_lab.studies.ablation import AblationConfig
 
 
@@ -226,6 +226,26 @@ def test_a_study_is_killed_while_a_search_runs_whose_template_it_shares(
     for name in ("setn-rloo", "setn-lr", "setn-non"):
         made, clean = (json.loads((path / "runs.json").read_text(encoding="utf-8"))[name] for path in (folder, whole))
         assert outcome(root / made) == outcome(tmp_path / "clean" / clean)
+
+
+def test_searches_that_were_left_out_are_made_later_and_the_study_ends_the_same(
+    finished, values, tmp_path, monkeypatch
+):
+    whole, _ = finished
+    folder = study(monkeypatch, tmp_path, values, leave_out="setn-non, setn-lr")
+    assert set(json.loads((folder / "runs.json").read_text(encoding="utf-8"))) == {"setn", "setn-rloo"}
+    assert set(ablation_results.summary(folder)["variants"]) == {"setn", "setn-rloo", "setn-rand", "evolution", "refit"}
+    assert study(monkeypatch, tmp_path, values) == folder
+    study(monkeypatch, tmp_path, values, leave_out="setn-rloo")  # what is there stays
+    assert (folder / "runs.json").read_text(encoding="utf-8") == (whole / "runs.json").read_text(encoding="utf-8")
+    journals = {path.name: path.read_bytes() for path in whole.glob("*.jsonl")}
+    assert {path.name: path.read_bytes() for path in folder.glob("*.jsonl")} == journals
+
+
+@pytest.mark.parametrize("text", ["setn", "setn-rloo,evolution", "all"])
+def test_only_searches_that_others_do_not_need_are_left_out(values, text):
+    with pytest.raises(ConfigError, match=rf"leave_out: {text.split(',')[-1]} given; setn-rloo, setn-lr, setn-non"):
+        AblationConfig(**values, leave_out=text)
 
 
 def test_a_finished_study_does_nothing_again(finished, values, monkeypatch):

@@ -29,6 +29,14 @@ TINY = {  # a search of seconds
     "epochs": 3,
     "candidates": 6,
 }
+EPOCH = {  # a record of metrics.jsonl
+    "epoch": 1,
+    "weight_loss": 2.0,
+    "weight_accuracy": 0.25,
+    "evaluator_loss": None,
+    "entropy": 4.0,
+    "seconds": 2.0,
+}
 
 
 def noise(*shape: int, seed: int = 1) -> torch.Tensor:

@@ -24,7 +24,8 @@ class Size:
 
     The auxiliary head is left out. `exact` is the number of parameters where it was printed to the last digit;
     `remark` says why a figure cannot be reproduced. parameters is None where none were printed. `digits`: the decimals
-    in which they were. `printed_by` is who printed them, where the genotype's source did not.
+    in which they were. `printed_by` is who printed them, where the genotype's source did not. Those of SNAS_AGGRESSIVE
+    and SDARTS_ADV are quoted from their papers' tables; no repository that repeats them was found.
     """
 
     data: str

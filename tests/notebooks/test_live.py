@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from references import EPOCH
 from written_run import write_journal, write_run
 
 from setn_lab import notebook
@@ -14,14 +15,6 @@ from setn_lab.runs.progress import Progress
 from setn_lab.search import live
 from setn_lab.space.setn import SMALL, SearchSpace
 
-EPOCH = {
-    "epoch": 1,
-    "weight_loss": 2.0,
-    "weight_accuracy": 0.25,
-    "evaluator_loss": None,
-    "entropy": 4.0,
-    "seconds": 2.0,
-}
 COST = 0.5  # seconds of a drawing
 
 

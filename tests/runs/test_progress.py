@@ -6,21 +6,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from references import run_search
+from references import EPOCH, run_search
 
 from setn_lab import cli, notebook
 from setn_lab.runs import progress
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Meter, Progress, duration, epoch_line, of_part
 
-EPOCH = {
-    "epoch": 1,
-    "weight_loss": 2.0,
-    "weight_accuracy": 0.25,
-    "evaluator_loss": None,
-    "entropy": 4.0,
-    "seconds": 2.0,
-}
 JOURNALS = "candidates", "candidates-1"
 SCORED = {"loss": 1.25, "accuracy": 0.5}
 

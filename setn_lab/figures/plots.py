@@ -177,7 +177,7 @@ def plot_candidates(
         style: dict[str, Any] = {"histtype": "stepfilled", "facecolor": (colour, 0.3), "edgecolor": colour}
         ax.hist(values, edges.tolist(), label=name, linewidth=0.8, **style)
         ax.axvline(values.mean(), color=colour, linewidth=1.2, linestyle="--")
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     ax.set_xlabel(xlabel)
     ax.set_ylabel("candidates")
     ax.legend(fontsize="small", edgecolor="none", framealpha=0.85)
@@ -196,7 +196,7 @@ def axis(ax: Axes | None, size: tuple[float, float] = (4.8, 3.2)) -> Axes:
 
 def epochs_below(ax: Axes) -> Axes:
     """The axis with whole epochs on its horizontal scale."""
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
     ax.set_xlabel("epoch")
     return ax
 

@@ -382,7 +382,7 @@ def test_parameter_cells_are_told_and_written(tmp_path, capsys):
 
 
 def test_every_kind_of_run_has_its_report_and_its_line():
-    from setn_lab.inspection.runs import KINDS
+    from setn_lab.inspection.kinds import KINDS
 
     assert commands.REPORTS.keys() == KINDS.keys()
     assert {command.function for command in COMMANDS.values()} == KINDS.keys() | {"inspect", "cells"}

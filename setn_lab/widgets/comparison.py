@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab.inspection import pictures, reading, tables
+from setn_lab.inspection import comparison, pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig, InspectionError
 from setn_lab.widgets.inspector import FITTED, Inspector, table_html
 
@@ -71,7 +71,7 @@ def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
             scores[name] = reading.read_scores(folder)
         except InspectionError as error:
             problems.append(str(error))
-    picture = pictures.png(pictures.comparison_figure(metrics, scores))
+    picture = pictures.png(comparison.comparison_figure(metrics, scores))
     differences = tables.config_differences(configs)
     table = "No parameter differs." if len(configs) > 1 and differences.empty else table_html(differences)
     return picture, table if len(configs) > 1 else "", problems

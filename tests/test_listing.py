@@ -13,7 +13,7 @@ from written_run import write_journal, write_run
 
 from setn_lab import listing
 from setn_lab.config import to_json
-from setn_lab.inspection import kinds, reading, runs
+from setn_lab.inspection import kinds, reading
 from setn_lab.network.costs import cost
 from setn_lab.retrain import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining

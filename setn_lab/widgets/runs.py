@@ -30,9 +30,9 @@ STATIC = 30  # runs in the table of a reader without widgets
 class RunsInspector(Inspector):
     """A sortable table of all runs, the means over their seeds, and below the inspectors of a run that is clicked."""
 
-    def folders(self) -> list[Path]:
-        """All run folders, whose changes are followed."""
-        return [row.folder for row in runs.rows(self.config.root)]
+    def stamps(self) -> list[Any]:
+        """The rows themselves, which are read again only where a file has changed."""
+        return runs.rows(self.config.root)
 
     def load(self) -> None:
         """List the runs; the picked one stays picked."""

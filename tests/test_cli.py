@@ -320,7 +320,7 @@ def test_inspect_writes_static_figures(tmp_path, capsys):
     assert main(["inspect", str(run), "--static", str(tmp_path / "static"), "--samples", "20"]) == 0
     pictures = {path.name for path in (tmp_path / "static").iterdir()} - {"index.html"}
     page = (tmp_path / "static" / "index.html").read_text(encoding="utf-8")
-    assert all(f'<img src="{name}">' in page for name in pictures)
+    assert all(f'<img src="{name}" alt="' in page for name in pictures)
     for name in ("evaluator", "candidates", "sampling", "comparison"):
         assert any(picture.startswith(name) for picture in pictures)
     assert "epoch 3" in page

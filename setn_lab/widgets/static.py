@@ -41,7 +41,9 @@ def write_figures(config: InspectConfig, folder: Path) -> list[Path]:
                     continue
                 paths.append(folder / f"{name}-{number}.{PICTURES[kind]}")
                 replace_file(paths[-1], data if isinstance(data, bytes) else data.encode())
-                page.append(f'<p><img src="{paths[-1].name}"></p>')
+                page.append(
+                    f'<p><img src="{paths[-1].name}" alt="{html.escape(getattr(figure, "alt", None) or name)}"></p>'
+                )
     paths.append(folder / "index.html")
     replace_file(paths[-1], ("\n".join(page) + "\n").encode())
     return paths

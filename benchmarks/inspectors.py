@@ -1,6 +1,6 @@
 """How fast the inspectors are on a run of 400 epochs and 1,000 candidates, and whether their memory grows.
 
-Besides, how fast 500 small runs are listed, at first and again.
+Besides, how fast 500 small runs and 20 such long ones are listed and their page opens, at first and again.
 
 The numbers of the run are drawn, not trained. The baseline of a move of the slider draws its figure anew.
 """
@@ -19,7 +19,13 @@ from written_run import write_run
 
 from setn_lab.inspection import pictures, runs
 from setn_lab.inspection.reading import History, InspectConfig, array_names, read_history
-from setn_lab.widgets import CandidatesInspector, ComparisonInspector, EvaluatorInspector, SamplingInspector
+from setn_lab.widgets import (
+    CandidatesInspector,
+    ComparisonInspector,
+    EvaluatorInspector,
+    RunsInspector,
+    SamplingInspector,
+)
 
 EPOCHS, CANDIDATES, MOVES, RUNS = 400, 1000, 500, 500
 INSPECTORS = EvaluatorInspector, CandidatesInspector, SamplingInspector, ComparisonInspector
@@ -43,23 +49,33 @@ def resident() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
-def time_listing() -> None:
-    """Print how long the rows of 500 finished searches take."""
+def time_listing(count: int, epochs: int, candidates: int) -> None:
+    """Print how long the rows of so many finished searches take, and the page of all runs."""
     with tempfile.TemporaryDirectory() as parent:
-        first = write_run(Path(parent) / "search-0", 4, 12)
+        first = write_run(Path(parent) / "search-0", epochs, candidates)
         (first / "environment.json").write_text('{"kind": "search"}', encoding="utf-8")
         (first / "sizes.json").write_text('[{"parameters": 1}]', encoding="utf-8")
-        for number in range(1, RUNS):
+        for number in range(1, count):
             shutil.copytree(first, Path(parent) / f"search-{number}")
+        what = f"{count} runs of {epochs} epochs and {candidates:,} candidates"
         for when in ("at first", "again"):
             started = time.perf_counter()
             found = runs.rows(Path(parent))
             runs.frame(found), runs.grouped(found)
-            print(f"{len(found)} runs are listed {when} in {time.perf_counter() - started:.2f} s")
+            print(f"{what} are listed {when} in {time.perf_counter() - started:.2f} s")
+        for folder in Path(parent).iterdir():
+            (folder / "sizes.json").touch()  # all are read again
+        started = time.perf_counter()
+        page = RunsInspector(InspectConfig(run_dir=str(first)))
+        print(f"  their page opens in {time.perf_counter() - started:.2f} s", end="")
+        started = time.perf_counter()
+        page.refresh()
+        print(f", and is refreshed in {time.perf_counter() - started:.2f} s")
 
 
 def main() -> None:
-    time_listing()
+    time_listing(RUNS, 4, 12)
+    time_listing(20, EPOCHS, CANDIDATES)
     with tempfile.TemporaryDirectory() as parent:
         folder = write_run(Path(parent) / "search-written", EPOCHS, CANDIDATES)
         config = InspectConfig(run_dir=str(folder))

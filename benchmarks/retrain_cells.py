@@ -24,8 +24,9 @@ from setn_lab.data.images import downsample, load_images
 from setn_lab.figures import page
 from setn_lab.network.costs import cost
 from setn_lab.retrain.config import RetrainConfig
+from setn_lab.retrain.results import results
 from setn_lab.retrain.setup import prepare_retraining
-from setn_lab.retrain.training import results, retrain
+from setn_lab.retrain.training import retrain
 from setn_lab.runs.environment import environment
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.place import root_folder

@@ -4,7 +4,6 @@ Each imports what it needs, since nobody who trains a network waits for the insp
 """
 
 import contextlib
-import html
 import json
 import subprocess
 import sys
@@ -161,7 +160,9 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
 
     read_config(config.folder)
     if static is not None:
-        print(*_static_figures(config, static), sep="\n")
+        from setn_lab.widgets.static import write_figures
+
+        print(*write_figures(config, static), sep="\n")
         return
     with needs("notebooks", "setn-lab inspect"):
         import papermill
@@ -182,48 +183,6 @@ def inspect(config: "InspectConfig", observe: Observer, static: Path | None = No
         page = str(Path(folder) / notebook.name)
         papermill.execute_notebook(str(notebook), page, given, prepare_only=True, progress_bar=False)
         subprocess.run([sys.executable, "-m", "voila", page, "--token", "--Voila.ip=localhost"], check=False)
-
-
-def _static_figures(config: "InspectConfig", folder: Path) -> list[Path]:
-    """Write what each inspector shows without widgets, a picture a file, and all of it on the page index.html."""
-    from IPython.core.formatters import DisplayFormatter
-
-    from setn_lab.inspection.reading import InspectionError
-    from setn_lab.widgets import (
-        CandidatesInspector,
-        ComparisonInspector,
-        EvaluatorInspector,
-        QuestionsInspector,
-        RunInspector,
-        RunsInspector,
-        SamplingInspector,
-    )
-    from setn_lab.widgets.inspector import Inspector
-
-    folder.mkdir(parents=True, exist_ok=True)
-    paths, page = [], [f"<title>{html.escape(config.folder.name)}</title>"]
-    inspectors: list[type[Inspector]] = [RunInspector, EvaluatorInspector, CandidatesInspector, QuestionsInspector]
-    inspectors += [SamplingInspector, ComparisonInspector, RunsInspector]
-    for inspector in inspectors:
-        name = inspector.__name__.removesuffix("Inspector").lower()
-        page.append(f"<h2>{name}</h2>")
-        try:
-            shown = inspector.figures(config)
-        except InspectionError as error:
-            page.append(f"<p>{html.escape(str(error))}</p>")
-            continue
-        for number, figure in enumerate(shown, 1):
-            content, _ = DisplayFormatter().format(figure, include=PICTURES.keys() | {"text/html"})
-            for kind, data in content.items():
-                if kind not in PICTURES:
-                    page.append(data)
-                    continue
-                paths.append(folder / f"{name}-{number}.{PICTURES[kind]}")
-                replace_file(paths[-1], data if isinstance(data, bytes) else data.encode())
-                page.append(f'<p><img src="{paths[-1].name}"></p>')
-    paths.append(folder / "index.html")
-    replace_file(paths[-1], ("\n".join(page) + "\n").encode())
-    return paths
 
 
 def export(run: Path, form: str, target: Path | None = None) -> Iterator[Path]:
@@ -307,7 +266,6 @@ def _report_groundtruth(folder: Path, target: Path, table: str | None) -> Path:
     return report.write(results.read(folder, table), target)
 
 
-PICTURES = {"image/png": "png", "image/svg+xml": "svg"}
 REPORTS: dict[str, Callable[[Path, Path, str | None], Path]] = {
     "search": _report_search,
     "retrain": _report_retrain,

@@ -8,6 +8,7 @@ from typing import Any
 
 from setn_lab.config import completed
 from setn_lab.inspection import runs
+from setn_lab.inspection.kinds import FINISHED
 from setn_lab.runs.lock import MARKER, LockError, holder, in_use, take_lock
 from setn_lab.runs.place import run_folder, written
 from setn_lab.runs.run import default_folder
@@ -87,7 +88,7 @@ def standing(config: Any, kind: str) -> str:
     stored = completed(type(config), json.loads((folder / "config.json").read_text(encoding="utf-8")))
     if others := [field for field in getattr(config, "redone", ()) if stored[field] != getattr(config, field)]:
         return f"{name}: {row.state}{best}; the training is kept, the candidates are others now ({', '.join(others)})"
-    end = "nothing is left to compute" if row.state == runs.FINISHED else "goes on from there"
+    end = "nothing is left to compute" if row.state == FINISHED else "goes on from there"
     return f"{name}: {row.state}{best}; {end}"
 
 

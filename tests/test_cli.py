@@ -320,7 +320,7 @@ def test_inspect_writes_static_figures(tmp_path, capsys):
     assert main(["inspect", str(run), "--static", str(tmp_path / "static"), "--samples", "20"]) == 0
     pictures = {path.name for path in (tmp_path / "static").iterdir()} - {"index.html"}
     page = (tmp_path / "static" / "index.html").read_text(encoding="utf-8")
-    assert all(f'<img src="{name}">' in page for name in pictures)
+    assert all(f'<img src="{name}" alt="' in page for name in pictures)
     for name in ("evaluator", "candidates", "sampling", "comparison"):
         assert any(picture.startswith(name) for picture in pictures)
     assert "epoch 3" in page
@@ -382,7 +382,7 @@ def test_parameter_cells_are_told_and_written(tmp_path, capsys):
 
 
 def test_every_kind_of_run_has_its_report_and_its_line():
-    from setn_lab.inspection.runs import KINDS
+    from setn_lab.inspection.kinds import KINDS
 
     assert commands.REPORTS.keys() == KINDS.keys()
     assert {command.function for command in COMMANDS.values()} == KINDS.keys() | {"inspect", "cells"}

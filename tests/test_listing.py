@@ -13,7 +13,7 @@ from written_run import write_journal, write_run
 
 from setn_lab import listing
 from setn_lab.config import to_json
-from setn_lab.inspection import reading, runs
+from setn_lab.inspection import kinds, reading
 from setn_lab.network.costs import cost
 from setn_lab.retrain import RetrainConfig
 from setn_lab.retrain.setup import prepare_retraining
@@ -149,7 +149,7 @@ def test_a_training_has_the_mean_test_error_and_its_networks_parameters(root):
             run.write(f"network-{seed}.safetensors", setup.trained(network.eval()).to_bytes())
     found = row(root, "retrain-a")
     assert (found["state"], found["best"]) == ("finished", "test error 31.25%")
-    assert runs._exported_parameters(root / "retrain-a" / "network-0.safetensors") == cost(network, 8).parameters
+    assert kinds._exported_parameters(root / "retrain-a" / "network-0.safetensors") == cost(network, 8).parameters
 
 
 SUMMARIES = {

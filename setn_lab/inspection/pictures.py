@@ -5,13 +5,13 @@ again, texts above all, takes half a second, and a slider should move without wa
 """
 
 import io
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import PIL.Image
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -189,27 +189,48 @@ def candidates_picture(scored: Scored) -> Picture:
 CANDIDATE_AXES = {"accuracy [%]": "one-shot accuracy [%]", "loss": "one-shot loss [nats]"}  # columns and their names
 
 
-def bar_at(picture: Picture, scored: Scored, x: float, y: float) -> tuple[str, float, float, list[int]] | None:
-    """What lies at a point of `candidates_picture`, given as fractions of its width and height from the upper left.
+class Bar(NamedTuple):
+    """A bar of `candidates_picture` that holds candidates: the column of its histogram, its bounds, their places.
 
-    (column, low, high, places): the bar's histogram, its bounds and the candidates in it; None outside of all bars.
+    point: the middle of the bar at the bottom of its axes, as fractions of the picture's size from the upper left.
     """
+
+    column: str
+    low: float
+    high: float
+    places: list[int]
+    point: tuple[float, float]
+
+
+def bars(picture: Picture, scored: Scored) -> list[Bar]:
+    """All bars of `candidates_picture`, from left to right."""
+    width, height = picture.figure.bbox.size
+    found = []
+    for ax, column in zip(picture.figure.axes, CANDIDATE_AXES, strict=True):
+        if not ax.patches:
+            continue
+        # of the stepped outline: the bins' bounds
+        edges = np.unique(np.asarray(ax.patches[0].get_path().vertices)[:, 0])
+        values = scored.table[column].to_numpy()
+        for low, high in itertools.pairwise(edges.tolist()):
+            inside = (values >= low) & ((values < high) | ((high == edges[-1]) & (values == high)))
+            if inside.any():
+                x, _ = ax.transData.transform(((low + high) / 2, 0))
+                point = float(x / width), float(1 - (ax.bbox.y0 + 1) / height)
+                found.append(Bar(column, low, high, np.flatnonzero(inside).tolist(), point))
+    return found
+
+
+def bar_at(picture: Picture, scored: Scored, x: float, y: float) -> Bar | None:
+    """What lies at a point of `candidates_picture`, given as fractions of its size from the upper left, or None."""
     width, height = picture.figure.bbox.size
     point = x * width, (1 - y) * height
     for ax, column in zip(picture.figure.axes, CANDIDATE_AXES, strict=True):
-        if not ax.bbox.contains(*point) or not ax.patches:
+        if not ax.bbox.contains(*point):
             continue
         value = ax.transData.inverted().transform(point)[0]
-        edges = np.unique(
-            np.asarray(ax.patches[0].get_path().vertices)[:, 0]
-        )  # of the stepped outline: the bins' bounds
-        place = int(np.searchsorted(edges, value, side="right")) - 1
-        if not 0 <= place < len(edges) - 1:
-            return None
-        low, high = edges[place : place + 2]
-        values = scored.table[column].to_numpy()
-        inside = (values >= low) & ((values < high) | ((place == len(edges) - 2) & (values == high)))
-        return (column, float(low), float(high), np.flatnonzero(inside).tolist()) if inside.any() else None
+        own = [bar for bar in bars(picture, scored) if bar.column == column and bar.low <= value < bar.high]
+        return own[0] if own else None
     return None
 
 
@@ -275,42 +296,6 @@ def png(figure: Figure) -> bytes:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return _encode(canvas, fast=False)
-
-
-def comparison_figure(metrics: Mapping[str, Sequence[Mapping[str, Any]]], scores: Mapping[str, pd.DataFrame]) -> Figure:
-    """Several runs by name, a colour each: losses and entropy over the epochs, and their candidates' scores."""
-    figure = Figure(figsize=(13, 6.4), dpi=DPI, layout="constrained")
-    (loss, entropy), (accuracies, losses) = figure.subplots(2, 2)
-    for ax, keys, text in (
-        (loss, {"weight_loss": "-", "evaluator_loss": "--"}, "cross-entropy [nats]"),
-        (entropy, {"entropy": "-"}, "entropy of an architecture [nats]"),
-    ):
-        plots.axis(ax)
-        for number, (name, records) in enumerate(metrics.items()):
-            epochs = [record["epoch"] for record in records]
-            dot = "o" if len(records) == 1 else None
-            for key, style in keys.items():
-                values = np.array([record.get(key) for record in records], dtype=float)
-                own = _plain(name) if key in ("weight_loss", "entropy") else None
-                colour = plots.COLOURS[number % len(plots.COLOURS)]
-                ax.plot(epochs, values, style, color=colour, linewidth=1.4, marker=dot, markersize=3, label=own)
-        plots.epochs_below(ax)
-        ax.set_ylabel(text)
-        if metrics:
-            ax.legend(frameon=False, fontsize="small")
-        else:
-            plots.message(ax, "no epochs recorded yet")
-    loss.set_title("weights, training images (solid); evaluator, validation images (dashed)", fontsize="medium")
-    for ax, (column, xlabel) in zip((accuracies, losses), CANDIDATE_AXES.items(), strict=True):
-        # a run without candidates keeps its colour for the others' sake: an empty list takes one
-        by_run = {_plain(name): scores[name][column].tolist() if name in scores else [] for name in metrics}
-        plots.plot_candidates(by_run, ax, xlabel=xlabel)
-    return figure
-
-
-def _plain(name: str) -> str:
-    """A folder's name as matplotlib writes it: no formulas, no underscore in front, which hides a legend's entry."""
-    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def _encode(canvas: FigureCanvasAgg, fast: bool) -> bytes:

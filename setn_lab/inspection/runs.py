@@ -1,7 +1,6 @@
 """All run folders as rows: what each holds, how far it has come, what it found, and what that costs.
 
-Read without torch, but for runs of older versions; no run is held up. What was read of a folder is kept until a file of
-it changes.
+No run is held up. What was read of a folder, see `kinds`, is kept until a file of it changes.
 """
 
 import json
@@ -9,23 +8,20 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from setn_lab.runs.errors import RunError
-from setn_lab.runs.journal import read_journal
+from setn_lab.inspection.kinds import KINDS, UNREADABLE, Found, other
 from setn_lab.runs.lock import in_use
 from setn_lab.runs.progress import duration
 
 if TYPE_CHECKING:
     import pandas as pd
 
-UNREADABLE = ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RunError, TypeError, ValueError
-FINISHED = "finished"
 PLACES = {"seed", "run_dir", "template_run", "interactive"}  # parameters in which runs of one group may differ
 
 
@@ -160,7 +156,7 @@ def started(folder: Path) -> float:
     return min(path.stat().st_mtime for path in paths if path.exists())
 
 
-_known: dict[Path, tuple[Any, Row, "_Found | None"]] = {}
+_known: dict[Path, tuple[Any, Row, Found | None]] = {}
 
 
 def row(folder: Path, kind: str | None = None) -> Row:
@@ -189,12 +185,12 @@ def _stamp(folder: Path) -> frozenset[tuple[str, int, int]]:
         return frozenset((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in files)
 
 
-def _read(folder: Path, given: str | None) -> "tuple[Row, _Found | None]":
+def _read(folder: Path, given: str | None) -> tuple[Row, Found | None]:
     kind, begun = given or "?", started(folder)
     try:
         kind = given or str(json.loads((folder / "environment.json").read_text(encoding="utf-8"))["kind"])
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        found = KINDS.get(kind, _other)(folder, config)
+        found = KINDS.get(kind, other)(folder, config)
         members = _members(folder)
     except UNREADABLE as error:
         return Row(folder, kind, begun, f"cannot be read: {error!r}"[:80], readable=False), None
@@ -227,63 +223,6 @@ def _members(folder: Path) -> tuple[str, ...]:
     return tuple(json.loads(path.read_text(encoding="utf-8")).values()) if path.exists() else ()
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the files of a run folder say. reached: how far it is. done: in words, where it is at an end."""
-
-    reached: str
-    done: str = ""
-    best: str = ""
-    parameters: int | None = None
-    seconds: float = 0.0
-    epochs: int | None = None
-    gain: float | None = None
-    best_loss: float | None = None
-    genotype: str = ""
-
-
-def _search(folder: Path, config: dict[str, Any]) -> _Found:
-    metrics, scored = read_journal(folder / "metrics.jsonl"), read_journal(folder / "candidates.jsonl")
-    most = max((record["images"] for record in scored), default=0)
-    whole = [record for record in scored if record["images"] == most and math.isfinite(record["loss"])]
-    best = ""
-    if whole:  # those that no race has dropped
-        by_accuracy = config["select_by"] == "accuracy"
-        found = max(whole, key=lambda record: record["accuracy"] if by_accuracy else -record["loss"])
-        best = f"loss {found['loss']:.3f}, accuracy {found['accuracy']:.1%}"
-    done = metrics[-1]["epoch"] if metrics else 0
-    common: dict[str, Any] = {
-        "seconds": sum(record["seconds"] for record in metrics),
-        "epochs": done,
-        "gain": _gain(folder, config, scored),
-        "best_loss": min((record["loss"] for record in whole), default=None),
-    }
-    epochs = config["epochs"] + config.get("evaluator_epochs", 0)
-    if done < epochs:
-        return _Found(f"epoch {done} of {epochs}", "", best, **common)
-    reached = f"candidate {len(scored)}"
-    if not (folder / "genotype.json").exists():  # stopped here, or a study's search, which chooses none
-        return _Found(reached, f"trained, {len(scored)} candidates scored", best, **common)
-    genotype = (folder / "genotype.json").read_text(encoding="utf-8")
-    return _Found(reached, FINISHED, best, _winners_parameters(folder), genotype=genotype, **common)
-
-
-def _gain(folder: Path, config: dict[str, Any], scored: list[dict[str, Any]]) -> float | None:
-    """By how much the evaluator's draws have a lower mean loss than uniform ones; None where that cannot be said."""
-    uniform = read_journal(folder / "baseline.jsonl")
-    if config.get("candidate_source", "evaluator") != "evaluator":
-        return None
-    if len({record["images"] for record in (*scored, *uniform)}) != 1:  # a race, whose losses are of different images
-        return None
-    means = []
-    for records in (uniform, scored):
-        finite = [record for record in records if math.isfinite(record["loss"])]
-        if not finite:
-            return None
-        means.append(sum(record["draws"] * record["loss"] for record in finite) / sum(r["draws"] for r in finite))
-    return means[0] - means[1]
-
-
 def _operations(text: str) -> str:
     from setn_lab.space.names import label  # runs are listed in a shell without NumPy
 
@@ -293,90 +232,3 @@ def _operations(text: str) -> str:
     cells = [node for name in ("normal", "reduce") for node in content[name]]
     counts = Counter(label(operation) for node in cells for operation, _ in node)
     return ", ".join(f"{count} {operation}" for operation, count in counts.most_common())
-
-
-def _winners_parameters(folder: Path) -> int:
-    """Of the winner's network at its final size, as the report of a search leaves it in sizes.json."""
-    if (folder / "sizes.json").exists():
-        return json.loads((folder / "sizes.json").read_text(encoding="utf-8"))[-1]["parameters"]
-    from setn_lab.search.results import SearchRun  # a run of an older version: torch has to count them
-
-    run = SearchRun.read(folder)
-    return run.sizes(run.genotype())[-1].parameters
-
-
-def _retrain(folder: Path, config: dict[str, Any]) -> _Found:
-    records = read_journal(folder / "metrics.jsonl")
-    last = {record["seed"]: record["test_error"] for record in records}
-    exported = sorted(folder.glob("network-*.safetensors"))
-    return _Found(
-        f"epoch {len(records)} of {config['epochs'] * config['seeds']}",
-        FINISHED if len(exported) == config["seeds"] else "",
-        f"test error {fmean(last.values()):.2%}" if last else "",
-        _exported_parameters(exported[0]) if exported else None,
-        sum(record["seconds"] for record in records),
-        len(records),
-    )
-
-
-def _exported_parameters(path: Path) -> int:
-    """Of the network in a safetensors file, from the shapes in its header."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    statistics = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms
-    return sum(
-        math.prod(value["shape"])
-        for name, value in header.items()
-        if name != "__metadata__" and not name.endswith(statistics)
-    )
-
-
-def _ablation(folder: Path, config: dict[str, Any]) -> _Found:
-    summary = _summary(folder)
-    chosen = {name: variant["selected"]["accuracy"] for name, variant in summary.get("variants", {}).items()}
-    best = max(chosen, key=chosen.__getitem__, default="")
-    searches = len(list(folder.glob("argmax-*.jsonl")))
-    return _Found(f"search {searches} of 3", _end(summary), f"{best}: accuracy {chosen[best]:.1%}" if best else "")
-
-
-def _ranking(folder: Path, config: dict[str, Any]) -> _Found:
-    summary, trained = _summary(folder), read_journal(folder / "trained.jsonl")
-    tau = summary.get("kendall_tau")
-    scored = len(read_journal(folder / "scored.jsonl"))
-    seconds = sum(record.get("seconds", 0.0) for record in trained)
-    best = "" if tau is None else f"tau of the accuracy {tau:+.2f}"
-    return _Found(f"network {len(trained)} of {scored}", _end(summary), best, None, seconds)
-
-
-def _groundtruth(folder: Path, config: dict[str, Any]) -> _Found:
-    key, summary = "chosen_true_accuracy_mean", _summary(folder)
-    rows = {name: row for name, row in summary.items() if isinstance(row, dict)}
-    true = {name: row[key] for name, row in rows.items() if row.get(key) is not None}
-    best = max(true, key=true.__getitem__, default="")
-    runs = folder / "runs.json"
-    searches = len(json.loads(runs.read_text(encoding="utf-8"))) if runs.exists() else 0
-    return _Found(f"search {searches}", _end(summary), f"{best}: true accuracy {true[best]:.2f}%" if best else "")
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    """What a study leaves at its end; empty before."""
-    path = folder / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _end(summary: dict[str, Any]) -> str:
-    return FINISHED if summary else ""
-
-
-def _other(folder: Path, config: dict[str, Any]) -> _Found:
-    """A study that a user has added."""
-    return _Found("a place of its own", _end(_summary(folder)))
-
-
-KINDS: dict[str, Callable[[Path, dict[str, Any]], _Found]] = {
-    "search": _search,
-    "retrain": _retrain,
-    "ablation": _ablation,
-    "ranking": _ranking,
-    "groundtruth": _groundtruth,
-}

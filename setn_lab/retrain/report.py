@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from setn_lab.figures import page, plots
+from setn_lab.retrain.results import results, summary
 from setn_lab.retrain.setup import Retraining
-from setn_lab.retrain.training import results, summary
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import duration
 from setn_lab.space.genotype import Genotype

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,10 +20,10 @@ from setn_lab.data.folders import DataError
 from setn_lab.data.sources import NONE_BAD, Batch
 from setn_lab.network.discrete import Network
 from setn_lab.retrain.config import RetrainConfig
+from setn_lab.retrain.results import SeedResult, results, results_of
 from setn_lab.retrain.setup import Retraining
 from setn_lab.runs import checkpoint
 from setn_lab.runs.errors import RunError
-from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Observer, Progress
 from setn_lab.runs.run import Run
 from setn_lab.runs.tracking import tracked
@@ -33,17 +32,6 @@ from setn_lab.space.genotype import Genotype
 
 class RetrainError(RuntimeError):
     """The training cannot go on: a loss is not finite."""
-
-
-@dataclass(frozen=True)
-class SeedResult:
-    """What one seed came to after so many epochs: error (0 .. 1) and loss on the test images, and seconds in all."""
-
-    seed: int
-    epochs: int
-    test_error: float
-    test_loss: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -107,7 +95,7 @@ def retrain_once(setup: Retraining) -> SeedResult:
     """
     records: list[dict[str, Any]] = []
     _train(setup, Place(), ALONE, setup.config.seed, lambda progress: records.append(progress.record or {}))
-    (result,) = _results([record for record in records if record])
+    (result,) = results_of([record for record in records if record])
     return result
 
 
@@ -304,26 +292,3 @@ def _resume(network: Network, optimizer: torch.optim.Optimizer, folder: Path) ->
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     return epoch
-
-
-def results(folder: Path) -> list[SeedResult]:
-    """The results of the run in that folder, of each seed as far as it has come."""
-    return _results(read_journal(folder / "metrics.jsonl"))
-
-
-def _results(records: list[dict[str, Any]]) -> list[SeedResult]:
-    lines: dict[int, list[dict[str, Any]]] = {}
-    for record in records:
-        lines.setdefault(record["seed"], []).append(record)
-    return [
-        SeedResult(seed, len(own), own[-1]["test_error"], own[-1]["test_loss"], sum(line["seconds"] for line in own))
-        for seed, own in sorted(lines.items())
-    ]
-
-
-def summary(found: list[SeedResult]) -> str:
-    """The test error in a line, mean and standard deviation over the seeds that have come as far as the first."""
-    epochs = found[0].epochs
-    errors = [100 * result.test_error for result in found if result.epochs == epochs]
-    spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
-    return f"test error {statistics.fmean(errors):.2f}{spread} % (seeds: {len(errors)}, epochs: {epochs})"

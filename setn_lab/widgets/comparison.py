@@ -7,10 +7,11 @@ from typing import Any
 import ipywidgets as w
 from IPython.display import HTML, Image
 
-from setn_lab.inspection import pictures, reading, tables
+from setn_lab.inspection import comparison, pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig, InspectionError
-from setn_lab.widgets.inspector import FITTED, Inspector, table_html
+from setn_lab.widgets.inspector import Inspector, picture_widget, table_html
 
+ALT = "losses, entropies and candidates' scores of the chosen runs"
 MAX_RUNS = 7  # as many as there are colours
 
 
@@ -30,8 +31,8 @@ class ComparisonInspector(Inspector):
         known = {folder.absolute(): None for folder in [*folders, *siblings]}
         options = [(folder.name, str(folder)) for folder in known]
         if not self.loaded:
-            self.chosen = w.SelectMultiple(rows=min(8, len(options)), layout=w.Layout(width="30em"))
-            self.image, self.table = w.Image(format="png", layout=w.Layout(**FITTED)), w.HTML()
+            self.chosen = w.SelectMultiple(description="runs", rows=min(8, len(options)), layout=w.Layout(width="30em"))
+            self.image, self.table = picture_widget(ALT), w.HTML()
             self.note = w.HTML()
             self.body.children = [self.chosen, self.note, self.image, self.table]
             self.on(self.chosen, self.draw)
@@ -48,7 +49,7 @@ class ComparisonInspector(Inspector):
     def figures(config: InspectConfig) -> list[Any]:
         """The run and those of `compare`."""
         picture, table, problems = _compare(_given(config))
-        return [*(HTML(html.escape(problem)) for problem in problems), Image(picture), HTML(table)]
+        return [*(HTML(html.escape(problem)) for problem in problems), Image(picture, alt=ALT), HTML(table)]
 
 
 def _given(config: InspectConfig) -> list[Path]:
@@ -71,7 +72,7 @@ def _compare(folders: list[Path]) -> tuple[bytes, str, list[str]]:
             scores[name] = reading.read_scores(folder)
         except InspectionError as error:
             problems.append(str(error))
-    picture = pictures.png(pictures.comparison_figure(metrics, scores))
+    picture = pictures.png(comparison.comparison_figure(metrics, scores))
     differences = tables.config_differences(configs)
     table = "No parameter differs." if len(configs) > 1 and differences.empty else table_html(differences)
     return picture, table if len(configs) > 1 else "", problems

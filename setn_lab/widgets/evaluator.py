@@ -8,7 +8,9 @@ from IPython.display import HTML, Image
 from setn_lab.inspection import pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig
 from setn_lab.widgets.epochs import Epochs
-from setn_lab.widgets.inspector import FITTED, Inspector, table_html
+from setn_lab.widgets.inspector import Inspector, picture_widget, table_html
+
+ALT = "probabilities of the evaluator over uniform ones, and their entropies by epoch"
 
 
 class EvaluatorInspector(Inspector):
@@ -23,7 +25,7 @@ class EvaluatorInspector(Inspector):
                 options=[(name, cell_type) for cell_type, name in enumerate(self.history.space.cell_names)]
             )
             self.epochs = Epochs()
-            self.image, self.table = w.Image(format="png", layout=w.Layout(**FITTED)), w.HTML()
+            self.image, self.table = picture_widget(ALT), w.HTML()
             self.body.children = [w.HBox([self.cell, self.epochs.player, self.epochs.slider]), self.image, self.table]
             self.on(self.cell, self.draw)
             self.on(self.epochs.slider, self.draw)

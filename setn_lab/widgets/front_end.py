@@ -5,34 +5,74 @@ import traitlets
 
 
 class ClickablePicture(anywidget.AnyWidget):
-    """A PNG picture that says where it was clicked.
+    """A PNG picture that says where it was clicked, by mouse or by keyboard.
 
-    png: the picture's bytes. alt: what it shows, for those who cannot see it. clicked: the last click, as fractions
-    [x, y] of its width and height from the upper left corner.
+    png: the picture's bytes. alt: what it shows, for those who cannot see it. bars: what arrow keys lead to and Enter
+    clicks on, each (x, y, words). clicked: the last click, [x, y, its number]. x and y are fractions of width and
+    height from the upper left corner.
     """
 
     png = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
+    bars = traitlets.List().tag(sync=True)
     clicked = traitlets.List(traitlets.Float()).tag(sync=True)
+    # To a screen reader it is a slider over the bars, whose words are its value.
     _esm = """
+    const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, Home: -Infinity, End: Infinity };
     function render({ model, el }) {
-      const picture = document.createElement("img");
-      picture.style.cssText = "max-width: 100%; cursor: crosshair";
-      let url = null;
+      const frame = document.createElement("div"), picture = document.createElement("img");
+      const mark = document.createElement("div");
+      frame.style.cssText = "position: relative; display: inline-block; max-width: 100%";
+      picture.style.cssText = "max-width: 100%; cursor: crosshair; display: block";
+      mark.style.cssText = "position: absolute; width: 0; height: 0; margin-left: -7px; " +
+        "border: 7px solid transparent; border-bottom-color: #0072B2; border-top: 0; " +
+        "pointer-events: none; display: none";
+      frame.tabIndex = 0;
+      frame.setAttribute("role", "slider");
+      let url = null, place = 0, clicks = 0;
+      const tell = () => {
+        const bars = model.get("bars");
+        place = Math.max(0, Math.min(place, bars.length - 1));
+        frame.setAttribute("aria-label", model.get("alt"));
+        frame.setAttribute("aria-valuemin", 0);
+        frame.setAttribute("aria-valuemax", Math.max(bars.length - 1, 0));
+        frame.setAttribute("aria-valuenow", place);
+        if (!bars.length) return;
+        frame.setAttribute("aria-valuetext", bars[place][2]);
+        mark.style.left = 100 * bars[place][0] + "%";
+        mark.style.top = 100 * bars[place][1] + "%";
+      };
       const draw = () => {
         if (url) URL.revokeObjectURL(url);
         url = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));
         picture.src = url;
         picture.alt = model.get("alt");
       };
+      const click = (x, y) => {
+        model.set("clicked", [x, y, ++clicks]);
+        model.save_changes();
+      };
       picture.addEventListener("click", (event) => {
         const box = picture.getBoundingClientRect();
-        model.set("clicked", [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
-        model.save_changes();
+        click((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+      });
+      frame.addEventListener("focus", () => { if (model.get("bars").length) mark.style.display = "block"; });
+      frame.addEventListener("blur", () => { mark.style.display = "none"; });
+      frame.addEventListener("keydown", (event) => {
+        const bars = model.get("bars");
+        if (event.key in STEPS) place += STEPS[event.key];
+        else if ((event.key === "Enter" || event.key === " ") && bars.length) click(bars[place][0], bars[place][1]);
+        else return;
+        event.preventDefault();
+        event.stopPropagation();
+        tell();
       });
       model.on("change:png", draw);
+      model.on("change:bars", tell);
       draw();
-      el.appendChild(picture);
+      tell();
+      frame.append(picture, mark);
+      el.appendChild(frame);
       return () => URL.revokeObjectURL(url);
     }
     export default { render };

@@ -25,8 +25,6 @@ from setn_lab.inspection.reading import InspectConfig, InspectionError
 from setn_lab.kits import Kit
 from setn_lab.notebook import headless
 
-FITTED = {"max_width": "100%", "align_self": "flex-start"}  # pictures in their own size, or as wide as the page
-
 
 class Inspector(ABC):
     """What all inspectors share: their folders, buttons to read them again and to follow a run, and the message.
@@ -143,6 +141,11 @@ def show(inspector_class: type[Inspector], config: InspectConfig) -> None:
         shown = [HTML(f"<p>{html.escape(str(error))}.</p>")]
     for item in shown:
         display(item)
+
+
+def picture_widget(what: str) -> w.Image:
+    """A place for a PNG picture, in its own size or as wide as the page; `what` it shows is its title."""
+    return w.Image(format="png", tooltip=what, layout=w.Layout(max_width="100%", align_self="flex-start"))
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from IPython.display import HTML, Image
 from setn_lab.inspection import pictures
 from setn_lab.inspection.questions import QUESTIONS
 from setn_lab.inspection.reading import InspectConfig, InspectionError
-from setn_lab.widgets.inspector import FITTED, Inspector
+from setn_lab.widgets.inspector import Inspector, picture_widget
 
 
 class QuestionsInspector(Inspector):
@@ -18,7 +18,7 @@ class QuestionsInspector(Inspector):
     def load(self) -> None:
         """Make a tab for each question; the chosen one stays chosen."""
         if not self.loaded:
-            self.images = [w.Image(format="png", layout=w.Layout(**FITTED)) for _ in QUESTIONS]
+            self.images = [picture_widget(question) for question in QUESTIONS]
             self.answers = [w.VBox() for _ in QUESTIONS]
             self.tabs = w.Tab(children=self.answers, titles=list(QUESTIONS), selected_index=0)
             self.body.children = [self.tabs]
@@ -44,7 +44,7 @@ class QuestionsInspector(Inspector):
         for question, figure in QUESTIONS.items():
             shown.append(HTML(f"<b>{html.escape(question)}</b>"))
             try:
-                shown.append(Image(pictures.png(figure(folder))))
+                shown.append(Image(pictures.png(figure(folder)), alt=question))
             except InspectionError as error:
                 shown.append(HTML(f"<p>{html.escape(str(error))}.</p>"))
         return shown

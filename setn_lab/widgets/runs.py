@@ -7,7 +7,6 @@ from typing import Any
 import ipywidgets as w
 import pandas as pd
 from IPython.display import HTML
-from itables.widget import ITable
 
 from setn_lab.inspection import runs
 from setn_lab.inspection.reading import InspectConfig, InspectionError
@@ -16,6 +15,7 @@ from setn_lab.widgets.evaluator import EvaluatorInspector
 from setn_lab.widgets.inspector import Inspector, table_html
 from setn_lab.widgets.questions import QuestionsInspector
 from setn_lab.widgets.sampling import SamplingInspector
+from setn_lab.widgets.table import PickTable
 
 ROUNDING = {"gain [nats]": 4, "best loss [nats]": 4, "age [h]": 1}
 OPENED: dict[str, type[Inspector]] = {
@@ -30,18 +30,16 @@ STATIC = 30  # runs in the table of a reader without widgets
 class RunsInspector(Inspector):
     """A sortable table of all runs, the means over their seeds, and below the inspectors of a run that is clicked."""
 
-    def folders(self) -> list[Path]:
-        """All run folders, whose changes are followed."""
-        return [row.folder for row in runs.rows(self.config.root)]
+    def stamps(self) -> list[Any]:
+        """The rows themselves, which are read again only where a file has changed."""
+        return runs.rows(self.config.root)
 
     def load(self) -> None:
         """List the runs; the picked one stays picked."""
         self.rows = _rows(self.config)
         table = runs.frame(self.rows).round(ROUNDING)
         if not self.loaded:
-            self.table = ITable(
-                _plain(table), select="single", showIndex=False, maxBytes=0, order=[[len(table.columns) - 1, "asc"]]
-            )
+            self.table = PickTable(_plain(table), order=[[len(table.columns) - 1, "asc"]])
             self.note, self.groups, self.opened = w.HTML("Click on a run to open its inspectors."), w.HTML(), w.VBox()
             self.body.children = [self.note, self.table, self.groups, self.opened]
             self.on(self.table, self._selected, "selected_rows")

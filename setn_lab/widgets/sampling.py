@@ -10,9 +10,10 @@ from setn_lab.figures import style
 from setn_lab.inspection import pictures, reading, tables
 from setn_lab.inspection.reading import InspectConfig
 from setn_lab.widgets.epochs import Epochs
-from setn_lab.widgets.inspector import FITTED, Inspector, svg
+from setn_lab.widgets.inspector import Inspector, picture_widget, svg
 
 STREAM = "inspector"
+ALT = "shares of operations and inputs among drawn architectures, beside uniform ones"
 
 
 class SamplingInspector(Inspector):
@@ -40,7 +41,7 @@ class SamplingInspector(Inspector):
             self.step = 0
             self.again.on_click(self._draw_anew)
             self.image, self.text, self.cells = (
-                w.Image(format="png", layout=w.Layout(**FITTED)),
+                picture_widget(ALT),
                 w.HTML(),
                 w.HTML(),
             )
@@ -73,4 +74,4 @@ class SamplingInspector(Inspector):
         picture = pictures.sampling_picture(history.space, history.kit.uniform_weights(history.space))
         picture.show(distributions.sample(generator(config.seed, STREAM), config.samples))
         likely, text = tables.likeliest(distributions)
-        return [Image(picture.png()), HTML(text), style.show(history.kit.draw(likely))]
+        return [Image(picture.png(), alt=ALT), HTML(text), style.show(history.kit.draw(likely))]

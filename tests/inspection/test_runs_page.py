@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import statistics
+from pathlib import Path
 
 import pytest
 from written_run import write_run
@@ -95,6 +96,24 @@ def test_a_folder_is_read_again_only_when_a_file_of_it_changes(root, monkeypatch
     assert epochs["search-2"] == 5
     shutil.rmtree(root / "search-2")
     assert "search-2" not in [row.name for row in runs.rows(root)]
+
+
+def test_the_first_listing_opens_each_file_once_and_none_that_rows_do_not_need(root, monkeypatch):
+    opened, real = [], Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *given, **named: (opened.append(path), real(path, *given, **named))[1]
+    )
+    before = {folder.name for folder in root.iterdir()}
+    assert {row.name for row in runs.rows(root)} == before
+    assert {path.name for path in opened} <= {
+        *("config.json", "environment.json", "genotype.json", "sizes.json", "runs.json", "summary.json"),
+        *("metrics.jsonl", "candidates.jsonl", "baseline.jsonl"),
+    }
+    assert len(opened) > len(before)
+    assert len(set(opened)) == len(opened)
+    opened.clear()
+    runs.rows(root)
+    assert not opened
 
 
 @pytest.mark.usefixtures("coarse_pictures")

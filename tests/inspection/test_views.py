@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from setn_lab.evaluator.setn import Distributions
-from setn_lab.inspection import pictures
+from setn_lab.inspection import comparison, pictures
 from setn_lab.inspection.reading import History
 from setn_lab.kits import KITS
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace, pair_index
@@ -261,7 +261,7 @@ def test_lines_of_several_runs_and_a_run_without_candidates_keeps_its_colour():
         "a": pd.DataFrame({"accuracy [%]": [50.0, 51.0], "loss": [2.0, 2.1]}),
         "c": pd.DataFrame({"accuracy [%]": [60.0, 61.0], "loss": [1.0, 1.1]}),
     }
-    figure = pictures.comparison_figure(metrics, scores)
+    figure = comparison.comparison_figure(metrics, scores)
     loss, entropy, *histograms = figure.axes
     assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a", "b", "c"]
     colours = {}
@@ -281,6 +281,6 @@ def test_lines_of_several_runs_and_a_run_without_candidates_keeps_its_colour():
 
 
 def test_no_runs_leave_sentences():
-    figure = pictures.comparison_figure({}, {})
+    figure = comparison.comparison_figure({}, {})
     assert all(len(ax.texts) == 1 and not ax.lines for ax in figure.axes)
     pictures.png(figure)

@@ -64,7 +64,7 @@ def test_a_click_finds_the_candidates_of_that_bar(name):
             for along in (0.05, 0.5, 0.95):
                 click = fractions(picture, ax, start + along * (end - start), along)
                 answer = pictures.bar_at(picture, scored, *click)
-                assert answer == ((column, start, end, inside) if inside else None)
+                assert (answer and answer[:4]) == ((column, start, end, inside) if inside else None)
             found += inside
         heights, _ = np.histogram(finite, bounds)
         outline = ax.patches[0].get_xy()
@@ -76,6 +76,22 @@ def test_a_click_finds_the_candidates_of_that_bar(name):
             assert pictures.bar_at(picture, scored, *fractions(picture, ax, (low + high) / 2, height)) is None
     for nowhere in ((0, 0), (1, 1), (0.001, 0.5), (0.5, 0.999), (-1, 0.5), (0.5, 7)):
         assert pictures.bar_at(picture, scored, *nowhere) is None
+
+
+def test_the_bars_are_all_that_hold_candidates_and_their_points_lie_in_them():
+    scored = random_scores()
+    picture = pictures.candidates_picture(scored)
+    picture.png()
+    found = pictures.bars(picture, scored)
+    for column in pictures.CANDIDATE_AXES:
+        own = [bar for bar in found if bar.column == column]
+        assert (
+            sorted(place for bar in own for place in bar.places)
+            == np.flatnonzero(np.isfinite(scored.table[column])).tolist()
+        )
+        assert [bar.point[0] for bar in own] == sorted(bar.point[0] for bar in own)
+    for bar in found:
+        assert pictures.bar_at(picture, scored, *bar.point) == bar
 
 
 def test_the_winner_and_the_picked_one_are_marked():

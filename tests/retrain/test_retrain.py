@@ -28,8 +28,9 @@ from setn_lab.network.export import load
 from setn_lab.retrain import __main__ as command
 from setn_lab.retrain.config import RetrainConfig
 from setn_lab.retrain.report import describe_retraining
+from setn_lab.retrain.results import results, summary
 from setn_lab.retrain.setup import prepare_retraining
-from setn_lab.retrain.training import RetrainError, learning_rate, results, retrain, summary
+from setn_lab.retrain.training import RetrainError, learning_rate, retrain
 from setn_lab.runs import checkpoint
 from setn_lab.runs.errors import RunError
 from setn_lab.runs.journal import read_journal

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 from references import read_png
-from written_run import write_run
+from written_run import write_journal, write_run
 
 from setn_lab.compute.streams import generator
-from setn_lab.inspection import reading, tables
+from setn_lab.config import to_json
+from setn_lab.inspection import neighbours, reading, tables
 from setn_lab.inspection.reading import InspectConfig
+from setn_lab.inspection.retrained import COLUMN
+from setn_lab.retrain import RetrainConfig
 from setn_lab.runs.journal import read_journal
 from setn_lab.space.genotype import Genotype
 from setn_lab.space.names import label
@@ -217,6 +220,42 @@ def test_the_table_has_a_row_a_candidate_in_the_order_of_their_draw(candidates):
     frame = candidates.table.df
     assert frame["rank"].tolist() == candidates.scored.table["rank"].tolist()
     np.testing.assert_allclose(frame["loss"], candidates.scored.table["loss"], atol=5e-5)
+
+
+def test_the_neighbours_of_what_is_picked_stand_below_the_table(candidates, folder):
+    for place in (candidates.scored.winner, 5):
+        candidates.pick(place)
+        found = neighbours.neighbours(folder, place)
+        name = "the winner" if place == candidates.scored.winner else f"rank {candidates.scored.table['rank'][place]}"
+        assert name in candidates.near.value
+        assert candidates.near.value.count("<tr") == (len(found) + 1 if len(found) else 0)
+
+
+def test_a_training_beside_the_search_is_a_column(tmp_path):
+    folder = write_run(tmp_path / "run", nodes=1, candidates=4)
+    inspector = CandidatesInspector(InspectConfig(run_dir=str(folder)))
+    assert COLUMN not in inspector.table.df
+    training = tmp_path / "training"
+    training.mkdir()
+    (training / "environment.json").write_text('{"kind": "retrain"}', encoding="utf-8")
+    (training / "config.json").write_text(to_json(RetrainConfig(epochs=1)), encoding="utf-8")
+    (training / "genotype.json").write_text(inspector.scored.genotypes[2].to_json(), encoding="utf-8")
+    record = {"seed": 0, "epoch": 1, "test_error": 0.25, "test_loss": 1.0, "seconds": 1.0}
+    write_journal(training / "metrics.jsonl", [record])
+    old = inspector.table.children
+    inspector.refresh_button.click()
+    assert inspector.message.value == ""
+    assert inspector.table.df[COLUMN].dropna().to_dict() == {2: 25.0}
+    assert inspector.table.children != old
+    inspector.table.children[0].selected_rows = [2]  # as the browser does
+    assert inspector.picked == 2
+    assert COLUMN in CandidatesInspector.figures(inspector.config)[1].data
+
+
+def test_a_key_on_a_bar_clicks_on_it(candidates):
+    for x, y, words_ in candidates.image.bars:
+        candidates.image.clicked = [x, y, 1.0]
+        assert candidates.note.value.startswith(words_)
 
 
 # Sampling

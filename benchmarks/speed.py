@@ -74,7 +74,7 @@ def search_of(space: str, images: int = 25_000) -> Search:
         torch.device("cpu"),
         kit,
         operations,
-        kit.headed_template(config.template_head)(
+        kit.template_with(config.template_head, config.stem)(
             operations, config.channels, config.repeats, 3, 10, generator(0, "template weights")
         ),
         kit.evaluator(operations),

@@ -42,6 +42,7 @@ class Kit:
     template: the class of its weight-sharing network, which offers what `template.setn.Template` does; it takes `head`
     where there are several heads.
     heads: the values of `template_head` that it knows, first what versions without that parameter did.
+    stems: those of `stem`; the template takes `stem` where there are several, and imagenet needs `imagenet_layout`.
     look_linear: changes the weights of a template in place (template, rng) for `template_init=looks-linear`; None
     where it has no such start.
     layout: what its networks have beside the operations, for their costs; imagenet_layout: the same of those for
@@ -63,12 +64,20 @@ class Kit:
     final_size: tuple[int, int]
     text_form: str
     heads: tuple[str, ...] = ("norm",)
+    stems: tuple[str, ...] = ("cifar",)
     look_linear: Callable[[Any, np.random.Generator], None] | None = None
     imagenet_layout: Layout | None = None
 
-    def headed_template(self, head: str) -> Callable[..., Any]:
-        """`template` with that head."""
-        return self.template if len(self.heads) == 1 else partial(self.template, head=head)
+    def template_with(self, head: str, stem: str) -> Callable[..., Any]:
+        """`template` with that head and that stem."""
+        chosen = {"head": head} if len(self.heads) > 1 else {}
+        return partial(self.template, **chosen, **({"stem": stem} if len(self.stems) > 1 else {}))
+
+    def layout_with(self, stem: str) -> Layout:
+        """What networks with that stem have beside the operations."""
+        layout = self.imagenet_layout if stem == "imagenet" else self.layout
+        assert layout is not None  # the configs refuse it
+        return layout
 
     @property
     def cost_table(self) -> Callable[..., CostTable]:
@@ -105,6 +114,7 @@ _SETN = Kit(
     final_size=(36, 6),
     text_form="DARTS text",
     heads=("mean", "norm"),
+    stems=("cifar", "imagenet"),
     look_linear=look_linear,
     imagenet_layout=macro.imagenet_layout,
 )

@@ -50,13 +50,15 @@ class Normalization:
 class Augmentation:
     """How `augment` changes training images; raises DataError on a negative length.
 
-    padding: black pixels added on each side before a random crop of the old size, 0 is off; flip: mirror
-    left-right with probability 1/2; cutout: side in pixels of the square that is zeroed, 0 is off.
+    padding: black pixels added on each side before a random crop, 0 is off; flip: mirror left-right with probability
+    1/2; cutout: side in pixels of the square that is zeroed, 0 is off; crop: side of the crop in pixels, None: that of
+    the images.
     """
 
     padding: int
     flip: bool
     cutout: int
+    crop: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse negative lengths."""
@@ -85,27 +87,40 @@ def normalize_images(images_u8: Tensor, normalization: Normalization) -> Tensor:
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
+def centre(images_u8: Tensor, side: int | None) -> Tensor:
+    """The square of that side in the middle of uint8 [b, h, w, c], a view; None: all of it.
+
+    Of an odd number of pixels left over, the smaller part is above and on the left.
+    """
+    if side is None:
+        return images_u8
+    top, left = ((whole - side) // 2 for whole in images_u8.shape[1:3])
+    return images_u8[:, top : top + side, left : left + side]
+
+
 def augment(
     images_u8: Tensor, normalization: Normalization, augmentation: Augmentation, *rngs: np.random.Generator
 ) -> Tensor:
     """Crop, flip, normalize, cut out: uint8 [b, h, w, c] -> float32 [b, c, h, w], channels last in memory.
 
-    The padding is black before normalizing. The cutout square is zeroed after normalizing (it is the mean
-    colour); its centre, the pixel at side // 2 from its first row and column, is uniform over the image's
-    pixels and the part that lies outside is lost (DeVries & Taylor's code).
+    With a crop of side s the results have h = w = s. The padding is black before normalizing. The cutout square is
+    zeroed after normalizing (it is the mean colour); its centre, the pixel at side // 2 from its first row and column,
+    is uniform over the crop's pixels and the part that lies outside is lost (DeVries & Taylor's code).
 
     Each generator draws for an equal share of the images, in order, so that several batches can be made at once.
-    All its draws are one call, rng.random((5, b)), with one row each for the crop's top and left (times
-    2 * padding + 1), the flip (from 1/2 on), the cutout's centre row and column (times h, w), rounded
-    down. They are made whatever is switched off, so that a switch does not change what the others draw.
+    All its draws are one call, rng.random((5, b)), with one row each for the crop's top and left (times the number of
+    its places, 2 * padding + 1 if it is as large as the image), the flip (from 1/2 on), the cutout's centre row and
+    column (times the crop's h, w), rounded down. They are made whatever is switched off, so that a switch does not
+    change what the others draw.
 
     Raises DataError if the normalization is for another number of channels, or the images cannot be shared equally.
     """
-    batch, height, width, _ = images_u8.shape
+    batch, rows, columns, _ = images_u8.shape
+    height, width = (rows, columns) if augmentation.crop is None else (augmentation.crop, augmentation.crop)
     if not rngs or batch % len(rngs):
         raise DataError(f"rngs: {len(rngs)} generators given for {batch} images. Pass one, or as many as divide them.")
     padding, side, device = augmentation.padding, augmentation.cutout, images_u8.device
-    ranges = np.array([2 * padding + 1, 2 * padding + 1, 2, height, width])
+    ranges = np.array([rows - height + 2 * padding + 1, columns - width + 2 * padding + 1, 2, height, width])
     uniform = np.concatenate([rng.random((5, batch // len(rngs))) for rng in rngs], axis=1)
     draws = torch.from_numpy((uniform * ranges[:, None]).astype(np.int64))
     # Five [b, 1] columns from one copy; the draws of a batch are its only transfer to the device.

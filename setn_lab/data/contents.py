@@ -37,10 +37,10 @@ def image_contents(
     return dict(_known[asked][1])
 
 
-def listed_contents(dataset: str) -> dict[str, Any]:
-    """The same of folders too large to be read, training and test: of the names and sizes. Raises DataError."""
+def listed_contents(dataset: str, with_test: bool = True) -> dict[str, Any]:
+    """The same of folders too large to be read, without side and channels: of the names and sizes. Raises DataError."""
     place = Path(resolve_dataset(dataset))
-    splits = "train", held_out(place, "val")
+    splits = ("train", held_out(place, "val")) if with_test else ("train",)
     listings = {split: list_images(place, split) for split in splits}
     return _together(
         place, [facts_of_files(place / split, listing.classes, listing.files) for split, listing in listings.items()]

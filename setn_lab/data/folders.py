@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from setn_lab.data.cache import Cache
-from setn_lab.data.pixels import GREY, NO_16_BITS, NO_LEVELS, WHITE, extensions, measured_pixels, opened
+from setn_lab.data.pixels import GREY, NO_16_BITS, NO_LEVELS, WHITE, extensions, measured_pixels, opened, to_square
 
 DECODING = 2  # the version of the rules by which files become pixels, here and in `pixels`
 HELD_OUT = ("test", "val", "valid", "validation")  # what a folder of test images may be called
@@ -39,22 +39,23 @@ class Listing:
 
 
 def load_folder(
-    folder: Path, split: str, cache: Cache, image_range: int | None = None
+    folder: Path, split: str, cache: Cache, image_range: int | None = None, resize: int | None = None
 ) -> tuple[np.ndarray, list[int], tuple[str, ...]]:
     """The images of `folder`/`split`/<class>/**: uint8 [n, h, w, c], the class of each, and the class names.
 
-    Decoded once, then read from a file in `cache`. image_range: as `data.load_images` says.
+    Decoded once, then read from a file in `cache`. image_range, resize: as `data.load_images` says.
     Raises DataError as it says; warns of files that are left out, and of an image_range that the images do not have.
     """
     listing = list_images(folder, split)
     paths = [path for path, _ in listing.files]
     # The name is a digest of all that the pixels depend on: a file that was replaced never finds an old cache, whatever
     # its time and size, and a folder that was moved finds its own. Reading all bytes takes a seventh of decoding them.
-    identity = json.dumps([DECODING, image_range, _digests(paths)]).encode()
+    resized = [] if resize is None else [resize]
+    identity = json.dumps([DECODING, image_range, _digests(paths), *resized]).encode()
     key = hashlib.blake2b(identity, digest_size=16).hexdigest()
     found = cache.read(key, len(paths))
     if found is None:
-        found = _decode_all(paths, image_range)
+        found = _decode_all(paths, image_range) if resize is None else _square_all(paths, image_range, resize)
         cache.write(key, *found)
     images, highest = found
     for notice in (listing.left_out, range_notice(folder / split, highest, image_range)):
@@ -207,12 +208,13 @@ def _decode_all(paths: list[Path], image_range: int | None) -> tuple[np.ndarray,
             if size != (width, height):
                 raise DataError(
                     f"dataset: the images differ in size: {paths[0]} is {width} x {height}, {path} is "
-                    f"{size[0]} x {size[1]} (width x height). All must have one size; resize them."
+                    f"{size[0]} x {size[1]} (width x height). All must have one size; a search brings images of any "
+                    "size to one by its parameter resize."
                 )
         if width != height:
             raise DataError(
                 f"dataset: the images are not square: {paths[0]} is {width} x {height} (width x height). "
-                "Width and height must be equal; crop or resize them."
+                "Width and height must be equal; a search crops them by its parameter resize."
             )
         channels = 1 if all(mode in GREY for _, mode in headers) else 3
         images = np.empty((len(paths), height, width, channels), dtype=np.uint8)
@@ -223,6 +225,29 @@ def _decode_all(paths: list[Path], image_range: int | None) -> tuple[np.ndarray,
             return highest
 
         return images, max(pool.map(fill, range(len(paths))))
+
+
+def _square_all(paths: list[Path], image_range: int | None, side: int) -> tuple[np.ndarray, int]:
+    """The same of images of any size, each as `read_square` has it."""
+    images = np.empty((len(paths), side, side, 3), dtype=np.uint8)
+
+    def fill(index: int) -> int:
+        images[index], highest = read_square(paths[index], side, image_range)
+        return highest
+
+    with ThreadPoolExecutor() as pool:
+        return images, max(pool.map(fill, range(len(paths))))
+
+
+def read_square(path: Path, side: int, image_range: int | None = None) -> tuple[np.ndarray, int]:
+    """An image of any size as uint8 [side, side, 3], see `pixels.to_square`, and what `measured_pixels` says of it.
+
+    Raises DataError, which names the file, where it cannot be read.
+    """
+    with _naming(path), opened(path) as image:
+        image.draft(None, (2 * side, 2 * side))  # a JPEG is decoded at an 8th of its size, a quarter or a half
+        pixels, highest = measured_pixels(image, image_range)
+        return to_square(pixels, side), highest
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:

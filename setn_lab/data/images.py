@@ -9,9 +9,10 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +28,19 @@ from setn_lab.data.folders import DataError, load_folder
 CACHE_LIMIT = 4.0  # GiB that decoded images may take on the disk
 DOWNSAMPLED_TOGETHER = 4096  # images, whose float copies take 50 MB at CIFAR's size
 BUILT_IN = ("digits", "cifar10", "cifar100")
+
+
+class Takeable(Protocol):
+    """Images of which some are chosen by number: an ImageSet, or `files.ImageFiles`."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def take(self, indices: Tensor) -> Self:
+        """Those at `indices`, in that order."""
+
+
+Images = TypeVar("Images", bound=Takeable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +103,10 @@ class ImageSet:
         indices = to_device(indices, self.images.device)
         return replace(self, images=self.images.index_select(0, indices), labels=self.labels[indices])
 
+    def stream(self, batches: Iterable[Tensor]) -> Generator["ImageSet", None, None]:
+        """What `take` gives for each of the batches."""
+        return (self.take(indices) for indices in batches)
+
 
 def load_images(
     dataset: str,
@@ -96,6 +114,7 @@ def load_images(
     split: str = "train",
     cache_dir: Path | None = None,
     image_range: int | None = None,
+    resize: int | None = None,
 ) -> ImageSet:
     """Load one split of a data set into host memory.
 
@@ -112,17 +131,22 @@ def load_images(
     split: `train` or `test`, for a folder any sub-folder's name.
     image_range: the value that is white in grey images of 16 bits, above which all is white; None: 65535. A warning
     says where it does not fit the images of a folder.
+    resize: the side in pixels that images of a folder are brought to, of any size and shape: of each the largest square
+    in the middle. All become RGB then. None: all have one square size.
 
     Raises DataError: unknown data set or split, no network, unreadable, mixed or non-square images, fewer
-    than two classes, a class without images, an image_range for a data set of 8 bits.
+    than two classes, a class without images, an image_range for a data set of 8 bits, a resize for one that is no
+    folder.
     """
     cache = Path(cache_dir) if cache_dir is not None else _default_cache()
     folder = resolve_dataset(dataset)
     if isinstance(folder, Path):
-        images, labels, classes = load_folder(folder, split, Cache(cache, _cache_limit()), image_range)
+        images, labels, classes = load_folder(folder, split, Cache(cache, _cache_limit()), image_range, resize)
         return ImageSet(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64), classes)
     if image_range is not None:
         raise DataError(f"image_range: {image_range} given; {dataset} has images of 8 bits. Leave it None.")
+    if resize is not None:
+        raise DataError(f"resize: {resize} given; {dataset} has images of one size. Leave it None, or pass a folder.")
     if split not in ("train", "test"):
         raise DataError(f"split: {split!r} given; {dataset} has 'train' and 'test'. Pass one of them.")
     if dataset == "digits":
@@ -169,12 +193,12 @@ def downsample(images: ImageSet, side: int | None) -> ImageSet:
 
 
 def search_split(
-    images: ImageSet,
+    images: Images,
     train_fraction: float,
     seed: int,
     limit_train: int | None = None,
     limit_valid: int | None = None,
-) -> tuple[ImageSet, ImageSet]:
+) -> tuple[Images, Images]:
     """Split the training images at random into D_train and D_val of Algorithm 1.
 
     D_train holds round(n * train_fraction) images, D_val the others. A limit keeps the first images of its

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 GREY_16_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 GREY = ("1", "L", *GREY_16_BIT)  # Pillow's modes; all others become RGB
@@ -68,6 +68,16 @@ def measured_pixels(image: Image.Image, image_range: int | None = None) -> tuple
         return ((np.minimum(levels, white) * 510 + white) // (2 * white)).astype(np.uint8)[..., None], int(levels.max())
     pixels = _bytes_of(image)
     return pixels, 256 * int(pixels.max()) + 255 if deep_colour else NO_16_BITS
+
+
+def to_square(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The largest square in the middle of uint8 [h, w, 1] or [h, w, 3], as colours [side, side, 3].
+
+    It is made smaller or larger by Pillow's bilinear filter, which averages over what a pixel stands for.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    square = np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR))
+    return np.repeat(square[..., None], 3, 2) if square.ndim == 2 else square
 
 
 def has_deep_colour(image: Image.Image) -> bool:

@@ -4,34 +4,39 @@ A source gives the batches of any steps of any seed. What a step reads depends o
 of processes that share it: each takes an equal part of the global batch, in order.
 """
 
-import contextlib
-import os
 import warnings
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from setn_lab.compute.distributed import Shard
 from setn_lab.compute.streams import generator
-from setn_lab.data.batches import Augmentation, Normalization, augment, batch_indices, normalize_images, scoring_batches
+from setn_lab.data.batches import (
+    Augmentation,
+    Normalization,
+    augment,
+    batch_indices,
+    centre,
+    normalize_images,
+    scoring_batches,
+)
+from setn_lab.data.files import CHANNELS, Images, at_most_cores, highest_level, limited, read_ahead
 from setn_lab.data.folders import DataError, held_out, list_images, range_notice
-from setn_lab.data.images import ImageSet
-from setn_lab.data.pixels import GREY_16_BIT, NO_16_BITS, has_deep_colour, measured_pixels, opened, to_pixels
+from setn_lab.data.pixels import opened, to_pixels
 
 if TYPE_CHECKING:  # importing it takes seconds, and few who import this need it
     from torchvision.transforms import v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as the field normalizes with
-LOOKED_AT = 32  # training images whose levels are looked at before a training
 NONE_BAD = -1
-Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
@@ -47,10 +52,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class OnDevice:
-    """Image sets that live on the device as bytes. test_split: what the test images' folder is called."""
+    """Images of one square size, on the device as bytes or decoded onto it.
 
-    training: ImageSet
-    testing: ImageSet
+    test_split: what the test images' folder is called.
+    """
+
+    training: Images
+    testing: Images
     normalization: Normalization
     augmentation: Augmentation
     batch_size: int
@@ -63,9 +71,10 @@ class OnDevice:
     def augmented(self) -> str:
         """What becomes of training images, in words."""
         how = self.augmentation
+        crops = f"crops of {how.crop} pixels a side" if how.crop else "crops" if how.padding else "no crops"
         return ", ".join(
             [
-                f"crops after {how.padding} black pixels on each side" if how.padding else "no crops",
+                f"{crops} after {how.padding} black pixels on each side" if how.padding else crops,
                 "flips" if how.flip else "no flips",
                 f"cutout of {how.cutout} pixels" if how.cutout else "no cutout",
             ]
@@ -83,8 +92,8 @@ class OnDevice:
 
     @property
     def image_size(self) -> int:
-        """The side of the images in pixels."""
-        return self.training.image_size
+        """The side in pixels of what a network sees of an image."""
+        return self.augmentation.crop or self.training.image_size
 
     @property
     def steps(self) -> int:
@@ -115,18 +124,21 @@ class OnDevice:
 
         All processes augment the whole batch with the same draws, which takes little, and keep their part.
         """
-        for step in steps:
-            indices = batch_indices(len(self.training), self.batch_size, seed, "training order", step)
-            chosen = self.training.take(indices)
-            rng = generator(seed, "training augmentation", step)
-            images = augment(chosen.images, self.normalization, self.augmentation, rng)
-            yield Batch(share.of(images), share.of(chosen.labels))
+        count, size = len(self.training), self.batch_size
+        batches = (batch_indices(count, size, seed, "training order", step) for step in steps)
+        with closing(self.training.stream(batches)) as read:
+            for step, chosen in zip(steps, read, strict=True):
+                rng = generator(seed, "training augmentation", step)
+                images = augment(chosen.images, self.normalization, self.augmentation, rng)
+                yield Batch(share.of(images), share.of(chosen.labels))
 
     def test(self, share: Shard) -> Generator[Batch, None, None]:
         """This process's test batches, which are dealt out in turn, without augmentation."""
-        for indices in scoring_batches(len(self.testing), self.test_batch_size)[share.rank :: share.processes]:
-            chosen = self.testing.take(indices)
-            yield Batch(normalize_images(chosen.images, self.normalization), chosen.labels)
+        batches = scoring_batches(len(self.testing), self.test_batch_size)[share.rank :: share.processes]
+        with closing(self.testing.stream(batches)) as read:
+            for chosen in read:
+                images = centre(chosen.images, self.augmentation.crop)
+                yield Batch(normalize_images(images, self.normalization), chosen.labels)
 
     def name(self, split: Literal["train", "test"], image: int) -> str:
         """What to call an image in a message."""
@@ -160,7 +172,7 @@ class Decoded:
     Raises DataError for a folder that is not so, or test classes that are not those of `train`.
     """
 
-    image_channels = 3
+    image_channels = CHANNELS
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     augmented = "random resized crops, flips and colour jitter, without crop_padding and cutout"
@@ -194,7 +206,7 @@ class Decoded:
             )
         self.image_size, self.batch_size, self.image_range = image_size, batch_size, image_range
         self.resize = image_size * 256 // 224
-        self.workers = min(workers, os.cpu_count() or 1)  # torch warns of more
+        self.workers = at_most_cores(workers)
         self.test_batch_size, self.pin_memory = test_batch_size, pin_memory
         crop = v2.RandomResizedCrop(image_size, antialias=True)
         jitter = v2.ColorJitter(0.4, 0.4, 0.4, 0.2)
@@ -203,7 +215,8 @@ class Decoded:
         self.training = _Files(limited(training.files, limit_train), augmented, bad_images, image_range)
         self.testing = _Files(limited(testing.files, limit_test), tested, bad_images, image_range)
         self.steps = len(self.training) // batch_size
-        levels = range_notice(folder / "train", self.training.highest(), image_range)
+        highest = highest_level([path for path, _ in self.training.files])
+        levels = range_notice(folder / "train", highest, image_range)
         for notice in (training.left_out, testing.left_out, levels):
             if notice:
                 warnings.warn(notice, stacklevel=2)
@@ -233,22 +246,8 @@ class Decoded:
         return str((self.training if split == "train" else self.testing).files[image][0])
 
     def _load(self, files: "_Files", batches: list[list[tuple[int, int, int]]]) -> Generator[Batch, None, None]:
-        loader = DataLoader(
-            files,
-            batch_sampler=batches,
-            num_workers=self.workers,
-            pin_memory=self.pin_memory,
-            generator=torch.Generator(),  # else the loader draws from the global one
-        )
-        for images, labels, bad in loader:
+        for images, labels, bad in read_ahead(files, batches, self.workers, self.pin_memory):
             yield Batch(images, labels, bad)
-
-
-def limited(images: Sequence[Item], limit: int | None) -> Sequence[Item]:
-    """So many images, drawn from all classes; all of them without a limit."""
-    if limit is None or limit >= len(images):
-        return images
-    return [images[index] for index in batch_indices(len(images), limit, 0, "limit", 0).tolist()]
 
 
 ImageSource = OnDevice | Decoded
@@ -265,18 +264,6 @@ class _Files(Dataset[tuple[Tensor, int, int]]):
         image_range: int | None,
     ) -> None:
         self.files, self.transform, self.bad_images, self.image_range = files, transform, bad_images, image_range
-
-    def highest(self) -> int:
-        """The highest value among those with 16 bits of LOOKED_AT images, from all classes; NO_16_BITS without any.
-
-        Others are not decoded, and one that cannot be read is named when it is.
-        """
-        highest = NO_16_BITS
-        for path, _ in limited(self.files, LOOKED_AT):
-            with contextlib.suppress(Exception), opened(path) as image:
-                if image.mode in GREY_16_BIT or has_deep_colour(image):
-                    highest = max(highest, measured_pixels(image)[1])
-        return highest
 
     def __len__(self) -> int:
         return len(self.files)

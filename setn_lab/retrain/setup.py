@@ -13,9 +13,10 @@ from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError, expanded
 from setn_lab.data.batches import Augmentation, Normalization, batch_indices
+from setn_lab.data.files import limited
 from setn_lab.data.folders import DataError, held_out
 from setn_lab.data.images import load_images, resolve_dataset
-from setn_lab.data.sources import Decoded, ImageSource, OnDevice, limited
+from setn_lab.data.sources import Decoded, ImageSource, OnDevice
 from setn_lab.network.costs import Cost, cost
 from setn_lab.network.discrete import Network
 from setn_lab.network.export import NETWORKS, Trained

@@ -89,10 +89,10 @@ class FinalSize:
 
     def table(self, kit: Kit, space: Space, metric: Metric, device: torch.device | None = None) -> CostTable:
         """What its operations cost; a latency is that of one image."""
-        layout = kit.imagenet_layout if self.network == "imagenet" else kit.layout
-        assert layout is not None  # the config refuses it
         numbers = self.channels, self.repeats, self.image_channels, self.image_size, self.classes
-        return kit.cost_table(space, *numbers, metric, layout=layout, device=device, batch_size=1)
+        return kit.cost_table(
+            space, *numbers, metric, layout=kit.layout_with(self.network), device=device, batch_size=1
+        )
 
     def build(self, kit: Kit, genotype: Any) -> Network | None:
         """The network itself; None where the space has none that can be built."""

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from setn_lab.config import ConfigError, bounded, build, choice, completed, later, unhashed, validate
-from setn_lab.data.contents import image_contents
+from setn_lab.data.contents import image_contents, listed_contents
+from setn_lab.data.files import CHANNELS
+from setn_lab.data.images import BUILT_IN
 from setn_lab.evaluator.gradients import GRADIENTS
 from setn_lab.kits import KITS
 from setn_lab.runs import identity
@@ -38,7 +40,10 @@ class TemplateConfig:
     train_fraction: float = bounded(0.5, above=0, below=1)  # of the images, for D_train; the others are D_val
     limit_train: int | None = bounded(None, at_least=2)  # images of D_train, None: all
     limit_valid: int | None = bounded(None, at_least=2)  # images of D_val, None: all
-    image_size: int | None = bounded(None, at_least=1)  # a smaller side in pixels to average them down to, None: theirs
+    image_size: int | None = bounded(None, at_least=1)  # side in pixels, smaller than theirs, None: theirs
+    resize: int | None = bounded(None, at_least=1, added=True)  # side of images of any size, cropped to image_size
+    image_memory: float = bounded(4.0, at_least=0, identity=False)  # GiB that they may take, or are decoded as needed
+    image_workers: int = bounded(4, at_least=0, identity=False)  # processes that decode then, for D_train and for D_val
     image_range: int | None = bounded(None, at_least=1, at_most=65535, added=True)  # white of 16 bits, None: 65535
     crop_padding: int = bounded(4, at_least=0)  # pixels
     flip: bool = True  # mirror half of the images
@@ -49,6 +54,7 @@ class TemplateConfig:
     nodes: int = bounded(4, at_least=1)  # B
 
     # template
+    stem: Literal["cifar", "imagenet"] = later("cifar", before="cifar")  # imagenet: cells see an 8th of the side
     channels: int = bounded(16, at_least=1)  # C
     repeats: int = bounded(2, at_least=1)  # N
     template_head: Literal["norm", "mean"] = later("norm", before=_head_before)  # mean: no norm before the classifier
@@ -106,6 +112,7 @@ class TemplateConfig:
                 f"template_init: 'looks-linear' given; 'uniform' is allowed for {self.space}, whose template has no "
                 "other"
             )
+        self._check_images()
         if self.evaluator_gradient == "mixture" and self.evaluator_samples != TemplateConfig.evaluator_samples:
             raise ConfigError(
                 f"evaluator_samples: {self.evaluator_samples} given with evaluator_gradient 'mixture', which draws "
@@ -127,8 +134,37 @@ class TemplateConfig:
                 "or the evaluator would never be trained"
             )
 
+    def _check_images(self) -> None:
+        """What stem and sizes do not allow. Raises ConfigError."""
+        if self.stem not in KITS[self.space].stems:
+            allowed = " or ".join(repr(stem) for stem in KITS[self.space].stems)
+            raise ConfigError(
+                f"stem: {self.stem!r} given; {allowed} is allowed for {self.space}, whose networks have no other"
+            )
+        if self.stem == "imagenet" and self.channels == 1:
+            raise ConfigError("channels: 1 given; at least 2 is allowed with stem 'imagenet', which begins with half")
+        if self.resize is None:
+            return
+        if self.dataset in BUILT_IN:
+            raise ConfigError(
+                f"resize: {self.resize} given for {self.dataset}, whose images have one size; None is allowed: "
+                "image_size makes them smaller"
+            )
+        if self.image_size is not None and self.image_size > self.resize:
+            raise ConfigError(
+                f"image_size: {self.image_size} given; at most resize ({self.resize}) is allowed, of which it is a crop"
+            )
+
+    @property
+    def crop(self) -> int | None:
+        """The side of the crops in pixels; None where images are seen whole."""
+        return None if self.resize is None else self.image_size or self.resize
+
     def contents(self) -> dict[str, dict[str, Any]]:
         """The images that the data set holds, see `config.contents`. Raises DataError."""
+        if self.crop is not None:  # whether they fit in memory or not
+            facts = listed_contents(self.dataset, with_test=False)
+            return {"dataset": {**facts, "side": self.crop, "channels": CHANNELS}}
         return {"dataset": image_contents(self.dataset, self.data_dir, self.image_range)}
 
 

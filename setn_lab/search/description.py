@@ -1,5 +1,6 @@
 """A search before it starts, as Markdown: what it works on, and what it will take."""
 
+from setn_lab.data.files import ImageFiles
 from setn_lab.figures import page
 from setn_lab.runs.progress import duration
 from setn_lab.search.estimate import Estimate
@@ -14,15 +15,16 @@ def describe_search(search: Search) -> str:
     space = search.space
     return page.facts(
         {
-            "images": f"{train.image_size} x {train.image_size}, {train.channels} channels, "
+            "images": f"{search.image_size} x {search.image_size}, {train.channels} channels, "
             f"{len(train.classes)} classes",
+            **({} if config.resize is None else {"of any size": _where(search)}),
             "D_train": f"{len(train):,} images, {search.steps} steps of {config.batch_size} an epoch"
             + (f", in {config.batch_parts} parts" if config.batch_parts > 1 else ""),
             "D_val": f"{len(valid):,} images",
             "search space": f"{len(space.operations)} operations, {space.nodes} nodes, "
             f"{space.count_architectures():.3g} distinct architectures",
             "template": f"C = {config.channels}, N = {config.repeats}, {len(search.template.cells)} cells, "
-            f"{template:,} parameters",
+            f"{template:,} parameters" + (", ImageNet's stem" if config.stem == "imagenet" else ""),
             "strategy": f"{config.strategy}, candidates from {config.candidate_source}",
             **({} if search.caps is None else {"caps": f"{search.caps.text}, as {search.caps.size.text}"}),
             **(
@@ -41,6 +43,18 @@ def describe_search(search: Search) -> str:
             ),
         }
     )
+
+
+def _where(search: Search) -> str:
+    """What becomes of images of any size, and whether they are kept in memory."""
+    config, images = search.config, search.train
+    how = f"brought to {config.resize} pixels a side, of which crops are seen" if config.crop != config.resize else ""
+    if isinstance(images, ImageFiles):
+        who = f"{images.workers} processes for each half" if images.workers else "this process"
+        place = f"decoded again each time, by {who}: all of the folder's would take more than image_memory"
+    else:
+        place = "decoded once and kept in memory: all of the folder's take no more than image_memory"
+    return ", ".join(part for part in (how, f"{place}, {config.image_memory:g} GiB") if part)
 
 
 def describe_estimate(search: Search, estimate: Estimate) -> str:

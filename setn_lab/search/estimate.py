@@ -4,13 +4,14 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
 
 from setn_lab.compute.device import explain_out_of_memory, peak_memory, synchronize
 from setn_lab.compute.streams import generator
-from setn_lab.data.batches import normalize_images, scoring_batches
+from setn_lab.data.batches import scoring_batches
 from setn_lab.search.candidates import TOGETHER
 from setn_lab.search.setup import Search
 from setn_lab.search.steps import Trainer, one_shot
@@ -32,7 +33,8 @@ class Estimate:
 def estimate(search: Search, repetitions: int = 3) -> Estimate:
     """Time a few steps on copies of the networks; the search itself is left as it was.
 
-    The making of batches, a small part, is not in the steps' times, and candidates are counted as scored in full.
+    The making of batches, a small part unless images are large, is not in the steps' times where several are made at
+    once, and candidates are counted as scored in full.
 
     The memory is the device's peak on CUDA, and elsewhere the peak of this process so far, which Windows does not tell;
     and what candidates that are scored together share.
@@ -51,7 +53,7 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
             seconds.append(time.perf_counter() - started)
         return statistics.median(seconds[1:])  # the first one warms up
 
-    with explain_out_of_memory("batch_size"):
+    with explain_out_of_memory("batch_size"), closing(trainer):
         weight, evaluation = median(trainer.weight_step), median(trainer.evaluator_step)
     with explain_out_of_memory("scoring_batch_size"):
         batch = median(trainer.scoring_step)
@@ -77,7 +79,7 @@ def estimate(search: Search, repetitions: int = 3) -> Estimate:
 def shared_results(search: Search) -> int:
     """Bytes of the results that `TOGETHER` candidates share on a batch, from what they share on two images."""
     count = min(search.config.scoring_batch_size, len(search.valid))
-    images = normalize_images(search.valid.images[:2], search.normalization)
+    images = search.seen(search.valid.take(torch.arange(2)))
     rng = generator(search.config.seed, "estimate")
     cache: Cache = {}
     for architecture in search.space.sample(rng, TOGETHER, search.space.cell_types):

@@ -50,11 +50,13 @@ def planned_epochs(networks: int, epochs: int) -> int:
 def recipe(config: SearchConfig) -> RetrainConfig:
     """How a finalist is trained on D_train: section 5.2 without what pays in long trainings alone.
 
-    That is path dropout, the auxiliary head and cutout; the images are augmented as the template's.
+    That is path dropout, the auxiliary head and cutout; the images are augmented as the template's, and the network has
+    its stem.
     """
     shared = ("dataset", "data_dir", "image_range", "crop_padding", "flip", "cutout", "precision", "deterministic")
     return RetrainConfig(
         **{name: getattr(config, name) for name in (*shared, "device", "seed")},
+        network=config.stem,
         channels=config.finalist_channels or max(2, config.channels),
         repeats=config.finalist_repeats or config.repeats,
         epochs=config.finalist_epochs,
@@ -68,7 +70,7 @@ def recipe(config: SearchConfig) -> RetrainConfig:
 
 def halves(config: RetrainConfig, search: Search) -> OnDevice:
     """The search's images for a training from scratch: D_train to train on, D_val to test on."""
-    augmentation = Augmentation(config.crop_padding, config.flip, config.cutout)
+    augmentation = Augmentation(config.crop_padding, config.flip, config.cutout, search.config.crop)
     sizes = config.batch_size, config.test_batch_size
     return OnDevice(search.train, search.valid, search.normalization, augmentation, *sizes)
 
@@ -117,6 +119,7 @@ def train_finalists(
 def _finalist(search: Search, config: RetrainConfig, source: OnDevice, number: int, candidate: Candidate) -> _Finalist:
     text = search.space.write(candidate.genotype)
     images = {name: getattr(search.config, name) for name in SPLIT}
+    images |= {} if search.config.resize is None else {"resize": search.config.resize}  # as versions without it wrote
     images["dataset"] = contents(search.config)["dataset"]["digest"]
     made_from = {name: value for name, value in identity(config).items() if name not in ("dataset", "genotype")}
     of = {"genotype": text, "of": short_hash(["finalist", text, made_from, images])}

@@ -1,7 +1,7 @@
 """One-shot scores: loss and accuracy of architectures on D_val with the template's weights."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import numpy as np
 import torch
@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from setn_lab.data.batches import batch_indices, normalize_images, scoring_batches
+from setn_lab.data.batches import batch_indices, scoring_batches
+from setn_lab.data.files import Images
 from setn_lab.search.setup import Search
 from setn_lab.search.steps import one_shot
 from setn_lab.space.setn import Quadruples
@@ -29,7 +30,7 @@ def evaluate(search: Search, architectures: Sequence[Quadruples]) -> list[tuple[
     totals = []
     for group in _groups(search, architectures):
         with _statistics(search, group):
-            totals.append(torch.stack([batch_scores(search, group, indices).sum(2) for indices in batches]).sum(0))
+            totals.append(torch.stack([scores.sum(2) for scores in _all_scores(search, group, batches)]).sum(0))
     means = torch.cat(totals, dim=1) / len(search.valid)
     return [(loss, accuracy) for loss, accuracy in means.T.tolist()]  # the only wait for the device
 
@@ -41,15 +42,20 @@ def image_scores(search: Search, architectures: Sequence[Quadruples]) -> NDArray
     parts = []
     for group in _groups(search, architectures):
         with _statistics(search, group):
-            parts.append(torch.cat([batch_scores(search, group, indices) for indices in batches], dim=2))
+            parts.append(torch.cat(list(_all_scores(search, group, batches)), dim=2))
     return torch.cat(parts, dim=1).cpu().numpy().astype(np.float64)
 
 
 @torch.no_grad()
-def batch_scores(search: Search, architectures: Sequence[Quadruples], indices: Tensor) -> Tensor:
-    """The loss and the correctness (0 or 1) of each image of D_val at `indices`: (2, architectures, images)."""
-    chosen = search.valid.take(indices)
-    images = normalize_images(chosen.images, search.normalization)
+def batch_scores(
+    search: Search, architectures: Sequence[Quadruples], indices: Tensor, chosen: Images | None = None
+) -> Tensor:
+    """The loss and the correctness (0 or 1) of each image of D_val at `indices`: (2, architectures, images).
+
+    chosen: these images, where they have been read already.
+    """
+    chosen = search.valid.take(indices) if chosen is None else chosen
+    images = search.seen(chosen)
     scores: list[Tensor] = []
     cache: Cache = {}
     for architecture in architectures:
@@ -57,6 +63,13 @@ def batch_scores(search: Search, architectures: Sequence[Quadruples], indices: T
         loss = F.cross_entropy(logits, chosen.labels, reduction="none")
         scores.append(torch.stack([loss, (logits.argmax(1) == chosen.labels).float()]))
     return torch.stack(scores, dim=1)
+
+
+def _all_scores(search: Search, architectures: Sequence[Quadruples], batches: list[Tensor]) -> Iterator[Tensor]:
+    """`batch_scores` of each batch; images that have to be decoded are read ahead."""
+    with closing(search.valid.stream(batches)) as read:
+        for indices, chosen in zip(batches, read, strict=True):
+            yield batch_scores(search, architectures, indices, chosen)
 
 
 def _groups(search: Search, architectures: Sequence[Quadruples]) -> list[Sequence[Quadruples]]:
@@ -77,16 +90,13 @@ def _statistics(search: Search, architectures: Sequence[Quadruples]) -> Iterator
     try:
         for norm in norms:
             norm.collect(search.device)
-        for step in range(RECALIBRATION_BATCHES):
-            indices = batch_indices(
-                len(search.train),
-                min(search.config.scoring_batch_size, len(search.train)),
-                search.config.seed,
-                "recalibration order",
-                step,
-            )
-            images = normalize_images(search.train.take(indices).images, search.normalization)
-            one_shot(search, images, search.template.per_cell(architecture))
+        count = len(search.train)
+        size = min(search.config.scoring_batch_size, count)
+        steps = range(RECALIBRATION_BATCHES)
+        batches = (batch_indices(count, size, search.config.seed, "recalibration order", step) for step in steps)
+        with closing(search.train.stream(batches)) as read:
+            for chosen in read:
+                one_shot(search, search.seen(chosen), search.template.per_cell(architecture))
         search.scored_template.eval()
         yield
     finally:

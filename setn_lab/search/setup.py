@@ -15,8 +15,10 @@ from setn_lab.compute.device import ready_device
 from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.streams import generator
 from setn_lab.config import ConfigError, contents, decisive, differences
-from setn_lab.data.batches import Normalization, batch_indices
+from setn_lab.data.batches import Augmentation, Normalization, batch_indices, centre, normalize_images
+from setn_lab.data.files import Images, load_any_size
 from setn_lab.data.images import ImageSet, downsample, load_images, search_split
+from setn_lab.data.sources import MEAN, STD
 from setn_lab.kits import KITS, Kit
 from setn_lab.network.costs import CostTable
 from setn_lab.runs.errors import RunError
@@ -41,7 +43,7 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a search works on: the two networks, the two halves of the images, all on the device."""
+    """What a search works on: the two networks, the two halves of the images, on the device or decoded onto it."""
 
     config: SearchConfig
     device: torch.device
@@ -49,8 +51,8 @@ class Search:
     space: Space
     template: Any  # of the kit's class
     evaluator: Any  # of the kit's class, see `evaluator.protocol`
-    train: ImageSet
-    valid: ImageSet
+    train: Images
+    valid: Images
     normalization: Normalization
     cost: CostTable | None  # for the penalty of footnote 3: 1 is the mean over uniform architectures
     caps: Caps | None = None  # on what candidates cost
@@ -109,6 +111,21 @@ class Search:
         """Steps in an epoch: full batches of D_train."""
         return len(self.train) // self.config.batch_size
 
+    @property
+    def augmentation(self) -> Augmentation:
+        """How both steps change images."""
+        config = self.config
+        return Augmentation(config.crop_padding, config.flip, config.cutout, config.crop)
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of what the template sees of an image."""
+        return self.config.crop or self.train.image_size
+
+    def seen(self, images: Images) -> Tensor:
+        """Images as they are scored, float32 (b, c, h, w): the centre, normalised, without augmentation."""
+        return normalize_images(centre(images.images, self.config.crop), self.normalization)
+
     def penalty(self, weights: Tensor) -> Tensor | float:
         """Footnote 3: the expected cost under mixing weights (cell types, edges, |O|), weighed; 0 without one."""
         return 0.0 if self._costs is None else self.config.cost_weight * self._costs.expected(weights)
@@ -155,8 +172,7 @@ def prepare_search(config: SearchConfig, run: Run | None = None, processes: Proc
     require(config.tracker)
     check_processes(config, processes)
     device = processes.device(config.device, ready_device(config.device, config.precision, config.deterministic))
-    images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
-    images = downsample(images, config.image_size)
+    images = _images(config)
     train, valid = search_split(images, config.train_fraction, config.seed, config.limit_train, config.limit_valid)
     for part in (train, valid):  # fails here, before any work, where there are fewer images than one batch
         batch_indices(len(part), config.batch_size, config.seed, "check", 0)
@@ -182,7 +198,7 @@ def prepare_search(config: SearchConfig, run: Run | None = None, processes: Proc
         evaluator.to(device),
         train.to(device),
         valid.to(device),
-        Normalization.of(train).to(device),
+        _normalization(config, train).to(device),
         cost,
         caps_of(config, kit, space, device, run),
         average,
@@ -194,10 +210,27 @@ def prepare_search(config: SearchConfig, run: Run | None = None, processes: Proc
     return search
 
 
-def _networks(config: SearchConfig, kit: Kit, space: Space, images: ImageSet) -> tuple[Any, Any]:
+def _images(config: SearchConfig) -> Images:
+    """The training images, of one square size."""
+    if config.resize is None:
+        images = load_images(config.dataset, config.data_dir, image_range=config.image_range)
+        return downsample(images, config.image_size)
+    machine = config.image_memory, config.image_workers
+    return load_any_size(config.dataset, config.resize, config.image_range, *machine)
+
+
+def _normalization(config: SearchConfig, train: Images) -> Normalization:
+    """That of D_train; of images of any size, which may be too many to be measured, that of ImageNet."""
+    if config.resize is not None:
+        return Normalization(torch.tensor(MEAN), torch.tensor(STD))
+    assert isinstance(train, ImageSet)  # images of one size always are in memory
+    return Normalization.of(train)
+
+
+def _networks(config: SearchConfig, kit: Kit, space: Space, images: Images) -> tuple[Any, Any]:
     """The template and the evaluator before any training, on the CPU."""
     size = config.channels, config.repeats, images.channels
-    new_template = kit.headed_template(config.template_head)
+    new_template = kit.template_with(config.template_head, config.stem)
     template = new_template(space, *size, len(images.classes), generator(config.seed, "template weights"))
     if config.template_init == "looks-linear" and kit.look_linear is not None:  # the config refuses it without
         kit.look_linear(template, generator(config.seed, "looks-linear weights"))
@@ -205,7 +238,7 @@ def _networks(config: SearchConfig, kit: Kit, space: Space, images: ImageSet) ->
 
 
 def _relative_costs(
-    config: SearchConfig, kit: Kit, space: Space, images: ImageSet, device: torch.device, run: Run | None
+    config: SearchConfig, kit: Kit, space: Space, images: Images, device: torch.device, run: Run | None
 ) -> CostTable:
     """The cost table of the searched network, as a multiple of a uniformly drawn architecture's mean cost."""
     kept = run.folder / "costs.json" if run is not None and config.cost_metric == "latency" else None
@@ -217,9 +250,10 @@ def _relative_costs(
         config.channels,
         config.repeats,
         images.channels,
-        images.image_size,
+        config.crop or images.image_size,
         len(images.classes),
         config.cost_metric,
+        layout=kit.layout_with(config.stem),
         device=device,
         batch_size=config.batch_size,
     )

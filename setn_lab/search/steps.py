@@ -1,7 +1,8 @@
 """One step of the template's weights and one of the evaluator, the two halves of Algorithm 1's loop."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from setn_lab.compute.device import autocast, to_device
 from setn_lab.compute.distributed import ALONE, ProcessGroup
 from setn_lab.compute.outcome import outcome
 from setn_lab.compute.streams import generator
-from setn_lab.data.batches import Augmentation, augment, batch_indices, normalize_images
+from setn_lab.data.batches import augment, batch_indices
+from setn_lab.data.files import Images
 from setn_lab.data.images import ImageSet
 from setn_lab.evaluator.gradients import GRADIENTS, Stateful
 from setn_lab.search.config import SearchConfig
@@ -22,6 +24,7 @@ from setn_lab.search.setup import Search
 from setn_lab.template.cell import Cache
 
 TOGETHER = 8  # steps whose batches are made at once: most of the cost of a small batch is a call's overhead
+LARGEST = 2**24  # values that these batches may have together, 64 MiB: large images are made for fewer steps
 
 
 def learning_rate(config: SearchConfig, step: int, steps: int) -> float:
@@ -41,7 +44,10 @@ class Trainer:
         self.search, self.processes = search, processes
         self.gradient = GRADIENTS[config.evaluator_gradient](search)
         self.prepared: dict[str, tuple[int, list[tuple[Tensor, Tensor]]]] = {}  # by stream: the newest group of batches
-        self.augmentation = Augmentation(config.crop_padding, config.flip, config.cutout)
+        self.reading: dict[str, tuple[int, Generator[ImageSet, None, None]]] = {}  # by stream: the group that is next
+        values = config.batch_size * search.train.channels * search.train.image_size**2
+        self.together = min(TOGETHER, max(1, LARGEST // values))
+        self.augmentation = search.augmentation
         self.weight_optimizer = torch.optim.SGD(
             search.template.parameters(),
             config.weight_lr,
@@ -133,7 +139,7 @@ class Trainer:
     def scoring_step(self, step: int) -> Tensor:
         """One batch of scoring, for timing it."""
         count = min(self.search.config.scoring_batch_size, len(self.search.valid))
-        images = normalize_images(self.search.valid.images[:count], self.search.normalization)
+        images = self.search.seen(self.search.valid.take(torch.arange(count)))
         with torch.no_grad():
             return one_shot(self.search, images, self.architecture(step))
 
@@ -153,23 +159,46 @@ class Trainer:
         for kept, buffer in zip(average.buffers(), self.search.template.buffers(), strict=True):
             kept.copy_(buffer)
 
-    def batch(self, images: ImageSet, stream: str, step: int) -> tuple[Tensor, Tensor]:
-        """The augmented images and labels of one step, each (b, ...); made for `TOGETHER` steps at once."""
-        group, place = divmod(step, TOGETHER)
+    def batch(self, images: Images, stream: str, step: int) -> tuple[Tensor, Tensor]:
+        """The augmented images and labels of one step, each (b, ...); made for up to `TOGETHER` steps at once."""
+        group, place = divmod(step, self.together)
         if stream not in self.prepared or self.prepared[stream][0] != group:
-            self.prepared[stream] = (
-                group,
-                self._batches(images, stream, range(group * TOGETHER, (group + 1) * TOGETHER)),
-            )
+            self.prepared[stream] = group, self._batches(images, stream, group)
         return self.prepared[stream][1][place]
 
-    def _batches(self, images: ImageSet, stream: str, steps: range) -> list[tuple[Tensor, Tensor]]:
+    def _batches(self, images: Images, stream: str, group: int) -> list[tuple[Tensor, Tensor]]:
         size, seed = self.search.config.batch_size, self.search.config.seed
-        order = [batch_indices(len(images), size, seed, f"{stream} order", step) for step in steps]
-        chosen = images.take(torch.cat(order))
-        rngs = [generator(seed, f"{stream} augmentation", step) for step in steps]
+        chosen = self._read(images, stream, group)
+        rngs = [generator(seed, f"{stream} augmentation", step) for step in self._steps(group)]
         pixels = augment(chosen.images, self.search.normalization, self.augmentation, *rngs)
         return list(zip(pixels.split(size), chosen.labels.split(size), strict=True))
+
+    def _steps(self, group: int) -> range:
+        return range(group * self.together, (group + 1) * self.together)
+
+    def _read(self, images: Images, stream: str, group: int) -> ImageSet:
+        """The images of a group of steps; those that have to be decoded are read on from there, group after group."""
+        size, seed = self.search.config.batch_size, self.search.config.seed
+
+        def order(group: int) -> Tensor:
+            return torch.cat(
+                [batch_indices(len(images), size, seed, f"{stream} order", step) for step in self._steps(group)]
+            )
+
+        following, read = self.reading.pop(stream, (-1, None))
+        if read is None or following != group:
+            if read is not None:
+                read.close()
+            read = images.stream(order(number) for number in itertools.count(group))
+        chosen = next(read)
+        self.reading[stream] = group + 1, read
+        return chosen
+
+    def close(self) -> None:
+        """End the workers that decode images ahead."""
+        for _, read in self.reading.values():
+            read.close()
+        self.reading.clear()
 
     def architecture(self, step: int) -> np.ndarray:
         """The first of `architectures`: a cell's part for each cell of the network, (cells, ...)."""

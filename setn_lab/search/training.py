@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def train(
     config, total = search.config, search.epochs * search.steps
     trainer = Trainer(search, processes)
     begin = _begin(search, trainer, run, processes)
-    with tracked(config.tracker, run, observe) as watch:
+    with closing(trainer), tracked(config.tracker, run, observe) as watch:
         if begin == search.epochs:
             watch(Progress("train", total, total))
         for epoch in range(begin, search.epochs):

@@ -37,7 +37,7 @@ class Bench:
 
         Raises ConfigError for an auxiliary head that does not fit them, and for a batch larger than D_train.
         """
-        check_head(config, search.train.image_size, "retrain_auxiliary_weight")
+        check_head(config, search.image_size, "retrain_auxiliary_weight")
         if config.batch_size > len(search.train):
             raise ConfigError(
                 f"retrain_batch_size: {config.batch_size} given for {len(search.train)} images in D_train; at most "

@@ -124,7 +124,8 @@ class RankingConfig(StudyConfig):
         shared = "dataset", "data_dir", "image_range", "weight_momentum", "crop_padding", "flip"
         machine = "precision", "deterministic", "device"
         same = {name: getattr(self, name) for name in (*shared, *machine, "seed")}
-        return RetrainConfig(**same, **{**own, "epochs": epochs}, test_batch_size=self.scoring_batch_size)
+        own |= {"epochs": epochs, "network": self.stem}
+        return RetrainConfig(**same, **own, test_batch_size=self.scoring_batch_size)
 
 
 def collect(config: RankingConfig, run: Run, observe: Observer = lambda progress: None) -> None:
@@ -175,9 +176,10 @@ def _final_sizes(config: RankingConfig, search: Search) -> dict[str, CostTable]:
     """What the final networks cost on the images as they are, not averaged down as the template's may be."""
     images = contents(search.config)["dataset"]
     size = config.retrain_channels, config.retrain_repeats, images["channels"], images["side"], len(images["classes"])
+    layout = search.kit.layout_with(config.stem)
     return {
-        "parameters": search.kit.cost_table(search.space, *size, "parameters"),
-        "multiply_adds": search.kit.cost_table(search.space, *size, "multiply_adds"),
+        "parameters": search.kit.cost_table(search.space, *size, "parameters", layout=layout),
+        "multiply_adds": search.kit.cost_table(search.space, *size, "multiply_adds", layout=layout),
     }
 
 

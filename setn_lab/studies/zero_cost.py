@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from setn_lab.data.batches import normalize_images
 from setn_lab.runs.errors import RunError
 from setn_lab.runs.journal import read_journal
 from setn_lab.runs.progress import Observer, Progress
@@ -115,8 +114,8 @@ def score_untrained(
     done = [record["genotype"] for record in run.read(JOURNAL)]
     if done != texts[: len(done)]:
         raise RunError(f"{run.folder / JOURNAL}.jsonl: holds other architectures: move it away to score them again")
-    chosen = search.valid.images[:images], search.valid.labels[:images]
-    batch = normalize_images(chosen[0], search.normalization), chosen[1]
+    chosen = search.valid.take(torch.arange(min(images, len(search.valid))))
+    batch = search.seen(chosen), chosen.labels
     template = search.first_template()
     for place in range(len(done), len(architectures)):
         network = Untrained(template, architectures[place])

@@ -32,6 +32,8 @@ def look_linear(template: Template, rng: np.random.Generator) -> None:
     rng: where a cell has other channels than what it reads, their first mixture is drawn from it, orthonormal.
     """
     _mirror(template.stem)
+    if template.second_stem is not None:
+        _mirror(template.second_stem, mirrored=True)
     for index, (spot, cell) in enumerate(zip(template.plan, template.cells, strict=True)):
         for preprocess, channels, source in (
             (cell.preprocess0, spot.before_previous, index - 2),
@@ -59,11 +61,19 @@ def look_linear_nasbench201(template: NASBench201Template, rng: np.random.Genera
 
 
 @torch.no_grad()
-def _mirror(stem: Any) -> None:
-    """Let the second half of the channels of the stem, a convolution first, be the negative of the first."""
-    weight = stem[0].weight
-    half = len(weight) // 2
-    weight[half : 2 * half] = -weight[:half]
+def _mirror(stem: nn.Sequential, mirrored: bool = False) -> None:
+    """Let the second half of each convolution's channels be the negative of the first, whatever is drawn for them.
+
+    mirrored: whether the stem reads both halves of what is mirrored, after a ReLU, as its later convolutions do.
+    """
+    for module in stem:
+        if not isinstance(module, nn.Conv2d):
+            continue
+        outputs, inputs = (size // 2 for size in module.weight.shape[:2])
+        if mirrored:
+            module.weight[:, inputs : 2 * inputs] = -module.weight[:, :inputs]
+        module.weight[outputs : 2 * outputs] = -module.weight[:outputs]
+        mirrored = True
 
 
 def _fill_operations(edges: nn.Module) -> None:

@@ -4,7 +4,7 @@ Weights belong to one (cell, node, input, operation). Two ways through them:
 - `Template.sampled` (Eq. 1) follows one architecture and touches only what it uses;
 - `Template.mixed` (Eq. 10) weighs every operation on every input by the evaluator's probabilities.
 
-The macro-structure is that of the discrete network for CIFAR, see `network.macro`.
+The macro-structure is that of the discrete network for CIFAR, or with its stem that for ImageNet, see `network.macro`.
 """
 
 from typing import Any, Literal
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from setn_lab.network.macro import CellPlan, edge_stride, plan, preprocessing, stem
+from setn_lab.network.macro import CellPlan, edge_stride, imagenet_stem, plan, preprocessing
+from setn_lab.network.macro import stem as cifar_stem
 from setn_lab.network.operations import ReLUConvBN, initialize
 from setn_lab.space.genotype import INPUTS
 from setn_lab.space.protocol import Space
@@ -59,13 +60,15 @@ class Template(nn.Module):
     """The weight-sharing network of the paper's space, for images of `image_channels` and `num_classes` classes.
 
     head: what comes before the classifier, the mean over the image alone or after a batch norm and a ReLU, as in the
-    template that the authors released.
+    template that the authors released. stem: as of the final network of that name; the first cell then reads what
+    `inputs` says.
 
     Weights are filled from `rng` alone. They are kept channels-last, the layout in which depthwise convolutions
     are fast on every device.
     """
 
     cells: Any  # a ModuleList of TemplateCells
+    second_stem: nn.Sequential | None
 
     def __init__(
         self,
@@ -76,12 +79,18 @@ class Template(nn.Module):
         num_classes: int,
         rng: np.random.Generator,
         head: Literal["norm", "mean"] = "norm",
+        stem: Literal["cifar", "imagenet"] = "cifar",
     ) -> None:
         super().__init__()
         self.space = space
         with torch.device("meta"):  # modules are laid out without drawing weights from the global generator
-            self.plan = plan(channels, repeats, (space.nodes, space.nodes))
-            self.stem = stem(image_channels, channels, BatchNorm)
+            concatenated = space.nodes, space.nodes
+            if stem == "imagenet":
+                self.plan = plan(channels, repeats, concatenated, (channels, channels), after_reduction=True)
+                self.stem, self.second_stem = imagenet_stem(image_channels, channels, BatchNorm)
+            else:
+                self.plan = plan(channels, repeats, concatenated)
+                self.stem, self.second_stem = cifar_stem(image_channels, channels, BatchNorm), None
             self.cells = nn.ModuleList(TemplateCell(space, spot) for spot in self.plan)
             features = space.nodes * self.plan[-1].channels
             self.norm = BatchNorm(features) if head == "norm" else None
@@ -89,6 +98,14 @@ class Template(nn.Module):
         self.to_empty(device="cpu")
         initialize(self, rng)
         self.to(memory_format=torch.channels_last)
+
+    def inputs(self, images: Tensor, cache: Cache | None = None) -> tuple[Tensor, Tensor]:
+        """The first cell's two inputs, after their ReLU: the stem's output twice.
+
+        With ImageNet's stem a quarter and an eighth of the images' resolution.
+        """
+        before = cached(cache, _stem, self.stem, images)
+        return before, before if self.second_stem is None else cached(cache, _stem, self.second_stem, before)
 
     def sampled(
         self, images: Tensor, quadruples: np.ndarray, drop_path: Tensor | None = None, cache: Cache | None = None
@@ -101,7 +118,7 @@ class Template(nn.Module):
         cell's two inputs and the second's first one): they are the same for all, up to the order of sums. For use
         without gradients and without `drop_path`.
         """
-        before = previous = cached(cache, _stem, self.stem, images)
+        before, previous = self.inputs(images, cache)
         for index, cell in enumerate(self.cells):
             of_stem = INPUTS - index  # so many of the cell's inputs are the stem's output
             nodes = cell.sampled(
@@ -120,7 +137,7 @@ class Template(nn.Module):
 
         images: (b, c, h, w), normalised. weights: (2, edges, |O|), normal cells first.
         """
-        before = previous = _stem(self.stem, images)
+        before, previous = self.inputs(images)
         for index, (spot, cell) in enumerate(zip(self.plan, self.cells, strict=True)):
             nodes = cell.mixed(before, previous, weights[spot.cell_type])
             if index < len(self.cells) - 1:

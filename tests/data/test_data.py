@@ -14,7 +14,15 @@ from references import Bomb, random_images, write_folder
 from sklearn.datasets import load_digits
 
 from setn_lab.compute.streams import generator
-from setn_lab.data.batches import Augmentation, Normalization, _permutation, augment, batch_indices, normalize_images
+from setn_lab.data.batches import (
+    Augmentation,
+    Normalization,
+    _permutation,
+    augment,
+    batch_indices,
+    centre,
+    normalize_images,
+)
 from setn_lab.data.folders import DataError
 from setn_lab.data.images import ImageSet, load_images, search_split
 
@@ -144,13 +152,15 @@ def test_normalization_of_other_channels_is_refused():
         normalize_images(image_set(5).images, grey)
 
 
-def augment_slowly(images, mean, std, padding, flip, cutout, rng):
+def augment_slowly(images, mean, std, padding, flip, cutout, rng, crop=None):
     """Image by image, from the documented draws alone: pad, slice, reverse, normalize, zero a square."""
-    count, height, width, _ = images.shape
+    count, rows, columns, _ = images.shape
+    height, width = (crop, crop) if crop else (rows, columns)
     uniform = rng.random((5, count))
     output, seen = [], []
     for i in range(count):
-        top, left = int(uniform[0, i] * (2 * padding + 1)), int(uniform[1, i] * (2 * padding + 1))
+        top = int(uniform[0, i] * (rows + 2 * padding - height + 1))
+        left = int(uniform[1, i] * (columns + 2 * padding - width + 1))
         mirrored = bool(flip and uniform[2, i] >= 0.5)
         y, x = int(uniform[3, i] * height), int(uniform[4, i] * width)
         image = np.pad(images[i], ((padding, padding), (padding, padding), (0, 0)))
@@ -189,6 +199,28 @@ def test_augment_against_a_loop_over_images(padding, flip, cutout, channels):
     assert len({top for top, *_ in seen}) > padding
     if cutout:
         assert all((batch[i, :, y, x] == 0).all() for i, (_, _, _, y, x) in enumerate(seen))
+
+
+@pytest.mark.parametrize(("padding", "cutout", "crop"), [(0, 0, 5), (2, 3, 4), (0, 0, 7), (0, 0, 1)])
+def test_crops_against_a_loop_over_images(padding, cutout, crop):
+    images = random_images(64, size=9, channels=3)[:, :, :7]
+    mean, std = np.array([0.3, 0.5, 0.6]), np.array([0.2, 0.25, 0.3])
+    normalization = Normalization(torch.tensor(mean).float(), torch.tensor(std).float())
+    batch = augment(
+        torch.from_numpy(images.copy()), normalization, Augmentation(padding, True, cutout, crop), generator(5, "a", 2)
+    )
+    expected, seen = augment_slowly(images, mean, std, padding, True, cutout, generator(5, "a", 2), crop)
+    np.testing.assert_allclose(batch, expected, atol=2e-5)
+    assert batch.shape[2:] == (crop, crop)
+    assert {top for top, *_ in seen} == set(range(9 + 2 * padding - crop + 1))
+    assert {left for _, left, *_ in seen} == set(range(7 + 2 * padding - crop + 1))
+
+
+def test_the_centre_leaves_as_much_on_each_side():
+    images = torch.from_numpy(random_images(3, size=9))
+    assert torch.equal(centre(images, 5), images[:, 2:7, 2:7])
+    assert torch.equal(centre(images, 4), images[:, 2:6, 2:6])
+    assert centre(images, None) is images
 
 
 def decode_positions(padding, flip, count, size=5, seed=0):

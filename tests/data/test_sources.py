@@ -14,9 +14,10 @@ from PIL import Image
 from setn_lab.compute.distributed import Shard
 from setn_lab.compute.streams import generator
 from setn_lab.data.batches import Augmentation, Normalization, augment
+from setn_lab.data.files import limited
 from setn_lab.data.folders import DataError
 from setn_lab.data.images import ImageSet
-from setn_lab.data.sources import MEAN, NONE_BAD, STD, Decoded, OnDevice, limited
+from setn_lab.data.sources import MEAN, NONE_BAD, STD, Decoded, OnDevice
 
 ALONE = Shard(0, 1)
 SIZE, BATCH, CLASSES = 28, 4, 13  # a class for each training image, so that a label names the image

@@ -79,11 +79,13 @@ def test_the_digest_hashes_the_names_and_values_of_what_decides_the_result(name)
     cls = CONFIGS[name]
     defaults = dataclasses.asdict(cls())
     elsewhere = {"data_dir", "run_dir", "out_dir", "interactive", "workers", "worker_gpus", "cluster", "thresholds"}
+    elsewhere |= {"image_memory", "image_workers"}
     elsewhere |= {"setn_rloo_run", "two_seeds", "leave_out"}
     elsewhere |= {"setn_run", "setn_lr_run", "setn_non_run", "search_run", "template_run", "table", "table_column"}
     # added later, with what was done before as their defaults
     elsewhere |= {"evaluator_gradient", "evaluator_samples", "evaluator_epochs", "weight_averaging", "strategies"}
     elsewhere |= {"zero_cost_images", "image_range", "template_init", "batch_parts", "mobile"}
+    elsewhere |= {"stem", "resize"}
     elsewhere |= {"deterministic", "tracker"}  # they say how a result is come to, not which
     if name == "groundtruth":  # whose space has one head
         elsewhere.add("template_head")

@@ -119,6 +119,21 @@ def test_the_states_of_the_first_stage_are_mirrored_whatever_is_drawn(exact):
         before, previous = previous, torch.cat(nodes, 1).relu()
 
 
+def test_imagenets_stem_is_mirrored_and_linear_in_what_its_first_convolution_gives():
+    template = Template(SPACE, 8, 1, 3, 5, np.random.default_rng(0), stem="imagenet")
+    look_linear(template, np.random.default_rng(1))
+    first, *rest, last = template.stem[0], template.stem[3], template.second_stem[0]
+    x = first(pixels(size=32))
+    for convolution in (*rest, last):
+        half, negative = x.chunk(2, 1)
+        torch.testing.assert_close(half, -negative)
+        linear = F.conv2d(half, convolution.weight[:, : half.shape[1]], stride=2, padding=1)
+        x = convolution(x.relu())  # relu(x) - relu(-x) is x
+        torch.testing.assert_close(x, linear)
+    half, negative = x.chunk(2, 1)
+    torch.testing.assert_close(half, -negative)
+
+
 def gradient_norms(template, seed):
     architectures = template.per_cell(SPACE.sample(np.random.default_rng(seed), 2))
     template.zero_grad()

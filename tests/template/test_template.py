@@ -10,6 +10,7 @@ from references import pixels, random_evaluator
 
 from setn_lab.compute.streams import generator
 from setn_lab.evaluator.setn import Evaluator
+from setn_lab.kits import KITS
 from setn_lab.network.costs import cost_table
 from setn_lab.space.setn import LARGE, SMALL, SearchSpace
 from setn_lab.template.cell import ConcatReLU
@@ -22,8 +23,8 @@ CLASSES = 3
 HEADS = "norm", "mean"
 
 
-def template_of(space, channels=2, repeats=1, seed=0, head="norm"):
-    return Template(space, channels, repeats, 3, CLASSES, generator(seed, "template weights"), head)
+def template_of(space, channels=2, repeats=1, seed=0, head="norm", stem="cifar"):
+    return Template(space, channels, repeats, 3, CLASSES, generator(seed, "template weights"), head, stem)
 
 
 def features(x, head):
@@ -46,6 +47,8 @@ def equation_10(template, evaluator, images, head="norm"):
     """Logits by the paper's double sum: over r from 1, then over t, then over u."""
     space = template.space
     before = previous = template.stem(images)
+    if template.second_stem is not None:
+        previous = template.second_stem(before.relu())
     for spot, cell in zip(template.plan, template.cells, strict=True):
         states = [cell.preprocess0(before), cell.preprocess1(previous)]
         for node in range(space.nodes):
@@ -73,11 +76,14 @@ def relative(one, other):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-@pytest.mark.parametrize(("nodes", "head"), [(2, "norm"), (4, "norm"), (2, "mean")])
-def test_mixed_is_equation_10(nodes, head, dtype, tolerance):
+@pytest.mark.parametrize(
+    ("nodes", "head", "stem"),
+    [(2, "norm", "cifar"), (4, "norm", "cifar"), (2, "mean", "cifar"), (2, "norm", "imagenet")],
+)
+def test_mixed_is_equation_10(nodes, head, stem, dtype, tolerance):
     space = SearchSpace(SMALL, nodes)
-    template, evaluator = template_of(space, head=head).to(dtype), random_evaluator(space).to(dtype)
-    images, labels = pixels().to(dtype), torch.tensor([0, 1, 2, 1])
+    template, evaluator = template_of(space, head=head, stem=stem).to(dtype), random_evaluator(space).to(dtype)
+    images, labels = pixels(size=8 if stem == "cifar" else 40).to(dtype), torch.tensor([0, 1, 2, 1])
     alpha = [evaluator.f, evaluator.g, evaluator.h]
     results = []
     mixed, literal = (
@@ -153,11 +159,18 @@ class Discrete:
         return y
 
     def __call__(self, images):
-        before = previous = self.norm(self.conv(images, "stem.0", padding=1))
+        before_halved = "second_stem.0.weight" in self.weights
+        if before_halved:  # as DARTS' network for ImageNet begins
+            x = F.relu(self.norm(self.conv(images, "stem.0", stride=2, padding=1)))
+            before = self.norm(self.conv(x, "stem.3", stride=2, padding=1))
+            previous = self.norm(self.conv(F.relu(before), "second_stem.0", stride=2, padding=1))
+            assert previous.shape[2] == -(-images.shape[2] // 8)
+        else:
+            before = previous = self.norm(self.conv(images, "stem.0", padding=1))
         kinds = "NRNRN"  # section 3 with N = 1
         for c, kind in enumerate(kinds):
             cell = f"cells.{c}"
-            if c and kinds[c - 1] == "R":
+            if (c and kinds[c - 1] == "R") or (c == 0 and before_halved):
                 first = self.halved(before, f"{cell}.preprocess0")
             else:
                 first = self.norm(self.conv(F.relu(before), f"{cell}.preprocess0.body"))
@@ -178,10 +191,19 @@ class Discrete:
         )
 
 
-@pytest.mark.parametrize(("size", "head"), [(8, "norm"), (9, "norm"), (8, "mean")])
-def test_sampled_is_the_discrete_network_with_the_same_weights(size, head):
+@pytest.mark.parametrize(
+    ("size", "head", "stem"),
+    [
+        (8, "norm", "cifar"),
+        (9, "norm", "cifar"),
+        (8, "mean", "cifar"),
+        (64, "norm", "imagenet"),
+        (35, "mean", "imagenet"),
+    ],
+)
+def test_sampled_is_the_discrete_network_with_the_same_weights(size, head, stem):
     space = SearchSpace(LARGE, 3)
-    template, images = template_of(space, head=head).double(), pixels(3, size).double()
+    template, images = template_of(space, head=head, stem=stem).double(), pixels(3, size).double()
     rng = np.random.default_rng(4)
     used = set()
     for _ in range(6):
@@ -247,9 +269,10 @@ def test_sampled_gives_gradients_to_exactly_what_it_samples():
 
 
 @torch.no_grad()
-def test_what_architectures_share_changes_nothing_and_is_computed_once(monkeypatch):
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_what_architectures_share_changes_nothing_and_is_computed_once(monkeypatch, stem):
     space = SearchSpace(SMALL, 3)
-    template = template_of(space, repeats=2)
+    template = template_of(space, repeats=2, stem=stem)
     real, calls = torch.nn.Conv2d.forward, Counter()
 
     def counted(convolution, x):
@@ -269,7 +292,8 @@ def test_what_architectures_share_changes_nothing_and_is_computed_once(monkeypat
         edge[state] for cell, states in ((first, (0, 1)), (second, (0,))) for edge in cell.edges for state in states
     ]
     operations = [module for edge in inputs for module in edge]
-    modules = [template.stem, first.preprocess0, first.preprocess1, second.preprocess0, *operations]
+    stems = [part for part in (template.stem, template.second_stem) if part is not None]
+    modules = [*stems, first.preprocess0, first.preprocess1, second.preprocess0, *operations]
     shared = {part for module in modules for part in module.modules()}
     assert any(part in calls for operation in operations for part in operation.modules())
     for convolution, count in calls.items():
@@ -359,12 +383,13 @@ def test_mixed_computes_every_operation_of_an_edge_at_most_once(operations, most
                 assert len(reads) == 11
 
 
-@pytest.mark.parametrize("channels", [2, 3])
-def test_parameters_are_those_of_the_cost_table_and_linear_in_the_operations(channels):
+@pytest.mark.parametrize(("channels", "stem"), [(2, "cifar"), (3, "cifar"), (4, "imagenet")])
+def test_parameters_are_those_of_the_cost_table_and_linear_in_the_operations(channels, stem):
     def count(operations):
         space = SearchSpace(operations, 4)
-        total = sum(parameter.numel() for parameter in template_of(space, channels).parameters())
-        table = cost_table(space, channels, 1, 3, 8, CLASSES, "parameters", norm=BatchNorm)
+        total = sum(parameter.numel() for parameter in template_of(space, channels, stem=stem).parameters())
+        layout = KITS["small"].layout_with(stem)
+        table = cost_table(space, channels, 1, 3, 8, CLASSES, "parameters", layout=layout, norm=BatchNorm)
         assert table.everything() == total
         return total
 

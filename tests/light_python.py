@@ -94,7 +94,9 @@ def run(connection: socket.socket) -> None:
 
     connection.settimeout(None)
     size, descriptors, *_ = socket.recv_fds(connection, 8, 3)
-    (module, *arguments), variables, folder, program = json.loads(read(connection, int.from_bytes(size, "big")))
+    (module, *arguments), variables, folder, program = json.loads(
+        connection.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+    )
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
@@ -126,13 +128,6 @@ def run(connection: socket.socket) -> None:
     number = code if isinstance(code, int) else int(code is not None)
     connection.send(bytes([number & 255]))
     os._exit(number & 255)
-
-
-def read(connection: socket.socket, size: int) -> bytes:
-    content = b""
-    while len(content) < size:
-        content += connection.recv(size - len(content))
-    return content
 
 
 def follow(connection: socket.socket) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
+import light_python as light_python_module
 import pytest
 import torch
 from forked import VARIABLE, ForkedContext
@@ -128,6 +129,32 @@ def forked(fork_server, monkeypatch):
     """Where the package would start Python anew, a process of `fork_server` is started."""
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: fork_server)
     return fork_server
+
+
+@pytest.fixture(scope="session")
+def light_server(fork_server, tmp_path_factory):
+    """The folder in which Jupyter finds the kernel that the running server of `light_python` forks."""
+    folder = tmp_path_factory.mktemp("light-python")
+    (folder / "kernels" / "python3").mkdir(parents=True)
+    specification = json.dumps(light_python_module.SPECIFICATION)
+    (folder / "kernels" / "python3" / "kernel.json").write_text(specification, encoding="utf-8")
+    ready = fork_server.Event()
+    server = fork_server.Process(target=light_python_module.serve, args=(str(folder / "socket"), ready))
+    server.start()
+    while not ready.wait(0.5):
+        assert server.exitcode is None
+    yield folder
+    server.kill()
+    server.join()
+
+
+@pytest.fixture(scope="module")
+def light_python(light_server):
+    """Takes the place of `python -m` in what a test starts: all is imported already. Kernels begin so too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(light_python_module.VARIABLE, str(light_server / "socket"))
+        patch.setenv("JUPYTER_PATH", str(light_server))
+        yield light_python_module.LIGHT_PYTHON
 
 
 @pytest.fixture

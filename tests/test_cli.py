@@ -199,6 +199,7 @@ def test_a_search_prints_its_epochs_and_what_it_found(searched):
     assert "\r" not in printed
 
 
+@pytest.mark.usefixtures("light_python")
 def test_the_notebook_with_the_same_parameters_finds_it_finished(searched, tiny, tmp_path):
     root, _, preset, _ = searched
     values = {**tiny, "epochs": 2, "baseline_candidates": 2, "weight_lr": 0.1}

@@ -17,13 +17,17 @@ from setn_lab.runs.run import default_folder
 from setn_lab.search import SearchConfig, verdict
 
 
-def shell(runs, *words, **surroundings):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SETN_LAB_RUNS": str(runs), **surroundings}
-    command = [sys.executable, "-m", "setn_lab", "search", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+@pytest.fixture
+def shell(light_python):
+    def shell(runs, *words, **surroundings):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "SETN_LAB_RUNS": str(runs), **surroundings}
+        command = [*light_python, "setn_lab", "search", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
+
+    return shell
 
 
-def test_a_search_through_its_notebook_ends_with_what_it_has_shown(tmp_path, monkeypatch):
+def test_a_search_through_its_notebook_ends_with_what_it_has_shown(tmp_path, monkeypatch, shell):
     monkeypatch.setenv("SETN_LAB_RUNS", str(tmp_path / "runs"))
     values = {**TINY, "baseline_candidates": 2, "interactive": False}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -43,7 +47,7 @@ def test_a_search_through_its_notebook_ends_with_what_it_has_shown(tmp_path, mon
     assert shown == [verdict.verdict(folder).markdown()]
 
 
-def test_an_error_in_the_notebook_is_its_message_with_the_options_of_a_shell(tmp_path):
+def test_an_error_in_the_notebook_is_its_message_with_the_options_of_a_shell(tmp_path, shell):
     places = {"SETN_LAB_CACHE": str(tmp_path), "https_proxy": "http://localhost:9"}
     done = shell(tmp_path / "runs", "--notebook", tmp_path / "out.ipynb", **places)
     assert done.returncode == 1

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
 
 from setn_lab.config import completed
 from setn_lab.kits import KITS
@@ -68,6 +67,8 @@ def finite(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def difference(losses: NDArray[np.float64], uniform: NDArray[np.float64]) -> Difference | None:
     """Of two samples of losses; None where one of them has fewer than two."""
+    from scipy.stats import mannwhitneyu  # which takes a second: workers and trainings do without
+
     if min(len(losses), len(uniform)) < 2:
         return None
     mean = float(losses.mean() - uniform.mean())

@@ -41,7 +41,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab(root):
+def lab(root, light_python):
     """The address of a JupyterLab for all tests here."""
     options = ["--allow-root", "--ServerApp.token=secret", f"--ServerApp.root_dir={root}"]
     with pytest.MonkeyPatch.context() as patch:
@@ -205,6 +205,7 @@ def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(root, lab
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.usefixtures("light_python")
 def test_as_a_page_behind_a_token(root, page):
     notebook = root / "inspect.ipynb"
     with pictures.server(root, "voila", str(notebook), "--token", "--Voila.ip=localhost") as (address, log):

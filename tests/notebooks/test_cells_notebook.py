@@ -154,6 +154,7 @@ def test_nothing_to_compare_with_is_told():
 # Through papermill
 
 
+@pytest.mark.usefixtures("light_python")
 def test_papermill_draws_and_writes_the_figures(tmp_path):
     output, folder = tmp_path / "out.ipynb", tmp_path / "figures"
     values = {"genotype": "SETN", "compare": "GDAS", "channels": "4", "repeats": "2", "out_dir": str(folder)}

@@ -46,6 +46,7 @@ def execute(folder, **parameters):
     return out
 
 
+@pytest.mark.usefixtures("light_python")
 def test_papermill_leaves_static_figures(tmp_path):
     run, other = (write_run(tmp_path / name, epochs, 12, seed) for name, epochs, seed in (("a", 4, 0), ("b", 2, 1)))
     out = execute(tmp_path, run_dir=run, compare=other)
@@ -63,6 +64,7 @@ def test_papermill_leaves_static_figures(tmp_path):
     assert "epochs" in texts  # in which the runs differ
 
 
+@pytest.mark.usefixtures("light_python")
 def test_a_run_without_candidates_says_so_in_place(tmp_path):
     out = execute(tmp_path, run_dir=write_run(tmp_path / "run", 1, 0), interactive=True)
     texts = "".join("".join(one.get("text/html", "")) for cell in outputs(out) for one in cell)

@@ -57,7 +57,7 @@ Path(FILE).write_text(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed(tmp_path_factory, light_python):
     """(what the last cell wrote, the executed notebook)."""
     folder = tmp_path_factory.mktemp("tutorial")
     notebook = nbformat.read(NOTEBOOK, as_version=4)

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from contextlib import ExitStack, contextmanager
 
+import pytest
 from written_run import write_run
 
 PATIENCE = 200  # seconds; two kernels that import torch on a busy machine take their time
@@ -50,6 +51,7 @@ def page(port, token):
         return answer.read().decode()
 
 
+@pytest.mark.usefixtures("light_python")
 def test_two_pages_at_once_show_each_its_own_run(tmp_path):
     runs = [write_run(tmp_path / f"search-{name}", 1, 0, nodes=1) for name in ("first", "second")]
     logs = [tmp_path / f"{run.name}.log" for run in runs]

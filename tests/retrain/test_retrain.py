@@ -459,13 +459,16 @@ def test_short_memory_names_the_batch_size(tmp_path, monkeypatch):
 # Several processes
 
 
-def launch(folder, processes=2, wait=True, **values):
-    """The command of the documentation, in processes of one thread; what it printed and its exit code."""
+def launch(folder, processes=2, wait=True, python=("-m",), **values):
+    """The command of the documentation, in processes of one thread; what it printed and its exit code.
+
+    python: what the command is to start the module with.
+    """
     config = build(RetrainConfig, {**TINY, "run_dir": str(folder), **values})
     path = folder.with_suffix(".json")
     path.write_text(to_json(config), encoding="utf-8")
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    words += ["-m", "setn_lab.retrain", str(path)]
+    words += [*python, "setn_lab.retrain", str(path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -522,11 +525,11 @@ def test_two_processes_compute_the_gradients_of_one(tmp_path, forked_group):
             assert other[name] == pytest.approx(one[name], rel=1e-4)
 
 
-def test_a_killed_worker_ends_the_job_and_the_same_training_resumes(tmp_path, forked_group):
+def test_a_killed_worker_ends_the_job_and_the_same_training_resumes(tmp_path, forked_group, light_python):
     values = {"epochs": 6, "limit_train": 64}
     text, code = forked_group(tmp_path / "whole", **values)
     assert code == 0, text
-    process = launch(tmp_path / "killed", wait=False, **values)
+    process = launch(tmp_path / "killed", wait=False, python=["--no-python", *light_python], **values)
     journal = tmp_path / "killed" / "metrics.jsonl"
     deadline = time.monotonic() + 180
     while not journal.exists() or not journal.read_text(encoding="utf-8").count("\n"):

@@ -22,7 +22,7 @@ QUICK = NOTEBOOKS / "presets" / "retrain-quick.yaml"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, light_python):
     """The folder of a training by papermill, and the notebook that it left."""
     folder = tmp_path_factory.mktemp("retrain-notebook")
     output = folder / "out.ipynb"

@@ -135,6 +135,7 @@ def test_a_row_makes_it_a_subcommand(study, monkeypatch, capsys):
     assert "least: 1" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("light_python")
 def test_and_its_notebook_runs(study):
     import papermill
 

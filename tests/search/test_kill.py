@@ -25,7 +25,6 @@ from setn_lab.search.training import train
 
 VALUES = {
     "epochs": 18,
-    "nodes": 2,
     "batch_size": 8,
     "limit_train": 16,
     "limit_valid": 16,
@@ -225,7 +224,7 @@ STREAMS = ["architecture", "path dropout", "train order", "train augmentation", 
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_the_comparison_finds_a_stream_that_a_resumed_run_does_not_go_on_with(tmp_path, launch, outcome, stream):
-    short = {"epochs": 2, "nodes": 1}
+    short = {"epochs": 2}
     for name in ("whole", "twin"):  # uninterrupted it is reproducible
         assert launch(tmp_path / name, sabotage=stream, **short) == 0
     assert outcome(tmp_path / "whole") == outcome(tmp_path / "twin")

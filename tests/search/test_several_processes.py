@@ -201,9 +201,9 @@ def test_a_search_that_one_process_began_is_ended_by_two(tmp_path, fork_server, 
 
 
 @pytest.mark.filterwarnings("ignore:.*resumed in another environment")  # a commit may lie between
-def test_a_killed_process_ends_the_command_and_one_process_ends_the_search(tmp_path, whole, outcome):
+def test_a_killed_process_ends_the_command_and_one_process_ends_the_search(tmp_path, whole, outcome, light_python):
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words += ["-m", "setn_lab.search", *as_options({**VALUES, "run_dir": tmp_path / "run"})]
+    words += ["--no-python", *light_python, "setn_lab.search", *as_options({**VALUES, "run_dir": tmp_path / "run"})]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     journal = tmp_path / "run" / "metrics.jsonl"

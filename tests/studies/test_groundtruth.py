@@ -359,6 +359,7 @@ def test_the_command_line_finds_the_study_finished_and_reports_it(finished, conf
     assert (folder / "tables.md").read_bytes() == (tmp_path / "page" / "tables.md").read_bytes()
 
 
+@pytest.mark.usefixtures("light_python")
 def test_papermill_shows_a_finished_study(finished, config, table, tmp_path):
     out = tmp_path / "out.ipynb"
     given = ["-f", str(finished / "config.json"), "-p", "interactive", "False", "--no-progress-bar"]

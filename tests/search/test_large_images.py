@@ -220,7 +220,7 @@ def test_finalists_have_the_templates_stem_and_report_and_inspectors_read_the_ru
         search_candidates(search, run)
     assert built
     assert "finalists" in report.write(tmp_path, tmp_path / "report").read_text(encoding="utf-8").lower()
-    assert "32 images, 64 x 64, 3 channels, 2 classes" in about(tmp_path)["images"]
+    assert "32 images, 64 x 64, 3 channels, 2 classes" in about(tmp_path)["data set"]
     assert len(read_candidates(tmp_path).table) == len(read_journal(tmp_path / "candidates.jsonl"))
 
 

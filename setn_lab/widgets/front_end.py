@@ -1,5 +1,7 @@
 """What ipywidgets lacks, in a few lines of JavaScript each: a picture to click on, and a button that copies."""
 
+from typing import Any
+
 import anywidget
 import traitlets
 
@@ -14,7 +16,7 @@ class ClickablePicture(anywidget.AnyWidget):
 
     png = traitlets.Bytes(b"").tag(sync=True)
     alt = traitlets.Unicode("").tag(sync=True)
-    bars = traitlets.List().tag(sync=True)
+    bars: traitlets.List[Any] = traitlets.List().tag(sync=True)
     clicked = traitlets.List(traitlets.Float()).tag(sync=True)
     # To a screen reader it is a slider over the bars, whose words are its value.
     _esm = """

@@ -60,6 +60,7 @@ class PickTable(w.VBox):
             "stateLoadCallback": JavascriptFunction(f"function (settings) {{ return window.{name} ?? null; }}"),
         }
         self._link: traitlets.link | None = None
+        self._table: ITable | None = None
         self._show(frame)
 
     @property
@@ -77,11 +78,11 @@ class PickTable(w.VBox):
 
     def _show(self, frame: pd.DataFrame) -> None:
         self._frame = frame
-        old = self.children
-        table = ITable(frame, selected_rows=self.selected_rows, **self._options)
+        old, table = self._table, ITable(frame, selected_rows=self.selected_rows, **self._options)
         if self._link is not None:
             self._link.unlink()
         self._link = traitlets.link((self, "selected_rows"), (table, "selected_rows"))
+        self._table = table
         self.children = [table]
-        for one in old:
-            one.close()
+        if old is not None:
+            old.close()

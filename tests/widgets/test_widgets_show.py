@@ -75,7 +75,7 @@ def test_without_a_run_a_reader_is_shown_the_widget_alone(tmp_path, displayed):
 
 KINDS_OF_OUTPUT = {
     EvaluatorInspector: [HTML, Image, HTML] * 2,
-    CandidatesInspector: [Image, HTML, SVG],
+    CandidatesInspector: [Image, HTML, HTML, SVG],  # histograms, the best, the neighbours, the winner
     SamplingInspector: [Image, HTML, SVG],
     ComparisonInspector: [Image, HTML],
     RunInspector: [HTML],

@@ -17,6 +17,7 @@ from typing import Any
 
 import ipywidgets as w
 import pandas as pd
+import traitlets
 from IPython.display import HTML, display
 
 from setn_lab.figures import style
@@ -143,9 +144,15 @@ def show(inspector_class: type[Inspector], config: InspectConfig) -> None:
         display(item)
 
 
+class _Titled(w.Image):
+    """An image with a title: where it has a tooltip, its view asks for a description, which images lack."""
+
+    description = traitlets.Unicode("").tag(sync=True)
+
+
 def picture_widget(what: str) -> w.Image:
     """A place for a PNG picture, in its own size or as wide as the page; `what` it shows is its title."""
-    return w.Image(format="png", tooltip=what, layout=w.Layout(max_width="100%", align_self="flex-start"))
+    return _Titled(format="png", tooltip=what, layout=w.Layout(max_width="100%", align_self="flex-start"))
 
 
 @lru_cache(maxsize=64)

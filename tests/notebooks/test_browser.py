@@ -168,7 +168,7 @@ def test_following_a_run_that_grows(root, lab, page):
     pictures.prepare(run, root / "follow")
     run_all(page, lab, "follow/inspect.ipynb", "Inspect a search")
     every = page.locator(".widget-image")
-    shown = [every.nth(place) for place in (0, 4, 5)]  # between them lie those of three questions on candidates
+    shown = [every.nth(place) for place in range(3)]  # evaluator, samples, runs: no candidate answers a question
     sliders = page.locator(".widget-slider:has-text('epoch')")
     expect(page.locator("select[multiple]")).to_be_attached()  # the last inspector is there
     for button in page.get_by_role("button", name="follow").all():
@@ -187,7 +187,7 @@ def test_following_a_run_that_grows(root, lab, page):
         for picture, old in zip(shown, before, strict=True):
             expect(picture).not_to_have_attribute("src", old)
     assert sliders.count() == 2
-    assert every.count() == 6
+    assert every.count() == 3
 
 
 def test_the_first_page_leads_to_notebooks_and_to_what_runs_have_drawn(root, lab, page):

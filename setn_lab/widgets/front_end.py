@@ -31,6 +31,7 @@ class ClickablePicture(anywidget.AnyWidget):
         "pointer-events: none; display: none";
       frame.tabIndex = 0;
       frame.setAttribute("role", "slider");
+      frame.setAttribute("data-lm-suppress-shortcuts", "true");  // else Enter is JupyterLab's
       let url = null, place = 0, clicks = 0;
       const tell = () => {
         const bars = model.get("bars");

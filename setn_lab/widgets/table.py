@@ -15,6 +15,7 @@ DRAWN = """function (settings) {
     const table = this.api();
     table.rows({ page: "current" }).nodes().each((row) => {
         row.tabIndex = 0;
+        row.setAttribute("data-lm-suppress-shortcuts", "true");  // else Enter is JupyterLab's
         row.onkeydown = (event) => {
             if (event.key !== "Enter" && event.key !== " ") return;
             event.preventDefault();

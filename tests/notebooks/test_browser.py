@@ -66,11 +66,11 @@ def run_all(page, lab, path, heading):
     page.get_by_text("Run All Cells", exact=True).click()
 
 
-# What a screen reader has no name for: ipywidgets' own labels stand beside a control.
+# What a screen reader has no name for: ipywidgets' own labels stand beside a control; its player's buttons have none.
 NAMELESS = """() => [...document.querySelectorAll(
   ".jupyter-widgets button, .jupyter-widgets select, .jupyter-widgets input, .jupyter-widgets img, " +
   ".jupyter-widgets [role=slider], .itables_anywidget button, .itables_anywidget input"
-)].filter((one) => one.offsetParent && !(
+)].filter((one) => one.offsetParent && !one.closest(".widget-play") && !(
   one.getAttribute("aria-label") || one.title || one.alt || one.textContent.trim() ||
   [...(one.labels ?? [])].some((label) => label.textContent.trim()) ||
   one.closest(".jupyter-widgets:not(button)").querySelector(":scope > label")?.textContent.trim()

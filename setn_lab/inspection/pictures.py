@@ -183,6 +183,8 @@ def candidates_picture(scored: Scored) -> Picture:
         for mark, column in zip(marks, CANDIDATE_AXES, strict=True):
             mark.set_xdata([np.nan if place is None else scored.table[column].iloc[place]] * 2)
 
+    figure.draw_without_rendering()  # which lays out the axes; they stay so: bars are where they will be seen
+    figure.set_layout_engine("none")
     return Picture(figure, list(marks), show)
 
 

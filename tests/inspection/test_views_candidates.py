@@ -81,8 +81,9 @@ def test_a_click_finds_the_candidates_of_that_bar(name):
 def test_the_bars_are_all_that_hold_candidates_and_their_points_lie_in_them():
     scored = random_scores()
     picture = pictures.candidates_picture(scored)
-    picture.png()
     found = pictures.bars(picture, scored)
+    picture.png()
+    assert pictures.bars(picture, scored) == found  # they lie where they are drawn, also before they are
     for column in pictures.CANDIDATE_AXES:
         own = [bar for bar in found if bar.column == column]
         assert (

@@ -110,6 +110,17 @@ def use_the_inspectors(page):
             break
     expect(page.get_by_text(re.compile(r"^loss .* to .*: \d+ candidate"))).to_be_visible()
     expect(page.get_by_text("candidate of rank 3: thick where it differs")).to_have_count(0)
+
+    bars = page.get_by_role("slider", name="histograms of the candidates' one-shot accuracy and loss")
+    bars.focus()
+    page.keyboard.press("End")
+    expect(bars).to_have_attribute("aria-valuetext", re.compile(r"^loss .* to .*: \d+ candidate"))
+    page.keyboard.press("Enter")  # which is the notebook's own key elsewhere
+    expect(page.get_by_text(bars.get_attribute("aria-valuetext"))).to_be_visible()
+    expect(page.locator(".dt-container tbody tr.selected td").first).to_have_text(str(CANDIDATES))  # on another page
+    rows.first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("candidate of rank 11: thick where it differs")).to_be_visible()
     assert page.evaluate(NAMELESS) == []
     assert page.locator(".inspector-message").count() == 0
 

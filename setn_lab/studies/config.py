@@ -9,7 +9,8 @@ from setn_lab.compute.workers import Workers
 from setn_lab.config import ConfigError, bounded, decisive, differences, unhashed
 from setn_lab.runs.place import found
 from setn_lab.runs.run import Run
-from setn_lab.search.config import SearchConfig, Strategy, TemplateConfig, read_config
+from setn_lab.search.config import SearchConfig, Strategy, read_config
+from setn_lab.search.template_config import TemplateConfig
 
 
 @dataclass(frozen=True, kw_only=True)

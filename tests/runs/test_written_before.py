@@ -15,9 +15,9 @@ from setn_lab.runs.checkpoint import load_latest
 from setn_lab.runs.run import default_folder
 from setn_lab.search import SearchConfig, prepare_search, report, train
 from setn_lab.search.candidates import score, search_candidates
-from setn_lab.search.config import TemplateConfig
 from setn_lab.search.journals import known_scores
 from setn_lab.search.steps import Trainer
+from setn_lab.search.template_config import TemplateConfig
 from setn_lab.studies.ablation import AblationConfig
 
 BEFORE = Path(__file__).parent / "written-before"

@@ -16,9 +16,10 @@ from setn_lab.config import ConfigError, bounded, build, later, unhashed, values
 from setn_lab.runs.progress import Observer, of_part
 from setn_lab.runs.run import Run
 from setn_lab.search.candidates import score
-from setn_lab.search.config import STRATEGIES, SearchConfig, TemplateConfig
+from setn_lab.search.config import STRATEGIES, SearchConfig
 from setn_lab.search.setup import prepare_search
 from setn_lab.search.sources import draw
+from setn_lab.search.template_config import TemplateConfig
 from setn_lab.search.training import train
 from setn_lab.studies.config import StudyConfig, copy_journal
 from setn_lab.studies.groundtruth.table import DEFAULT_COLUMN, BenchmarkTable, TableError, load_table

@@ -117,7 +117,7 @@ def _ablation(folder: Path, config: dict[str, Any]) -> Found:
     chosen = {name: variant["selected"]["accuracy"] for name, variant in summary.get("variants", {}).items()}
     best = max(chosen, key=chosen.__getitem__, default="")
     searches = len(list(folder.glob("argmax-*.jsonl")))
-    return Found(f"search {searches} of 3", _end(summary), f"{best}: accuracy {chosen[best]:.1%}" if best else "")
+    return Found(f"search {searches}", _end(summary), f"{best}: accuracy {chosen[best]:.1%}" if best else "")
 
 
 def _ranking(folder: Path, config: dict[str, Any]) -> Found:

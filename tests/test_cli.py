@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import io
 import json
 import os
 import shutil
@@ -9,11 +10,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
 import yaml
 from parameters import as_options
+from PIL import Image
 from written_run import write_run
 
 from setn_lab import commands
@@ -324,6 +327,12 @@ def test_inspect_writes_static_figures(tmp_path, capsys):
     assert all(f'<img src="{name}" alt="' in page for name in pictures)
     for name in ("evaluator", "candidates", "sampling", "comparison"):
         assert any(picture.startswith(name) for picture in pictures)
+    for name in pictures:
+        content = (tmp_path / "static" / name).read_bytes()
+        if name.endswith(".png"):
+            assert min(Image.open(io.BytesIO(content)).size) > 30
+        else:
+            assert ElementTree.fromstring(content).tag.endswith("svg")
     assert "epoch 3" in page
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(map(str, (tmp_path / "static").iterdir()))
 

@@ -1,5 +1,6 @@
 """What the inspectors show a reader without widgets, as files."""
 
+import base64
 import html
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def write_figures(config: InspectConfig, folder: Path) -> list[Path]:
                     page.append(data)
                     continue
                 paths.append(folder / f"{name}-{number}.{PICTURES[kind]}")
-                replace_file(paths[-1], data if isinstance(data, bytes) else data.encode())
+                replace_file(paths[-1], base64.b64decode(data) if kind == "image/png" else data.encode())
                 page.append(
                     f'<p><img src="{paths[-1].name}" alt="{html.escape(getattr(figure, "alt", None) or name)}"></p>'
                 )

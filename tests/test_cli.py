@@ -91,10 +91,13 @@ def test_words_that_are_no_command_are_told(capsys, given):
     assert "usage: setn-lab" in printed.err
 
 
-def test_help_and_runs_are_light():
+def test_help_and_runs_are_light(searched):
+    root, *_ = searched  # and not the runs of whoever runs the tests
     code = "import sys; from setn_lab.cli import main; main(['runs']); main(['--help']); print({'torch', 'matplotlib', "
     code += "'IPython', 'numpy', 'pandas'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    surroundings = {**os.environ, "SETN_LAB_RUNS": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=surroundings)
+    assert "  finished  " in done.stdout
     assert done.stdout.splitlines()[-1] == "set()"
 
 
